@@ -1,0 +1,141 @@
+//! What a contract's `[[window]]` tables compile to. The window room runs these; the lake writes their schemas.
+
+use std::sync::Arc;
+
+use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::{ColumnType, DATE, SHARD_ID};
+
+/// Partials column: start of the window (timestamp).
+pub const WINDOW_START: &str = "window_start";
+/// Partials column: end of the window, exclusive (timestamp).
+pub const WINDOW_END: &str = "window_end";
+/// Partials column: how many records are in it (long).
+pub const RECORDS: &str = "records";
+/// Partials column: the hash of the window's declaration (string). Only equal ones are ever merged.
+pub const DEFINITION: &str = "definition";
+
+/// One declared window, compiled.
+#[derive(Debug, Clone)]
+pub struct WindowPlan {
+    /// Unique over all contracts of a pipeline; `{name}_partials` is its table.
+    pub name: String,
+    /// Size in microseconds; starts are multiples of it since 1970-01-01T00:00Z.
+    pub every_us: i64,
+    /// How long after its end a window waits for stragglers before it is sealed, in microseconds.
+    pub grace_us: i64,
+    /// Grouping, in declared order.
+    pub keys: Vec<KeyPlan>,
+    /// Measures, in declared order.
+    pub measures: Vec<MeasurePlan>,
+    /// Hash (16 hex digits) of `every`, `by` and `measure`; not of the name, the grace or the comments.
+    pub definition: String,
+    /// The partials table: `window_start, window_end, <keys>, <measures>, records, definition, _shard_id, _date`.
+    pub partials_schema: SchemaRef,
+}
+
+/// One grouping key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyPlan {
+    /// Output column.
+    pub name: String,
+    /// Index of the source column among the contract's data columns.
+    pub column: usize,
+    /// The source column's type (no arrays).
+    pub source: ColumnType,
+    /// What is made of it.
+    pub derive: Derive,
+}
+
+/// What a key makes of its source column. A null value, or one outside the bounds, is the null key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Derive {
+    /// The value itself.
+    Value,
+    /// `bounds = [18, 25, 36]`, `labels = ["18-24", "25-35", "36+"]`: label i for bounds[i] <= v < bounds[i+1]; with
+    /// as many labels as bounds the last one is open-ended, with one fewer it ends at the last bound.
+    Bucket {
+        /// Ascending lower bounds.
+        bounds: Vec<f64>,
+        /// One label a bucket.
+        labels: Vec<String>,
+    },
+    /// The calendar year of a timestamp or date, as an integer.
+    Year,
+}
+
+impl KeyPlan {
+    /// The output column's type.
+    pub fn output(&self) -> ColumnType {
+        match self.derive {
+            Derive::Value => self.source,
+            Derive::Bucket { .. } => ColumnType::String,
+            Derive::Year => ColumnType::Integer,
+        }
+    }
+}
+
+/// One measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasurePlan {
+    /// Output column.
+    pub name: String,
+    /// What is computed.
+    pub function: Function,
+}
+
+/// What a measure computes. `usize` is the index of its column among the contract's data columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// Records in the window, whatever they hold.
+    Count,
+    /// Sum of an integer or long column: exact, decimal(38,0).
+    SumInteger(usize),
+    /// Sum of a double column, compensated: two columns, `name` and `name_lo`.
+    SumDouble(usize),
+    /// Smallest value of an integer, long, double, timestamp or date column.
+    Min(usize, ColumnType),
+    /// Largest value of such a column.
+    Max(usize, ColumnType),
+    /// Mean of an integer or long column: `name` (double), `name_sum` (decimal(38,0)), `name_count` (long).
+    MeanInteger(usize),
+    /// Mean of a double column: `name` (double), `name_sum` and `name_sum_lo` (double), `name_count` (long).
+    MeanDouble(usize),
+}
+
+impl MeasurePlan {
+    /// The partials columns that hold it. All nullable: a window without a non-null value has none.
+    pub fn fields(&self) -> Vec<Field> {
+        let field = |suffix: &str, data_type: DataType| Field::new(format!("{}{suffix}", self.name), data_type, true);
+        match self.function {
+            Function::Count => vec![field("", DataType::Int64)],
+            Function::SumInteger(_) => vec![field("", DataType::Decimal128(38, 0))],
+            Function::SumDouble(_) => vec![field("", DataType::Float64), field("_lo", DataType::Float64)],
+            Function::Min(_, column) | Function::Max(_, column) => vec![field("", column.arrow())],
+            Function::MeanInteger(_) => vec![
+                field("", DataType::Float64),
+                field("_sum", DataType::Decimal128(38, 0)),
+                field("_count", DataType::Int64),
+            ],
+            Function::MeanDouble(_) => vec![
+                field("", DataType::Float64),
+                field("_sum", DataType::Float64),
+                field("_sum_lo", DataType::Float64),
+                field("_count", DataType::Int64),
+            ],
+        }
+    }
+}
+
+/// The partials schema of a window with these keys and measures.
+pub fn partials_schema(keys: &[KeyPlan], measures: &[MeasurePlan]) -> SchemaRef {
+    let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let mut fields = vec![Field::new(WINDOW_START, instant(), true), Field::new(WINDOW_END, instant(), true)];
+    fields.extend(keys.iter().map(|key| Field::new(&key.name, key.output().arrow(), true)));
+    fields.extend(measures.iter().flat_map(MeasurePlan::fields));
+    fields.push(Field::new(RECORDS, DataType::Int64, true));
+    fields.push(Field::new(DEFINITION, DataType::Utf8, true));
+    fields.push(Field::new(SHARD_ID, DataType::Utf8, true));
+    fields.push(Field::new(DATE, DataType::Date32, true));
+    Arc::new(Schema::new(fields))
+}

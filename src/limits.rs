@@ -1,0 +1,74 @@
+//! Every fixed bound, with its reason. Nothing in Pintail grows without one of these.
+//!
+//! Bounds that a user may want to move are configuration ([`crate::config`]); these are not.
+
+/// GetRecords never answers with more than this (Kinesis API: 10 MiB a call), so it is the worst case of a read.
+pub const READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// Bytes of budget that a payload byte costs while it is in flight: the SDK's response body and the decoded
+/// payload side by side at first (2.4), then payload, Arrow columns and window cells (measured below 2.3 on pins).
+pub const FLIGHT_FACTOR_NUM: u64 = 5;
+/// See [`FLIGHT_FACTOR_NUM`]: the factor is 5/2.
+pub const FLIGHT_FACTOR_DEN: u64 = 2;
+
+/// What one read may cost at worst; a reader reserves this before it calls Kinesis.
+pub const READ_COST_MAX: u64 = READ_BYTES_MAX * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN;
+
+/// One compressed record may inflate to this, the largest legal record; beyond it the record is a reject.
+pub const INFLATED_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// All compressed records of one read together may inflate to this, what the read's permit pays for.
+pub const INFLATED_BATCH_BYTES_MAX: usize = READ_BYTES_MAX as usize;
+
+/// Repairs (list of one, JSON in a string, base64, compression) may nest this deep (records, decision 15).
+pub const REPAIR_DEPTH_MAX: usize = 3;
+
+/// JSON nesting beyond this is a reject (records, decision 15c): a parser's stack is not the sender's to use.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Unknown field names counted by name per stream; further ones are counted as `__other__`, so that a sender
+/// of random names cannot grow the metrics.
+pub const UNKNOWN_FIELDS_MAX: usize = 64;
+
+/// A longer unknown field name is cut before it becomes a metric label.
+pub const UNKNOWN_FIELD_NAME_BYTES_MAX: usize = 64;
+
+/// A reject's `detail` column is cut to this many bytes; the payload itself is kept whole.
+pub const REJECT_DETAIL_BYTES_MAX: usize = 200;
+
+/// GetRecords accepts no larger `Limit`.
+pub const GET_RECORDS_LIMIT_MAX: i32 = 10_000;
+
+/// Calls a second that Kinesis gives one shard, shared by all its consumers.
+pub const SHARD_READS_PER_SECOND: f64 = 5.0;
+
+/// Bytes a second that Kinesis gives one shard, shared by all its consumers.
+pub const SHARD_READ_BYTES_PER_SECOND: u64 = 2 * 1000 * 1000;
+
+/// Digits of a sequence number that the ledger can hold: four limbs of 18.
+pub const SEQUENCE_DIGITS_MAX: usize = 72;
+
+/// Partitions (days) that one commit writes per table; rows of further days go to the null partition, counted.
+/// One record a day over a century must not become 36,500 files.
+pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
+
+/// Live windows: starts kept in memory per declared window. Older ones stay in the lake.
+pub const LIVE_WINDOWS_MAX: usize = 120;
+
+/// Live windows: bytes of committed cells kept per stream; the largest keys beyond it show as `__other__`.
+pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Batches between a stream's readers and its writer. Bytes are bounded by the budget; this bounds the count.
+pub const WRITER_QUEUE_BATCHES: usize = 64;
+
+/// A contract or configuration file beyond this is refused unread.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Columns, and windows, that one contract may declare.
+pub const CONTRACT_ITEMS_MAX: usize = 1000;
+
+/// One entry of a Delta log that somebody else wrote is refused beyond this.
+pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
+const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

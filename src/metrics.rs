@@ -1,0 +1,393 @@
+//! Every metric, in one file, as methods. Names are `pintail_<what>_<unit>[_total]`.
+//!
+//! Handles are made once, from a recorder that [`crate::app`] owns and passes down: no global, so that two
+//! streams, two tests or two apps in one process never share a number. Counted per batch, never per record.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::checkpoint::ShardId;
+use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
+use crate::record::{CleanCounts, RejectReason};
+
+const METADATA: Metadata<'static> = Metadata::new("pintail", Level::INFO, None);
+
+/// Upper bounds (seconds) for latencies: from one poll of an idle stream to an hour behind.
+const LATENCY_SECONDS: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 3600.0];
+
+/// Upper bounds (seconds) for one upload, one commit, one wait.
+const DURATION_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// What each metric says, for `# HELP` and for the README's table.
+const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
+    ("pintail_records_read_total", Kind::Counter, "Records read from Kinesis"),
+    ("pintail_bytes_read_total", Kind::Counter, "Payload bytes read from Kinesis"),
+    ("pintail_rows_cleaned_total", Kind::Counter, "Records that became rows"),
+    ("pintail_rejects_total", Kind::Counter, "Records that became rejects, by reason"),
+    ("pintail_nulls_total", Kind::Counter, "Values that cleaning set to null, by column and reason"),
+    ("pintail_repairs_total", Kind::Counter, "Transport damage undone before cleaning, by repair"),
+    ("pintail_unknown_fields_total", Kind::Counter, "Fields that the contract does not name, by field"),
+    ("pintail_reads_total", Kind::Counter, "GetRecords calls, by result"),
+    ("pintail_behind_ms", Kind::Gauge, "MillisBehindLatest of the last read, Kinesis's word"),
+    ("pintail_record_age_seconds", Kind::Gauge, "Now minus the arrival of the last record read, at the last read"),
+    ("pintail_iterator_age_seconds", Kind::Gauge, "Age of the shard iterator; Kinesis expires it at 300 s"),
+    ("pintail_retention_headroom_ratio", Kind::Gauge, "Part of the retention left before unread records are trimmed"),
+    ("pintail_shards", Kind::Gauge, "Shards by state"),
+    ("pintail_budget_bytes", Kind::Gauge, "The stream's share of the byte budget"),
+    ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
+    ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
+    ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
+    ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
+    ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
+    ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
+    ("pintail_commit_conflicts_total", Kind::Counter, "Commits that lost a version to another writer and were rebased"),
+    ("pintail_commit_failures_total", Kind::Counter, "Commit attempts that failed and are retried"),
+    ("pintail_rows_committed_total", Kind::Counter, "Rows committed, by table"),
+    ("pintail_files_committed_total", Kind::Counter, "Files committed, by table"),
+    ("pintail_bytes_committed_total", Kind::Counter, "Bytes of committed files, by table"),
+    ("pintail_rows_in_null_partition_total", Kind::Counter, "Rows beyond a commit's partition limit"),
+    ("pintail_follower_lag_versions", Kind::Gauge, "Versions by which a table is behind its rows table"),
+    ("pintail_fenced_total", Kind::Counter, "Times another writer moved a shard's position under us"),
+    ("pintail_data_loss_total", Kind::Counter, "Ranges that were trimmed before they were read"),
+    ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
+    ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
+    ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
+    ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
+    ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+// === Registry ===
+
+/// Owns the numbers; renders them as Prometheus text. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    recorder: Arc<PrometheusRecorder>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
+
+impl Registry {
+    /// An empty registry with every description set.
+    pub fn new() -> Result<Self, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full("pintail_end_to_end_seconds".to_owned()), LATENCY_SECONDS)?
+            .set_buckets(DURATION_SECONDS)?
+            .build_recorder();
+        for (name, kind, description) in DESCRIPTIONS {
+            let (name, text): (KeyName, SharedString) = ((*name).into(), (*description).into());
+            match kind {
+                Kind::Counter => recorder.describe_counter(name, None::<Unit>, text),
+                Kind::Gauge => recorder.describe_gauge(name, None::<Unit>, text),
+                Kind::Histogram => recorder.describe_histogram(name, None::<Unit>, text),
+            }
+        }
+        Ok(Self { recorder: Arc::new(recorder) })
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        self.handle().render()
+    }
+
+    /// For the task that calls `run_upkeep` every few seconds.
+    pub fn handle(&self) -> PrometheusHandle {
+        self.recorder.handle()
+    }
+
+    /// The numbers of one stream.
+    pub fn stream(&self, stream: &str) -> StreamMetrics {
+        StreamMetrics::new(self.clone(), stream)
+    }
+
+    fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder.register_histogram(&key(name, labels), &METADATA)
+    }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    Key::from_parts(name, labels)
+}
+
+// === StreamMetrics ===
+
+/// The numbers of one stream. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StreamMetrics {
+    shared: Arc<StreamShared>,
+}
+
+#[derive(Debug)]
+struct StreamShared {
+    registry: Registry,
+    stream: String,
+    unknown_fields: Mutex<BTreeSet<String>>,
+    budget_wait: Histogram,
+    flush: Histogram,
+    commit: Histogram,
+    end_to_end: Histogram,
+    commits: Counter,
+    last_commit: Gauge,
+}
+
+impl StreamMetrics {
+    fn new(registry: Registry, stream: &str) -> Self {
+        let labels: &[(&'static str, &str)] = &[("stream", stream)];
+        let metrics = Self {
+            shared: Arc::new(StreamShared {
+                budget_wait: registry.histogram("pintail_budget_wait_seconds", labels),
+                flush: registry.histogram("pintail_flush_seconds", labels),
+                commit: registry.histogram("pintail_commit_seconds", labels),
+                end_to_end: registry.histogram("pintail_end_to_end_seconds", labels),
+                commits: registry.counter("pintail_commits_total", labels),
+                last_commit: registry.gauge("pintail_last_commit_timestamp_seconds", labels),
+                unknown_fields: Mutex::default(),
+                stream: stream.to_owned(),
+                registry,
+            }),
+        };
+        for reason in RejectReason::ALL {
+            metrics.counter_with("pintail_rejects_total", "reason", reason.as_str()).increment(0);
+        }
+        for name in ["pintail_fenced_total", "pintail_data_loss_total", "pintail_commit_conflicts_total"] {
+            metrics.counter(name).increment(0);
+        }
+        metrics
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.shared.stream
+    }
+
+    /// The numbers of one of its shards.
+    pub fn shard(&self, shard: &ShardId) -> ShardMetrics {
+        ShardMetrics::new(self, shard)
+    }
+
+    /// A batch was cleaned.
+    pub fn cleaned(&self, rows: u64, rejects: impl IntoIterator<Item = RejectReason>, counts: &CleanCounts) {
+        self.counter("pintail_rows_cleaned_total").increment(rows);
+        for reason in rejects {
+            self.counter_with("pintail_rejects_total", "reason", reason.as_str()).increment(1);
+        }
+        for ((column, reason), count) in &counts.nulls {
+            let labels = [("stream", self.stream()), ("column", column.as_str()), ("reason", reason)];
+            self.shared.registry.counter("pintail_nulls_total", &labels).increment(*count);
+        }
+        for (repair, count) in &counts.repairs {
+            self.counter_with("pintail_repairs_total", "repair", repair.as_str()).increment(*count);
+        }
+        for (field, count) in &counts.unknown_fields {
+            let field = self.bounded_field(field);
+            self.counter_with("pintail_unknown_fields_total", "field", &field).increment(*count);
+        }
+    }
+
+    /// A sender of random field names must not grow the registry: the first names keep their own, the rest share one.
+    fn bounded_field(&self, field: &str) -> String {
+        let cut = field.floor_char_boundary(UNKNOWN_FIELD_NAME_BYTES_MAX);
+        let field = &field[..cut];
+        let mut known = self.shared.unknown_fields.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(field) || known.len() < UNKNOWN_FIELDS_MAX {
+            known.insert(field.to_owned());
+            field.to_owned()
+        } else {
+            "__other__".to_owned()
+        }
+    }
+
+    /// The state of the stream's share of the byte budget.
+    pub fn budget(&self, bytes_max: u64, in_use_bytes: u64, waiting: u64) {
+        self.gauge("pintail_budget_bytes").set(bytes_max as f64);
+        self.gauge("pintail_budget_in_use_bytes").set(in_use_bytes as f64);
+        self.gauge("pintail_budget_waiting_readers").set(waiting as f64);
+    }
+
+    /// How long a read waited for its permit.
+    pub fn budget_waited(&self, waited: Duration) {
+        self.shared.budget_wait.record(waited);
+    }
+
+    /// Shards by state: `waiting`, `reading`, `ended`, `lost`.
+    pub fn shards(&self, state: &'static str, count: usize) {
+        let labels = [("stream", self.stream()), ("state", state)];
+        self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);
+    }
+
+    /// A micro-batch was encoded and uploaded.
+    pub fn flushed(&self, took: Duration) {
+        self.shared.flush.record(took);
+    }
+
+    /// A commit of the rows table landed, at `now_s` epoch seconds.
+    pub fn commit_landed(&self, took: Duration, now_s: f64) {
+        self.shared.commit.record(took);
+        self.shared.commits.increment(1);
+        self.shared.last_commit.set(now_s);
+    }
+
+    /// A table got files, as staged by one commit.
+    pub fn table_grew(&self, table: &str, rows: u64, files: u64, bytes: u64) {
+        let labels = [("stream", self.stream()), ("table", table)];
+        let registry = &self.shared.registry;
+        registry.counter("pintail_rows_committed_total", &labels).increment(rows);
+        registry.counter("pintail_files_committed_total", &labels).increment(files);
+        registry.counter("pintail_bytes_committed_total", &labels).increment(bytes);
+    }
+
+    /// A commit lost a version to another writer and is rebased.
+    pub fn commit_conflict(&self) {
+        self.counter("pintail_commit_conflicts_total").increment(1);
+    }
+
+    /// A commit attempt failed and will be retried.
+    pub fn commit_failed(&self) {
+        self.counter("pintail_commit_failures_total").increment(1);
+    }
+
+    /// Rows of days beyond the commit's partition limit.
+    pub fn null_partition(&self, rows: u64) {
+        self.counter("pintail_rows_in_null_partition_total").increment(rows);
+    }
+
+    /// How many versions of the rows table a follower has still to apply.
+    pub fn follower_lag(&self, table: &str, versions: u64) {
+        let labels = [("stream", self.stream()), ("table", table)];
+        self.shared.registry.gauge("pintail_follower_lag_versions", &labels).set(versions as f64);
+    }
+
+    /// Shards were taken from us.
+    pub fn fenced(&self, shards: u64) {
+        self.counter("pintail_fenced_total").increment(shards);
+    }
+
+    /// A range was trimmed before it was read.
+    pub fn data_loss(&self) {
+        self.counter("pintail_data_loss_total").increment(1);
+    }
+
+    /// Arrival at Kinesis to commit.
+    pub fn end_to_end(&self, took: Duration) {
+        self.shared.end_to_end.record(took);
+    }
+
+    /// Whether the stream reads and commits.
+    pub fn ready(&self, ready: bool) {
+        self.gauge("pintail_ready").set(if ready { 1.0 } else { 0.0 });
+    }
+
+    /// Cells in memory in a layer (`pending` or `committed`).
+    pub fn live(&self, layer: &'static str, cells: usize, bytes: usize) {
+        let labels = [("stream", self.stream()), ("layer", layer)];
+        self.shared.registry.gauge("pintail_live_cells", &labels).set(cells as f64);
+        self.shared.registry.gauge("pintail_live_bytes", &labels).set(bytes as f64);
+    }
+
+    /// Cells folded into `__other__` in the live view.
+    pub fn live_folded(&self, cells: u64) {
+        self.counter("pintail_live_cells_folded_total").increment(cells);
+    }
+
+    fn counter(&self, name: &'static str) -> Counter {
+        self.shared.registry.counter(name, &[("stream", self.stream())])
+    }
+
+    fn counter_with(&self, name: &'static str, label: &'static str, value: &str) -> Counter {
+        self.shared.registry.counter(name, &[("stream", self.stream()), (label, value)])
+    }
+
+    fn gauge(&self, name: &'static str) -> Gauge {
+        self.shared.registry.gauge(name, &[("stream", self.stream())])
+    }
+}
+
+// === ShardMetrics ===
+
+/// The numbers of one shard, for its reader.
+#[derive(Debug, Clone)]
+pub struct ShardMetrics {
+    stream: StreamMetrics,
+    shard: String,
+    records: Counter,
+    bytes: Counter,
+    behind_ms: Gauge,
+    record_age: Gauge,
+    iterator_age: Gauge,
+    headroom: Gauge,
+}
+
+impl ShardMetrics {
+    fn new(stream: &StreamMetrics, shard: &ShardId) -> Self {
+        let labels = [("stream", stream.stream()), ("shard", shard.as_str())];
+        let registry = &stream.shared.registry;
+        Self {
+            records: registry.counter("pintail_records_read_total", &labels),
+            bytes: registry.counter("pintail_bytes_read_total", &labels),
+            behind_ms: registry.gauge("pintail_behind_ms", &labels),
+            record_age: registry.gauge("pintail_record_age_seconds", &labels),
+            iterator_age: registry.gauge("pintail_iterator_age_seconds", &labels),
+            headroom: registry.gauge("pintail_retention_headroom_ratio", &labels),
+            stream: stream.clone(),
+            shard: shard.as_str().to_owned(),
+        }
+    }
+
+    /// The stream's numbers.
+    pub fn of_stream(&self) -> &StreamMetrics {
+        &self.stream
+    }
+
+    /// One GetRecords call ended: `ok`, `throttled`, `expired_iterator`, `retried`, `invalid`, `refused`.
+    pub fn read_result(&self, result: &'static str) {
+        let labels = [("stream", self.stream.stream()), ("shard", self.shard.as_str()), ("result", result)];
+        self.stream.shared.registry.counter("pintail_reads_total", &labels).increment(1);
+    }
+
+    /// What it brought.
+    pub fn read(&self, records: u64, bytes: u64, behind_ms: i64) {
+        self.records.increment(records);
+        self.bytes.increment(bytes);
+        self.behind_ms.set(behind_ms as f64);
+    }
+
+    /// Now minus the last record's arrival.
+    pub fn record_age(&self, seconds: f64) {
+        self.record_age.set(seconds);
+    }
+
+    /// Now minus the iterator's birth.
+    pub fn iterator_age(&self, seconds: f64) {
+        self.iterator_age.set(seconds);
+    }
+
+    /// 1 - (age of what is not read yet / retention).
+    pub fn retention_headroom(&self, ratio: f64) {
+        self.headroom.set(ratio);
+    }
+}

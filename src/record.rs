@@ -1,0 +1,228 @@
+//! The words that cross rooms: one read's answer, what cleaning made of it, and who is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deltalake::arrow::array::RecordBatch;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Permit;
+use crate::checkpoint::{PositionRange, SequenceNumber, ShardId};
+
+/// One record as Kinesis delivered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRecord {
+    /// The payload, untouched.
+    pub data: Vec<u8>,
+    /// Its number in the shard.
+    pub sequence_number: SequenceNumber,
+    /// Its place inside an aggregated record; 0 for a plain one.
+    pub sub_sequence_number: i64,
+    /// `ApproximateArrivalTimestamp`, epoch microseconds. May go backwards within a shard.
+    pub arrived_at_us: i64,
+    /// Absent on streams that distribute records themselves.
+    pub partition_key: Option<String>,
+}
+
+/// The right to read one shard, as one reader holds it. Revoking it is how the writer tells a reader that it
+/// was fenced; batches that carry a revoked grant are dropped.
+#[derive(Debug, Clone, Default)]
+pub struct ShardGrant(CancellationToken);
+
+impl ShardGrant {
+    /// A right that nobody has taken away yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the right away. Idempotent.
+    pub fn revoke(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether it was taken away.
+    pub fn is_revoked(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Returns once it is taken away.
+    pub async fn revoked(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+/// The shard is closed and this batch holds its last records.
+#[derive(Debug)]
+pub struct ShardEnd {
+    /// Shards that name it as a parent; the commit that ends it registers them.
+    pub children: Vec<ShardId>,
+    /// Told once `/end` is committed. Dropped untold if the batch was fenced off.
+    pub committed: oneshot::Sender<()>,
+}
+
+/// One read's answer.
+#[derive(Debug)]
+pub struct RawBatch {
+    /// What the response covers.
+    pub range: PositionRange,
+    /// Its records, in order. May be empty.
+    pub records: Vec<RawRecord>,
+    /// Arrival time (epoch ms) up to which the shard is now known to be complete: of the last record, or the
+    /// response's own date when it was empty with nothing behind.
+    pub seen_ms: Option<i64>,
+    /// Set on the last batch of a closed shard.
+    pub end: Option<ShardEnd>,
+    /// The reader's right to the shard.
+    pub grant: ShardGrant,
+    /// What the batch costs the budget, until it is committed.
+    pub permit: Permit,
+}
+
+/// What cleaning made of one read.
+#[derive(Debug)]
+pub struct CleanBatch {
+    /// What the response covers.
+    pub range: PositionRange,
+    /// Clean rows in the contract's Arrow schema (data columns, then the bookkeeping columns).
+    pub rows: RecordBatch,
+    /// Records that could not be cleaned. `rows + rejects` = the records read.
+    pub rejects: Vec<Reject>,
+    /// See [`RawBatch::seen_ms`].
+    pub seen_ms: Option<i64>,
+    /// See [`RawBatch::end`].
+    pub end: Option<ShardEnd>,
+    /// See [`RawBatch::grant`].
+    pub grant: ShardGrant,
+    /// See [`RawBatch::permit`].
+    pub permit: Permit,
+}
+
+/// A record that could not be cleaned, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// The record with its untouched bytes.
+    pub record: RawRecord,
+    /// Why, as a closed set that is also a metric label.
+    pub reason: RejectReason,
+    /// What exactly, for people: the field, the value, the place in the JSON.
+    pub detail: String,
+}
+
+/// Why a record is a reject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RejectReason {
+    /// No bytes, or only white space.
+    Empty,
+    /// Not UTF-8.
+    InvalidUtf8,
+    /// Not JSON (RFC 8259).
+    InvalidJson,
+    /// JSON, but no object, nor a list of one, nor text that holds one.
+    NotAnObject,
+    /// JSON nested deeper than the limit.
+    TooDeep,
+    /// Repairs nested deeper than the limit.
+    TooManyRepairs,
+    /// Compressed data that inflates beyond the limit.
+    InflatesTooLarge,
+    /// Starts like gzip or zstd but does not inflate.
+    CorruptCompression,
+    /// A record of another kind: every source field but the required ones is absent.
+    AnotherKind,
+    /// A required column is absent, null or unusable.
+    RequiredColumn,
+}
+
+impl RejectReason {
+    /// Every reason, in the order in which they are checked.
+    pub const ALL: [Self; 10] = [
+        Self::Empty,
+        Self::InvalidUtf8,
+        Self::InvalidJson,
+        Self::NotAnObject,
+        Self::TooDeep,
+        Self::TooManyRepairs,
+        Self::InflatesTooLarge,
+        Self::CorruptCompression,
+        Self::AnotherKind,
+        Self::RequiredColumn,
+    ];
+
+    /// The metric label and the value of the rejects table's `reason` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidJson => "invalid_json",
+            Self::NotAnObject => "not_an_object",
+            Self::TooDeep => "too_deep",
+            Self::TooManyRepairs => "too_many_repairs",
+            Self::InflatesTooLarge => "inflates_too_large",
+            Self::CorruptCompression => "corrupt_compression",
+            Self::AnotherKind => "another_kind",
+            Self::RequiredColumn => "required_column",
+        }
+    }
+}
+
+/// A transport damage that was undone before cleaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Repair {
+    /// A list that held one object.
+    ListOfOne,
+    /// A JSON string that held the JSON.
+    JsonInString,
+    /// Base64 of the JSON.
+    Base64,
+    /// Gzip, by its magic bytes.
+    Gzip,
+    /// Zstandard, by its magic bytes.
+    Zstd,
+}
+
+impl Repair {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ListOfOne => "list_of_one",
+            Self::JsonInString => "json_in_string",
+            Self::Base64 => "base64",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// What cleaning noticed in one batch; counted, never silent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CleanCounts {
+    /// Nulls that cleaning made of something, by (column, reason). A null or absent field is `absent`.
+    pub nulls: BTreeMap<(String, &'static str), u64>,
+    /// Transport repairs.
+    pub repairs: BTreeMap<Repair, u64>,
+    /// Fields that the contract does not name.
+    pub unknown_fields: BTreeMap<String, u64>,
+}
+
+/// The window room, as a stream's writer sees it. All calls are short and never wait.
+pub trait WindowSink: Send + Sync {
+    /// The partials over exactly these ranges, one entry per declared window in the contract's order. Each batch
+    /// is in the window's partials schema; a window without records has an empty one.
+    fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch>;
+    /// These ranges are in the lake as of the rows table's `version`: move their cells from pending to committed.
+    fn committed(&self, ranges: &[PositionRange], version: u64);
+    /// This shard's pending cells count for nothing (fenced, or to be read again).
+    fn discard(&self, shard: &ShardId);
+}
+
+/// Somebody who wants to know how far records have come (the demo's latency figures). Must not block.
+pub trait Probe: Send + Sync {
+    /// The range's records are counted in the live windows.
+    fn counted(&self, stream: &str, range: &PositionRange);
+    /// The ranges' commit was acknowledged.
+    fn committed(&self, stream: &str, ranges: &[PositionRange]);
+}
+
+/// A shared [`Probe`].
+pub type ProbeRef = Arc<dyn Probe>;

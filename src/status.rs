@@ -1,0 +1,124 @@
+//! What the process is doing right now, for people: readiness, shards, tables. Written by the tasks that know,
+//! read by [`crate::serve`] and the demo's progress lines. Nothing is ever decided by it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::checkpoint::ShardId;
+
+/// The whole process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StatusBoard(Arc<Mutex<BTreeMap<String, StreamStatus>>>);
+
+impl StatusBoard {
+    /// The board of one stream; created not ready ("starting").
+    pub fn stream(&self, stream: &str) -> StreamBoard {
+        let status = StreamStatus::default();
+        status.0.lock().unwrap_or_else(PoisonError::into_inner).trouble.insert("start", "starting".to_owned());
+        self.lock().insert(stream.to_owned(), status.clone());
+        StreamBoard(status)
+    }
+
+    /// A copy of everything, by stream.
+    pub fn snapshot(&self) -> BTreeMap<String, StreamSnapshot> {
+        let streams = self.lock();
+        streams.iter().map(|(name, status)| (name.clone(), status.lock().clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, StreamStatus>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct StreamStatus(Arc<Mutex<StreamSnapshot>>);
+
+impl StreamStatus {
+    fn lock(&self) -> MutexGuard<'_, StreamSnapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of one stream.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StreamSnapshot {
+    /// Why it is not ready, by who says so (`start`, `source`, `lake`, ...); empty = ready.
+    pub trouble: BTreeMap<&'static str, String>,
+    /// Every shard that Kinesis lists or the ledger holds.
+    pub shards: BTreeMap<ShardId, ShardStatus>,
+    /// Every table, by name.
+    pub tables: BTreeMap<String, TableStatus>,
+}
+
+/// One shard.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ShardStatus {
+    /// `waiting` (for its parents), `reading`, `ended`, `fenced`, `lost`.
+    pub state: &'static str,
+    /// Its parents, as Kinesis names them.
+    pub parents: Vec<ShardId>,
+    /// Its hash key range, two decimals, inclusive.
+    pub hash_range: Option<(String, String)>,
+    /// The last number read in this process or committed before it; text, since it exceeds every number type.
+    pub position: Option<String>,
+    /// MillisBehindLatest of the last read.
+    pub behind_ms: Option<i64>,
+    /// Arrival of the last record read, epoch ms.
+    pub last_arrival_ms: Option<i64>,
+    /// Records read by this process.
+    pub records: u64,
+    /// Payload bytes read by this process.
+    pub bytes: u64,
+}
+
+/// One table, as far as this process has written it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TableStatus {
+    /// `rows`, `rejects` or `partials`.
+    pub kind: &'static str,
+    /// Where it is.
+    pub location: String,
+    /// Version after our last commit.
+    pub version: u64,
+    /// Rows committed by this process.
+    pub rows: u64,
+    /// Files committed by this process.
+    pub files: u64,
+    /// Bytes committed by this process.
+    pub bytes: u64,
+    /// When our last commit landed, epoch ms.
+    pub last_commit_ms: Option<i64>,
+}
+
+/// One stream's board. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StreamBoard(StreamStatus);
+
+impl StreamBoard {
+    /// `who` cannot work because of `what`; readiness is false until [`Self::resolved`].
+    pub fn trouble(&self, who: &'static str, what: impl Into<String>) {
+        self.0.lock().trouble.insert(who, what.into());
+    }
+
+    /// `who` works again.
+    pub fn resolved(&self, who: &'static str) {
+        self.0.lock().trouble.remove(who);
+    }
+
+    /// Changes one shard's entry, creating it if need be.
+    pub fn shard(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
+        change(self.0.lock().shards.entry(shard.clone()).or_default());
+    }
+
+    /// Changes one table's entry, creating it if need be.
+    pub fn table(&self, table: &str, change: impl FnOnce(&mut TableStatus)) {
+        change(self.0.lock().tables.entry(table.to_owned()).or_default());
+    }
+
+    /// A copy.
+    pub fn snapshot(&self) -> StreamSnapshot {
+        self.0.lock().clone()
+    }
+}

@@ -1,0 +1,492 @@
+//! Reading TOML so that every error names its line, says what would be right, and none hides another.
+//!
+//! Contracts and the configuration are read through this. A problem is noted and reading goes on, so that a
+//! user sees everything that is wrong at once. Unknown keys are problems too: a misspelt key is not a default.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+
+use toml_edit::{Item, TableLike, Value};
+
+use crate::limits::CONFIG_FILE_BYTES_MAX;
+
+// === Problems ===
+
+/// Where something was said: `file:line`, or the environment variable that said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(Rc<str>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Everything found wrong so far. Shared by reference: noting a problem never stops the reading.
+#[derive(Debug, Default)]
+pub struct Problems(RefCell<Vec<String>>);
+
+impl Problems {
+    /// Notes one problem: where, what, and what would be right.
+    pub fn note(&self, place: &Place, message: impl fmt::Display) {
+        self.0.borrow_mut().push(format!("{place}: {message}"));
+    }
+
+    /// Whether nothing was noted.
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Ends the reading: fails if anything was noted.
+    pub fn into_result(self) -> Result<(), Invalid> {
+        let found = self.0.into_inner();
+        if found.is_empty() { Ok(()) } else { Err(Invalid(found)) }
+    }
+}
+
+/// A file or a set of files that cannot be used, with every reason, one a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid(Vec<String>);
+
+impl Invalid {
+    /// The problems, one each.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+// === Document ===
+
+/// One parsed file, with values that override it.
+#[derive(Debug)]
+pub struct Document {
+    file: Rc<str>,
+    line_starts: Vec<usize>,
+    parsed: toml_edit::Document<String>,
+    overrides: BTreeMap<String, (String, String)>,
+}
+
+impl Document {
+    /// Reads and parses a file. `None` if that failed; the problem is noted.
+    pub fn read(path: &Path, problems: &Problems) -> Option<Self> {
+        let place = Place(path.display().to_string().into());
+        match std::fs::metadata(path).map(|metadata| metadata.len()) {
+            Ok(length) if length > CONFIG_FILE_BYTES_MAX => {
+                problems.note(&place, format_args!("{length} bytes; at most {CONFIG_FILE_BYTES_MAX} are read"));
+                return None;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                problems.note(&place, format_args!("cannot be read: {error}"));
+                return None;
+            }
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&path.display().to_string(), text, problems),
+            Err(error) => {
+                problems.note(&place, format_args!("cannot be read: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Parses a text that stands for `file` in messages.
+    pub fn parse(file: &str, text: String, problems: &Problems) -> Option<Self> {
+        let line_starts: Vec<usize> =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let file: Rc<str> = file.into();
+        match toml_edit::Document::parse(text) {
+            Ok(parsed) => Some(Self { file, line_starts, parsed, overrides: BTreeMap::new() }),
+            Err(error) => {
+                let place = place(&file, &line_starts, error.span());
+                problems.note(&place, format_args!("not TOML: {}", error.message().replace('\n', ", ")));
+                None
+            }
+        }
+    }
+
+    /// Lets `value` stand for the key at the dotted `path`, as said by `source`.
+    pub fn override_value(&mut self, path: &str, source: &str, value: &str) {
+        self.overrides.insert(path.to_owned(), (source.to_owned(), value.to_owned()));
+    }
+
+    /// The top-level table.
+    pub fn root<'a>(&'a self, problems: &'a Problems) -> Section<'a> {
+        let table: &dyn TableLike = self.parsed.as_table();
+        Section { document: self, problems, path: String::new(), table: Some(table), span: None, used: BTreeSet::new() }
+    }
+
+    /// The first line, for what is missing altogether.
+    pub fn place(&self) -> Place {
+        place(&self.file, &self.line_starts, None)
+    }
+}
+
+fn place(file: &str, line_starts: &[usize], span: Option<Range<usize>>) -> Place {
+    match span {
+        Some(span) => {
+            let line = line_starts.partition_point(|start| *start <= span.start);
+            Place(format!("{file}:{line}").into())
+        }
+        None => Place(file.into()),
+    }
+}
+
+// === Section ===
+
+/// One table of a document: ask for keys by name and type, then [`Section::finish`].
+pub struct Section<'a> {
+    document: &'a Document,
+    problems: &'a Problems,
+    path: String,
+    table: Option<&'a dyn TableLike>,
+    span: Option<Range<usize>>,
+    used: BTreeSet<String>,
+}
+
+/// A value and where it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub place: Place,
+}
+
+impl<'a> Section<'a> {
+    /// Where this table begins.
+    pub fn place(&self) -> Place {
+        place(&self.document.file, &self.document.line_starts, self.span.clone())
+    }
+
+    /// Where problems go.
+    pub fn problems(&self) -> &'a Problems {
+        self.problems
+    }
+
+    /// A key that may be absent. A value of another type is a noted problem and reads as absent.
+    pub fn optional<T: FromToml>(&mut self, key: &str) -> Option<At<T>> {
+        self.used.insert(key.to_owned());
+        let path = self.child_path(key);
+        if let Some((source, text)) = self.document.overrides.get(&path) {
+            let place = Place(format!("environment variable {source}").into());
+            return self.converted(key, T::from_text(text), format!("{text:?}"), place);
+        }
+        let item = self.table?.get(key)?;
+        let place = place(&self.document.file, &self.document.line_starts, item.span());
+        let shown = item.to_string().trim().to_owned();
+        match item.as_value() {
+            Some(value) => self.converted(key, T::from_value(value), shown, place),
+            None => self.converted(key, None, "a table".to_owned(), place),
+        }
+    }
+
+    /// A key that must be there; its absence is a noted problem.
+    pub fn required<T: FromToml>(&mut self, key: &str) -> Option<At<T>> {
+        let present = self.table.is_some_and(|table| table.contains_key(key))
+            || self.document.overrides.contains_key(&self.child_path(key));
+        if !present {
+            self.used.insert(key.to_owned());
+            let place = self.place();
+            let path = self.child_path(key);
+            self.problems.note(&place, format_args!("`{path}` is missing; expected {}", T::EXPECTED));
+            return None;
+        }
+        self.optional(key)
+    }
+
+    /// A value of any type, for keys that take several.
+    pub fn value(&mut self, key: &str) -> Option<At<&'a Value>> {
+        self.used.insert(key.to_owned());
+        let item = self.table?.get(key)?;
+        let place = place(&self.document.file, &self.document.line_starts, item.span());
+        let Some(value) = item.as_value() else {
+            self.problems.note(&place, format_args!("`{}` is a table; expected a value", self.child_path(key)));
+            return None;
+        };
+        Some(At { value, place })
+    }
+
+    /// A table, `[key]` or `key = {..}`. Absent reads as an empty one, so that overrides reach its keys.
+    pub fn section(&mut self, key: &str) -> Section<'a> {
+        self.used.insert(key.to_owned());
+        let item = self.table.and_then(|table| table.get(key));
+        let table = item.and_then(Item::as_table_like);
+        let span = item.and_then(Item::span);
+        if let (Some(item), None) = (item, table) {
+            let place = place(&self.document.file, &self.document.line_starts, item.span());
+            let shown = item.to_string();
+            self.problems.note(&place, format_args!("`{key}` = {} is not a table", shown.trim()));
+        }
+        self.child(self.child_path(key), table, span)
+    }
+
+    /// A table that may be absent.
+    pub fn optional_section(&mut self, key: &str) -> Option<Section<'a>> {
+        let present = self.table.is_some_and(|table| table.contains_key(key));
+        self.used.insert(key.to_owned());
+        present.then(|| self.section(key))
+    }
+
+    /// The tables of `[[key]]`, or of a list of inline tables.
+    pub fn sections(&mut self, key: &str) -> Vec<Section<'a>> {
+        self.used.insert(key.to_owned());
+        let Some(item) = self.table.and_then(|table| table.get(key)) else { return Vec::new() };
+        let path = self.child_path(key);
+        if let Some(tables) = item.as_array_of_tables() {
+            return tables.iter().map(|table| self.child(path.clone(), Some(table), table.span())).collect();
+        }
+        let mut sections = Vec::new();
+        for element in item.as_array().into_iter().flatten() {
+            match element.as_inline_table() {
+                Some(table) => sections.push(self.child(path.clone(), Some(table), element.span())),
+                None => self.not_tables(&path, element.span()),
+            }
+        }
+        if !item.is_array() {
+            self.not_tables(&path, item.span());
+        }
+        sections
+    }
+
+    /// A section over an inline table found by [`Section::value`].
+    pub fn inline(&self, key: &str, value: &'a Value) -> Option<Section<'a>> {
+        let table: &dyn TableLike = value.as_inline_table()?;
+        Some(self.child(self.child_path(key), Some(table), value.span()))
+    }
+
+    /// Where a value found by [`Section::value`] stands.
+    pub fn place_of(&self, value: &Value) -> Place {
+        place(&self.document.file, &self.document.line_starts, value.span())
+    }
+
+    /// Notes every key that nobody asked for, with the nearest one that exists.
+    pub fn finish(self) {
+        let Some(table) = self.table else { return };
+        for (key, item) in table.iter().filter(|(key, _)| !self.used.contains(*key)) {
+            let span = table.key(key).and_then(toml_edit::Key::span).or_else(|| item.span());
+            let place = place(&self.document.file, &self.document.line_starts, span);
+            let path = self.child_path(key);
+            let expected = self.used.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            match nearest(key, self.used.iter().map(String::as_str)) {
+                Some(near) => self.problems.note(&place, format_args!("unknown key `{path}`; did you mean `{near}`?")),
+                None => self.problems.note(&place, format_args!("unknown key `{path}`; expected one of {expected}")),
+            }
+        }
+    }
+
+    fn not_tables(&self, path: &str, span: Option<Range<usize>>) {
+        let place = place(&self.document.file, &self.document.line_starts, span);
+        self.problems.note(&place, format_args!("`{path}` must be tables: [[{path}]] once for each"));
+    }
+
+    fn child(&self, path: String, table: Option<&'a dyn TableLike>, span: Option<Range<usize>>) -> Section<'a> {
+        let (document, problems) = (self.document, self.problems);
+        Section { document, problems, path, table, span: span.or_else(|| self.span.clone()), used: BTreeSet::new() }
+    }
+
+    fn child_path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn converted<T: FromToml>(&self, key: &str, value: Option<T>, shown: String, place: Place) -> Option<At<T>> {
+        if value.is_none() {
+            let path = self.child_path(key);
+            self.problems.note(&place, format_args!("`{path}` = {shown}; expected {}", T::EXPECTED));
+        }
+        value.map(|value| At { value, place })
+    }
+}
+
+/// The candidate that a misspelt name most likely meant.
+pub fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let scored = candidates.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.85).then_some(best.1)
+}
+
+// === FromToml ===
+
+/// A type that a TOML value, or an environment variable's text, can be read as.
+pub trait FromToml: Sized {
+    /// What would be right, for messages.
+    const EXPECTED: &'static str;
+    /// From a value in the file.
+    fn from_value(value: &Value) -> Option<Self>;
+    /// From an environment variable.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+impl FromToml for String {
+    const EXPECTED: &'static str = "a text in quotes";
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl FromToml for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_bool()
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl FromToml for i64 {
+    const EXPECTED: &'static str = "a whole number";
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_integer()
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl FromToml for f64 {
+    const EXPECTED: &'static str = "a number";
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64)).filter(|number| number.is_finite())
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+}
+
+impl FromToml for Vec<String> {
+    const EXPECTED: &'static str = "a list of texts, like [\"a\", \"b\"]";
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_array()?.iter().map(|element| element.as_str().map(str::to_owned)).collect()
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.split(',').map(|part| part.trim().to_owned()).collect())
+    }
+}
+
+impl FromToml for Vec<f64> {
+    const EXPECTED: &'static str = "a list of numbers, like [0, 150]";
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_array()?.iter().map(f64::from_value).collect()
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        text.split(',').map(|part| f64::from_text(part.trim())).collect()
+    }
+}
+
+/// A duration as people write it: `500ms`, `5s`, `1m`, `2h`, `1d`. Held in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DurationMs(pub u64);
+
+impl FromToml for DurationMs {
+    const EXPECTED: &'static str = "a duration with its unit, like \"500ms\", \"5s\", \"1m\", \"2h\" or \"1d\"";
+    fn from_value(value: &Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        let factor = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        scaled(text, &factor).map(Self)
+    }
+}
+
+/// A size as people write it: `512KiB`, `32MiB`, `1GiB`, or plain bytes with `B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl FromToml for ByteSize {
+    const EXPECTED: &'static str = "a size with its unit, like \"512KiB\", \"32MiB\" or \"1GiB\"";
+    fn from_value(value: &Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        let factor = [
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("KB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("B", 1),
+        ];
+        scaled(text, &factor).map(Self)
+    }
+}
+
+/// `number unit`, the unit from `factors` (longest match first), the product in range.
+fn scaled(text: &str, factors: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = (&text[..digits], text[digits..].trim());
+    let (_, factor) = factors.iter().find(|(name, _)| *name == unit)?;
+    let product = number.parse::<f64>().ok()? * *factor as f64;
+    (0.0..9e15).contains(&product).then_some(product.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_named_with_its_line_and_none_hides_another() {
+        let problems = Problems::default();
+        let text = "name = 5\n[lake]\nuri = \"x\"\nflush_intervall = \"5s\"\nflush_interval = \"5 parsecs\"\n";
+        let document = Document::parse("a.toml", text.to_owned(), &problems).unwrap();
+        let mut root = document.root(&problems);
+        assert!(root.optional::<String>("name").is_none());
+        assert!(root.required::<i64>("count").is_none());
+        let mut lake = root.section("lake");
+        assert_eq!(lake.optional::<String>("uri").unwrap().place.to_string(), "a.toml:3");
+        assert!(lake.optional::<DurationMs>("flush_interval").is_none());
+        lake.finish();
+        root.finish();
+        let invalid = problems.into_result().unwrap_err();
+        assert_eq!(
+            invalid.problems(),
+            [
+                "a.toml:1: `name` = 5; expected a text in quotes",
+                "a.toml: `count` is missing; expected a whole number",
+                "a.toml:5: `lake.flush_interval` = \"5 parsecs\"; expected a duration with its unit, like \"500ms\", \
+                 \"5s\", \"1m\", \"2h\" or \"1d\"",
+                "a.toml:4: unknown key `lake.flush_intervall`; did you mean `flush_interval`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file_and_is_named_when_wrong() {
+        let problems = Problems::default();
+        let mut document = Document::parse("a.toml", "[lake]\nuri = \"x\"\n".to_owned(), &problems).unwrap();
+        document.override_value("lake.uri", "PINTAIL__LAKE__URI", "y");
+        document.override_value("lake.flush_bytes", "PINTAIL__LAKE__FLUSH_BYTES", "many");
+        let mut lake = document.root(&problems).section("lake");
+        assert_eq!(lake.required::<String>("uri").unwrap().value, "y");
+        assert!(lake.optional::<ByteSize>("flush_bytes").is_none());
+        let invalid = problems.into_result().unwrap_err().to_string();
+        assert!(invalid.starts_with("environment variable PINTAIL__LAKE__FLUSH_BYTES: "), "{invalid}");
+    }
+
+    #[test]
+    fn sizes_and_durations_carry_their_unit() {
+        assert_eq!(ByteSize::from_text("32MiB"), Some(ByteSize(32 << 20)));
+        assert_eq!(ByteSize::from_text("1.5KiB"), Some(ByteSize(1536)));
+        assert_eq!(DurationMs::from_text("1m"), Some(DurationMs(60_000)));
+        for text in ["", "5", "s", "-5s", "5x", "1e9s", "999999999999d"] {
+            assert_eq!(DurationMs::from_text(text), None, "{text}");
+        }
+    }
+}
