@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod record;
 pub mod status;
 pub mod toml_doc;
+pub mod window;

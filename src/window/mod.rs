@@ -1,0 +1,204 @@
+//! The window room: what is being counted right now, in memory, and what a flush adds to the lake.
+//!
+//! Everything is additive. A flush writes *partials*: the measures over exactly the records of its commit, per
+//! window, key and shard. So there is no window state to checkpoint, late records are just another partial, and
+//! the sum of a window's partials is the window.
+//!
+//! The live view is two layers and a sum. *Committed*: the cells of what is in the lake. *Pending*: per shard, the
+//! cells of batches that no commit covers yet; they are the next partial. A commit moves cells from pending to
+//! committed; a fence throws the shard's pending cells away. Nothing is ever subtracted.
+
+mod aggregate;
+mod cell;
+mod committed;
+mod group;
+mod partials;
+mod view;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dashmap::DashMap;
+use deltalake::arrow::array::RecordBatch;
+
+pub use aggregate::NotTheContracts;
+pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
+
+use crate::checkpoint::{Position, PositionRange, ShardId};
+use crate::contract::Contract;
+use crate::metrics::StreamMetrics;
+use crate::record::{CleanBatch, WindowSink};
+use aggregate::{WindowCells, aggregate};
+use cell::Cell;
+use committed::Committed;
+
+/// The live windows of one stream. Readers add, the writer moves, anybody looks.
+#[derive(Debug)]
+pub struct StreamWindows {
+    stream: String,
+    contract: Arc<Contract>,
+    /// Held for reading by whoever looks and for writing by a commit, so that a look never sees a record in both
+    /// layers or in none.
+    moving: RwLock<()>,
+    pending: DashMap<ShardId, VecDeque<Pending>>,
+    committed: Committed,
+    metrics: StreamMetrics,
+}
+
+/// The cells of one batch that no commit covers yet.
+#[derive(Debug)]
+struct Pending {
+    through: Position,
+    windows: Vec<WindowCells>,
+}
+
+impl StreamWindows {
+    /// Empty windows, as the contract declares them.
+    pub fn new(stream: &str, contract: Arc<Contract>, metrics: StreamMetrics) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            committed: Committed::new(contract.windows.len(), metrics.clone()),
+            contract,
+            moving: RwLock::new(()),
+            pending: DashMap::new(),
+            metrics,
+        }
+    }
+
+    /// Counts a batch. Its reader calls this before it hands the batch on, so that no commit can cover records
+    /// that are not counted. A batch whose grant was revoked is left out.
+    pub fn observe(&self, batch: &CleanBatch) -> Result<(), NotTheContracts> {
+        if batch.range.after == batch.range.through {
+            return Ok(());
+        }
+        let windows = aggregate(&self.contract, &batch.rows)?;
+        let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
+        // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
+        if !batch.grant.is_revoked() {
+            pending.push_back(Pending { through: batch.range.through, windows });
+        }
+        Ok(())
+    }
+
+    /// Adds rows of a partials table, read at start, to the committed layer. Rows of another definition are left
+    /// out. `window` is the index in the contract.
+    pub fn restore(&self, window: usize, rows: &RecordBatch) {
+        let plan = &self.contract.windows[window];
+        for (group, cell) in partials::decode_current(plan, rows) {
+            self.committed.add(window, group, &cell);
+        }
+    }
+
+    fn cells_through(&self, ranges: &[PositionRange]) -> Vec<Vec<(ShardId, WindowCells)>> {
+        let mut by_window: Vec<Vec<(ShardId, WindowCells)>> =
+            self.contract.windows.iter().map(|_| Vec::new()).collect();
+        for range in ranges {
+            let Some(pending) = self.pending.get(&range.shard) else { continue };
+            let covered = pending.iter().take_while(|batch| reached(batch.through, range.through));
+            let mut merged: Vec<WindowCells> = self.contract.windows.iter().map(|_| WindowCells::new()).collect();
+            for batch in covered {
+                merged.iter_mut().zip(&batch.windows).for_each(|(into, from)| merge_cells(into, from));
+            }
+            for (window, cells) in by_window.iter_mut().zip(merged) {
+                window.push((range.shard.clone(), cells));
+            }
+        }
+        by_window
+    }
+
+    fn report_sizes(&self) {
+        let (mut cells, mut bytes) = (0, 0);
+        for shard in &self.pending {
+            for windows in shard.value().iter().flat_map(|batch| &batch.windows) {
+                cells += windows.len();
+                bytes += windows.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum::<usize>();
+            }
+        }
+        self.metrics.live("pending", cells, bytes);
+        self.committed.report_sizes();
+    }
+}
+
+impl WindowSink for StreamWindows {
+    fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch> {
+        let encoded = self.cells_through(&last_by_shard(ranges)).into_iter().zip(&self.contract.windows);
+        encoded
+            .map(|(shards, plan)| {
+                partials::encode(plan, &shards).unwrap_or_else(|error| {
+                    // The columns are built from the same plan as the schema: only a defect gets here, and writing
+                    // rows without their partials would break the tables' agreement for good.
+                    panic!("partials of {} do not fit their own schema: {error}", plan.name)
+                })
+            })
+            .collect()
+    }
+
+    fn committed(&self, ranges: &[PositionRange], version: u64) {
+        {
+            let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+            for range in last_by_shard(ranges) {
+                let Some(mut pending) = self.pending.get_mut(&range.shard) else { continue };
+                while pending.front().is_some_and(|batch| reached(batch.through, range.through)) {
+                    let windows = pending.pop_front().map(|batch| batch.windows).unwrap_or_default();
+                    for (window, cells) in windows.into_iter().enumerate() {
+                        cells.into_iter().for_each(|(group, cell)| self.committed.add(window, group, &cell));
+                    }
+                }
+            }
+            self.committed.set_version(version);
+        }
+        self.committed.evict();
+        self.report_sizes();
+    }
+
+    fn discard(&self, shard: &ShardId) {
+        let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        self.pending.remove(shard);
+    }
+}
+
+/// Whether a batch that ends at `batch` is covered by a commit that goes through `through`.
+fn reached(batch: Position, through: Position) -> bool {
+    match (batch, through) {
+        (_, Position::End) => true,
+        (Position::After(batch), Position::After(through)) => batch <= through,
+        (Position::Beginning | Position::At(_), Position::After(_)) => true,
+        (Position::After(_) | Position::End, Position::Beginning | Position::At(_))
+        | (Position::End, Position::After(_)) => false,
+        (Position::Beginning | Position::At(_), Position::Beginning | Position::At(_)) => true,
+    }
+}
+
+/// A commit may list several ranges of one shard, in order; its last one says how far the commit goes.
+fn last_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
+    let mut last: HashMap<&ShardId, &PositionRange> = HashMap::new();
+    for range in ranges {
+        last.insert(&range.shard, range);
+    }
+    let mut last: Vec<PositionRange> = last.into_values().cloned().collect();
+    last.sort_by(|a, b| a.shard.cmp(&b.shard));
+    last
+}
+
+fn merge_cells(into: &mut WindowCells, from: &WindowCells) {
+    for (group, cell) in from {
+        match into.get_mut(group) {
+            Some(mine) => mine.merge(cell),
+            None => {
+                into.insert(group.clone(), cell.clone());
+            }
+        }
+    }
+}
+
+fn merge_cell(into: &mut HashMap<Vec<group::KeyValue>, Cell>, key: &[group::KeyValue], cell: &Cell) {
+    match into.get_mut(key) {
+        Some(mine) => mine.merge(cell),
+        None => {
+            into.insert(key.to_vec(), cell.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
