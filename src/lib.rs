@@ -7,6 +7,7 @@ pub mod contract;
 pub mod limits;
 pub mod metrics;
 pub mod record;
+pub mod serve;
 pub mod status;
 pub mod toml_doc;
 pub mod window;

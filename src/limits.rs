@@ -2,6 +2,8 @@
 //!
 //! Bounds that a user may want to move are configuration ([`crate::config`]); these are not.
 
+use std::time::Duration;
+
 /// GetRecords never answers with more than this (Kinesis API: 10 MiB a call), so it is the worst case of a read.
 pub const READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
@@ -69,6 +71,21 @@ pub const CONTRACT_ITEMS_MAX: usize = 1000;
 
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// HTTP: connections at a time; further clients wait in the kernel's queue. A page, a scraper and some scripts.
+pub const SERVE_CONNECTIONS_MAX: usize = 64;
+
+/// HTTP: a connection this long without a byte is closed. Longer than the usual scrape interval of a minute.
+pub const SERVE_SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// HTTP: after the shutdown signal, answers under way have this long; then their connections are cut.
+pub const SERVE_GRACE: Duration = Duration::from_secs(1);
+
+/// HTTP: longest path and query. Window names are the longest thing that anyone asks for.
+pub const SERVE_URI_BYTES_MAX: usize = 2048;
+
+/// HTTP: looks at the live windows at a time; each copies up to all live cells.
+pub const SERVE_LOOKS_MAX: usize = 2;
 
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::checkpoint::ShardId;
+use crate::record::{CleanCounts, RejectReason};
 
 /// The whole process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +51,21 @@ pub struct StreamSnapshot {
     pub shards: BTreeMap<ShardId, ShardStatus>,
     /// Every table, by name.
     pub tables: BTreeMap<String, TableStatus>,
+    /// What cleaning made of the records read by this process.
+    pub cleaned: CleanTotals,
+}
+
+/// What cleaning made of records, since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CleanTotals {
+    /// Records that became rows.
+    pub rows: u64,
+    /// Records that became rejects, by reason.
+    pub rejects: BTreeMap<&'static str, u64>,
+    /// Values that cleaning set to null, by column and reason.
+    pub nulls: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Transport damage undone before cleaning, by repair.
+    pub repairs: BTreeMap<&'static str, u64>,
 }
 
 /// One shard.
@@ -110,6 +126,22 @@ impl StreamBoard {
     /// Changes one shard's entry, creating it if need be.
     pub fn shard(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
         change(self.0.lock().shards.entry(shard.clone()).or_default());
+    }
+
+    /// Adds a batch that was cleaned.
+    pub fn cleaned(&self, rows: u64, rejects: impl IntoIterator<Item = RejectReason>, counts: &CleanCounts) {
+        let totals = &mut self.0.lock().cleaned;
+        totals.rows += rows;
+        for reason in rejects {
+            *totals.rejects.entry(reason.as_str()).or_default() += 1;
+        }
+        for ((column, reason), count) in &counts.nulls {
+            let by_reason = totals.nulls.entry(column.clone()).or_default();
+            *by_reason.entry(reason).or_default() += count;
+        }
+        for (repair, count) in &counts.repairs {
+            *totals.repairs.entry(repair.as_str()).or_default() += count;
+        }
     }
 
     /// Changes one table's entry, creating it if need be.

@@ -51,6 +51,10 @@ pub struct LiveStart {
     pub end_ms: i64,
     /// Records in all its rows.
     pub records: u64,
+    /// How many of them no commit covers yet.
+    pub pending: u64,
+    /// How many keys it has.
+    pub keys: usize,
     /// One row a key, most records first.
     pub rows: Vec<LiveRow>,
 }
@@ -76,6 +80,11 @@ impl StreamWindows {
         let wanted = |plan: &WindowPlan| filter.window.as_ref().is_none_or(|name| *name == plan.name);
         let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| wanted(plan));
         windows.map(|(index, plan)| self.live_window(index, plan, filter)).collect()
+    }
+
+    /// Names of the declared windows, in the contract's order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.contract.windows.iter().map(|plan| plan.name.as_str())
     }
 
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
@@ -145,6 +154,8 @@ fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (C
         start_ms: start_us.div_euclid(1000),
         end_ms: start_us.saturating_add(plan.every_us).div_euclid(1000),
         records: rows.iter().map(|row| row.records).sum(),
+        pending: rows.iter().map(|row| row.pending).sum(),
+        keys: rows.len(),
         rows,
     }
 }

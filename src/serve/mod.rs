@@ -1,0 +1,137 @@
+//! The serve room: what the process is doing, over HTTP, for Prometheus, for scripts and for people.
+//!
+//! It only looks. Nothing here decides or changes anything, so every answer to a reader is a copy made at that
+//! moment, and the server may be stopped last: health still answers while the rest drains. Once [`Server::run`]
+//! has returned, no connection of it is left, whatever its clients do.
+//!
+//! | endpoint | answer |
+//! |---|---|
+//! | `/` | the live page |
+//! | `/metrics` | Prometheus text |
+//! | `/livez` | 200 as long as the process answers |
+//! | `/readyz` | 200 if every stream reads and commits, else 503; JSON with every stream's troubles |
+//! | `/api/summary` | totals, shards and tables of every stream: what the live page polls |
+//! | `/api/shards` | every stream's shards: state, parents, hash range, position, how far behind |
+//! | `/api/tables` | every stream's tables: rows, files, bytes, last commit |
+//! | `/api/windows` | the live windows; `window=NAME`, `starts=N` newest starts, `rows=N` largest keys of each |
+//!
+//! GET and HEAD only. Times are epoch milliseconds, spans milliseconds, sizes bytes.
+
+mod api;
+mod connections;
+mod error;
+mod guard;
+mod page;
+mod views;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{SERVE_GRACE, SERVE_LOOKS_MAX, SERVE_SILENCE_MAX};
+use crate::metrics::Registry;
+use crate::status::StatusBoard;
+use crate::window::StreamWindows;
+use connections::Connections;
+
+/// What the server shows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The numbers behind `/metrics`.
+    pub registry: Registry,
+    /// Readiness, shards and tables.
+    pub status: StatusBoard,
+    /// The live windows of every stream, in the order in which they are shown.
+    pub windows: Vec<Arc<StreamWindows>>,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// When the process started, epoch ms.
+    pub started_ms: i64,
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {listen}; is something else using it? Another address goes into `[serve] listen`")]
+pub struct BindError {
+    listen: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// A bound server that does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    sources: Sources,
+}
+
+impl Server {
+    /// Takes the address, so that a wrong one fails before anything else starts. Port 0 = any free one.
+    pub async fn bind(listen: SocketAddr, sources: Sources) -> Result<Self, BindError> {
+        let failed = |source| BindError { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, local_addr, sources })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Answers until `cancel`, then finishes the answers under way. Connections that are still open a moment later
+    /// are cut: a slow reader must not hold up the exit.
+    pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
+        let cut = CancellationToken::new();
+        let _cut_when_dropped = cut.clone().drop_guard();
+        let router = router(self.sources, self.local_addr);
+        let connections = Connections::new(self.listener, SERVE_SILENCE_MAX, cut.clone());
+        let served = axum::serve(connections, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
+        let mut served = pin!(served.into_future());
+        let overdue = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(SERVE_GRACE).await;
+        };
+        tokio::select! {
+            result = &mut served => return result,
+            () = overdue => cut.cancel(),
+        }
+        served.await
+    }
+}
+
+/// What a handler sees.
+#[derive(Debug, Clone)]
+struct Shared {
+    sources: Arc<Sources>,
+    /// Looking at the windows copies them; only so many looks at once.
+    looks: Arc<Semaphore>,
+}
+
+fn router(sources: Sources, local_addr: SocketAddr) -> Router {
+    let shared = Shared { sources: Arc::new(sources), looks: Arc::new(Semaphore::new(SERVE_LOOKS_MAX)) };
+    Router::new()
+        .route("/", get(page::page))
+        .route("/metrics", get(api::metrics))
+        .route("/livez", get(api::livez))
+        .route("/readyz", get(api::readyz))
+        .route("/api/summary", get(api::summary))
+        .route("/api/shards", get(api::shards))
+        .route("/api/tables", get(api::tables))
+        .route("/api/windows", get(api::windows))
+        .fallback(api::not_found)
+        .with_state(shared)
+        .layer(middleware::from_fn_with_state(guard::Guard::of(local_addr), guard::guard))
+}
+
+#[cfg(test)]
+mod tests;
