@@ -81,6 +81,9 @@ pub const SERVE_SILENCE_MAX: Duration = Duration::from_secs(90);
 /// HTTP: after the shutdown signal, answers under way have this long; then their connections are cut.
 pub const SERVE_GRACE: Duration = Duration::from_secs(1);
 
+/// HTTP: samples of totals kept per stream, one a second, for the page's curves: two minutes.
+pub const SERVE_HISTORY_SAMPLES: usize = 120;
+
 /// HTTP: longest path and query. Window names are the longest thing that anyone asks for.
 pub const SERVE_URI_BYTES_MAX: usize = 2048;
 

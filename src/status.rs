@@ -55,6 +55,18 @@ pub struct StreamSnapshot {
     pub cleaned: CleanTotals,
 }
 
+impl StreamSnapshot {
+    /// Records read by this process.
+    pub fn records(&self) -> u64 {
+        self.shards.values().map(|shard| shard.records).sum()
+    }
+
+    /// Payload bytes read by this process.
+    pub fn bytes(&self) -> u64 {
+        self.shards.values().map(|shard| shard.bytes).sum()
+    }
+}
+
 /// What cleaning made of records, since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CleanTotals {

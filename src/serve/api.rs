@@ -9,6 +9,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::error::RequestError;
+use super::history::Samples;
 use super::views::{Readiness, Shards, Summary, Tables};
 use super::{Shared, Sources};
 use crate::clock::now_ms;
@@ -47,6 +48,11 @@ pub async fn shards(State(shared): State<Shared>) -> Json<Shards> {
 /// `/api/tables`.
 pub async fn tables(State(shared): State<Shared>) -> Json<Tables> {
     Json(Tables::of(shared.sources.status.snapshot(), now_ms()))
+}
+
+/// `/api/history`.
+pub async fn history(State(shared): State<Shared>) -> Json<Samples> {
+    Json(shared.history.samples(now_ms()))
 }
 
 /// `/api/windows`.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::limits::SERVE_URI_BYTES_MAX;
 
 /// What can be asked for, as listed in answers to unknown paths.
-pub const ENDPOINTS: [&str; 8] = [
+pub const ENDPOINTS: [&str; 9] = [
     "/",
     "/metrics",
     "/livez",
@@ -16,6 +16,7 @@ pub const ENDPOINTS: [&str; 8] = [
     "/api/summary",
     "/api/shards",
     "/api/tables",
+    "/api/history",
     "/api/windows?window=NAME&starts=N&rows=N",
 ];
 

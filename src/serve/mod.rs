@@ -13,6 +13,7 @@
 //! | `/api/summary` | totals, shards and tables of every stream: what the live page polls |
 //! | `/api/shards` | every stream's shards: state, parents, hash range, position, how far behind |
 //! | `/api/tables` | every stream's tables: rows, files, bytes, last commit |
+//! | `/api/history` | two minutes of totals, one sample a second: `[epoch ms, records, bytes]` |
 //! | `/api/windows` | the live windows; `window=NAME`, `starts=N` newest starts, `rows=N` largest keys of each |
 //!
 //! GET and HEAD only. Times are epoch milliseconds, spans milliseconds, sizes bytes.
@@ -21,6 +22,7 @@ mod api;
 mod connections;
 mod error;
 mod guard;
+mod history;
 mod page;
 mod views;
 
@@ -41,6 +43,7 @@ use crate::metrics::Registry;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
 use connections::Connections;
+use history::History;
 
 /// What the server shows. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -93,7 +96,9 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
         let cut = CancellationToken::new();
         let _cut_when_dropped = cut.clone().drop_guard();
-        let router = router(self.sources, self.local_addr);
+        let history = History::default();
+        let status = self.sources.status.clone();
+        let router = router(self.sources, history.clone(), self.local_addr);
         let connections = Connections::new(self.listener, SERVE_SILENCE_MAX, cut.clone());
         let served = axum::serve(connections, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
         let mut served = pin!(served.into_future());
@@ -104,6 +109,7 @@ impl Server {
         tokio::select! {
             result = &mut served => return result,
             () = overdue => cut.cancel(),
+            never = history.keep(&status) => never,
         }
         served.await
     }
@@ -113,12 +119,13 @@ impl Server {
 #[derive(Debug, Clone)]
 struct Shared {
     sources: Arc<Sources>,
+    history: History,
     /// Looking at the windows copies them; only so many looks at once.
     looks: Arc<Semaphore>,
 }
 
-fn router(sources: Sources, local_addr: SocketAddr) -> Router {
-    let shared = Shared { sources: Arc::new(sources), looks: Arc::new(Semaphore::new(SERVE_LOOKS_MAX)) };
+fn router(sources: Sources, history: History, local_addr: SocketAddr) -> Router {
+    let shared = Shared { sources: Arc::new(sources), history, looks: Arc::new(Semaphore::new(SERVE_LOOKS_MAX)) };
     Router::new()
         .route("/", get(page::page))
         .route("/metrics", get(api::metrics))
@@ -127,6 +134,7 @@ fn router(sources: Sources, local_addr: SocketAddr) -> Router {
         .route("/api/summary", get(api::summary))
         .route("/api/shards", get(api::shards))
         .route("/api/tables", get(api::tables))
+        .route("/api/history", get(api::history))
         .route("/api/windows", get(api::windows))
         .fallback(api::not_found)
         .with_state(shared)

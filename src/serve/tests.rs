@@ -249,6 +249,19 @@ async fn shards_tables_and_summary_show_the_status_board() {
 }
 
 #[tokio::test]
+async fn history_begins_with_the_server() {
+    let sources = sources();
+    sources.status.stream("a").shard(&ShardId::new("shardId-0"), |shard| (shard.records, shard.bytes) = (10, 1000));
+    let house = House::open_with(sources).await;
+    let mut samples = json!([]);
+    while samples[0].is_null() {
+        let (_, history) = house.json("/api/history").await;
+        samples = history["streams"][0]["samples"].clone();
+    }
+    assert_eq!((&samples[0][1], &samples[0][2]), (&json!(10), &json!(1000)));
+}
+
+#[tokio::test]
 async fn windows_are_the_live_windows() {
     let (house, windows) = house_with_words().await;
     let (_, all) = house.json("/api/windows").await;
@@ -327,7 +340,7 @@ async fn every_listed_endpoint_answers_get_and_head_with_safe_headers() {
     let (status, body) = house.json("/api/nothing").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let endpoints = body["endpoints"].as_array().unwrap();
-    assert!(endpoints.len() >= 8);
+    assert!(endpoints.len() >= 9);
     for endpoint in endpoints {
         let path = endpoint.as_str().unwrap().split('?').next().unwrap();
         for method in [Method::GET, Method::HEAD] {
@@ -425,7 +438,7 @@ async fn a_silent_connection_is_closed() {
     let address = listener.local_addr().unwrap();
     let connections = Connections::new(listener, Duration::from_millis(50), CancellationToken::new());
     let mut tasks = JoinSet::new();
-    tasks.spawn(axum::serve(connections, router(sources(), address)).into_future());
+    tasks.spawn(axum::serve(connections, router(sources(), History::default(), address)).into_future());
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
     let mut rest = Vec::new();

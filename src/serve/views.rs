@@ -89,8 +89,8 @@ impl StreamSummary {
         Self {
             stream,
             ready: at.trouble.is_empty(),
-            records: at.shards.values().map(|shard| shard.records).sum(),
-            bytes: at.shards.values().map(|shard| shard.bytes).sum(),
+            records: at.records(),
+            bytes: at.bytes(),
             trouble: at.trouble,
             cleaned: at.cleaned,
             shards: shard_views(at.shards, now_ms),
