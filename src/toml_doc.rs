@@ -53,6 +53,11 @@ impl Problems {
 pub struct Invalid(Vec<String>);
 
 impl Invalid {
+    /// One problem that belongs to no line.
+    pub fn from_text(problem: impl Into<String>) -> Self {
+        Self(vec![problem.into()])
+    }
+
     /// The problems, one each.
     pub fn problems(&self) -> &[String] {
         &self.0

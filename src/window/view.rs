@@ -1,6 +1,6 @@
 //! What people see: committed plus pending, merged at the moment of the question.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
@@ -90,10 +90,10 @@ impl StreamWindows {
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
         let (merged, committed_version) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            (self.merge_layers(index), self.committed.version())
+            let oldest_us = self.oldest_shown(index, filter.starts_max.unwrap_or(usize::MAX));
+            (self.merge_layers(index, oldest_us), self.committed.version())
         };
-        let starts_max = filter.starts_max.unwrap_or(usize::MAX);
-        let starts = merged.into_iter().rev().take(starts_max);
+        let starts = merged.into_iter().rev();
         LiveWindow {
             stream: self.stream.clone(),
             window: plan.name.clone(),
@@ -105,17 +105,33 @@ impl StreamWindows {
         }
     }
 
-    fn merge_layers(&self, window: usize) -> Merged {
+    /// The start of the oldest of the newest `starts_max` starts. Found first, so that a page which shows ten does
+    /// not copy a hundred while a commit waits.
+    fn oldest_shown(&self, window: usize, starts_max: usize) -> i64 {
+        let mut starts = BTreeSet::new();
+        self.committed.each_start(window, |start_us, _| {
+            starts.insert(start_us);
+        });
+        for shard in &self.pending {
+            let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
+            starts.extend(cells.map(|group| group.start_us));
+        }
+        starts.into_iter().rev().take(starts_max).last().unwrap_or(i64::MAX)
+    }
+
+    fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
-            for cells in shard.value().iter().map(|batch| &batch.windows[window]) {
-                for (group, cell) in cells {
-                    merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
-                }
+            let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
+            for (group, cell) in batches.filter(|(group, _)| group.start_us >= oldest_us) {
+                merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
             }
         }
         let mut merged = Merged::new();
         self.committed.each_start(window, |start_us, cells| {
+            if start_us < oldest_us {
+                return;
+            }
             let start = merged.entry(start_us).or_default();
             start.extend(cells.iter().map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
         });

@@ -1,0 +1,169 @@
+//! Config -> App -> run: the one place that knows all rooms, owns every task and their end.
+//!
+//! Shutdown is an argument. When it resolves, readers finish the batch in hand, their senders drop, writers see
+//! the end, flush and commit, and only then does HTTP stop. After the grace period the rest is cut off; the
+//! ledger is right either way. The first task that fails ends the others the same way.
+
+mod pipe;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::lake::LakeStore;
+use crate::metrics::Registry;
+use crate::record::ProbeRef;
+use crate::serve::{Server, Sources};
+use crate::source::Kinesis;
+use crate::status::StatusBoard;
+use crate::window::StreamWindows;
+
+/// How often the metrics registry folds its histograms.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The processor, bound to its HTTP address and not yet reading.
+pub struct App {
+    config: Config,
+    kinesis: Kinesis,
+    store: Arc<LakeStore>,
+    registry: Registry,
+    status: StatusBoard,
+    windows: Vec<Arc<StreamWindows>>,
+    server: Server,
+    probe: Option<ProbeRef>,
+}
+
+impl App {
+    /// Builds clients and binds HTTP. Calls neither Kinesis nor the lake yet, so that an endpoint which is away
+    /// is waited for and not an error.
+    pub async fn build(config: Config, probe: Option<ProbeRef>) -> anyhow::Result<Self> {
+        let registry = Registry::new().context("metrics cannot be set up")?;
+        let status = StatusBoard::default();
+        let windows: Vec<Arc<StreamWindows>> = config
+            .streams
+            .iter()
+            .map(|stream| {
+                let metrics = registry.stream(stream.name());
+                Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
+            })
+            .collect();
+        let sources = Sources {
+            registry: registry.clone(),
+            status: status.clone(),
+            windows: windows.clone(),
+            pipeline: config.pipeline.clone(),
+            started_ms: now_ms(),
+        };
+        let server = Server::bind(config.listen, sources)
+            .await
+            .with_context(|| format!("cannot listen on {} (`serve.listen`)", config.listen))?;
+        let kinesis = Kinesis::connect(&config.aws).await;
+        let store = Arc::new(LakeStore::open(&config.lake).await?);
+        Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
+    }
+
+    /// Where HTTP listens (port 0 is resolved).
+    pub fn listening_on(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// What is going on, for progress lines.
+    pub fn status(&self) -> StatusBoard {
+        self.status.clone()
+    }
+
+    /// Reads, cleans, counts and commits until `shutdown` resolves, then drains. An error is why it ended early.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let (reading, serving, cut_off) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let grace = self.config.shutdown_grace;
+        let mut around = JoinSet::new();
+        around.spawn(keep_up(self.registry.clone(), serving.clone()));
+        let mut streams = JoinSet::new();
+        for (config, windows) in self.config.streams.iter().zip(&self.windows) {
+            let stream = stream::Stream {
+                config: config.clone(),
+                pipeline: self.config.pipeline.clone(),
+                source: self.config.source.clone(),
+                lake: self.config.lake.clone(),
+                budget_bytes: self.config.budget_share_bytes(),
+                kinesis: self.kinesis.clone(),
+                store: Arc::clone(&self.store),
+                windows: Arc::clone(windows),
+                metrics: self.registry.stream(config.name()),
+                board: self.status.stream(config.name()),
+                probe: self.probe.clone(),
+            };
+            let (reading, cut_off) = (reading.clone(), cut_off.clone());
+            streams.spawn(stream.run(reading, cut_off));
+        }
+        around.spawn(self.server.run(serving.clone()));
+        let result = supervise(&mut streams, shutdown, &reading, grace).await;
+        cut_off.cancel();
+        streams.shutdown().await;
+        serving.cancel();
+        while let Some(ended) = around.join_next().await {
+            ended.context("a task panicked")?;
+        }
+        result
+    }
+}
+
+/// Waits for the end: told to, or because a stream failed. Then for the drain, for at most `grace`.
+async fn supervise(
+    streams: &mut JoinSet<anyhow::Result<()>>,
+    shutdown: impl Future<Output = ()> + Send,
+    reading: &CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let first = tokio::select! {
+        () = shutdown => Ok(()),
+        ended = streams.join_next() => flatten(ended),
+    };
+    reading.cancel();
+    tracing::info!(grace_s = grace.as_secs(), "draining");
+    let drain = async {
+        let mut result = first;
+        while let Some(ended) = streams.join_next().await {
+            let ended = flatten(Some(ended));
+            if let (Err(error), Err(_)) = (&ended, &result) {
+                tracing::error!(error = format!("{error:#}"), "a second stream failed");
+            }
+            result = result.and(ended);
+        }
+        result
+    };
+    match tokio::time::timeout(grace, drain).await {
+        Ok(result) => result,
+        Err(_elapsed) => bail!(
+            "the drain took longer than {} s (`shutdown.grace`) and was cut off; nothing is lost, the next start \
+             goes on from the last commit",
+            grace.as_secs()
+        ),
+    }
+}
+
+fn flatten(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {
+    match ended {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(anyhow::Error::new(error).context("a stream's task panicked")),
+        None => bail!("no stream to run"),
+    }
+}
+
+/// Histograms gather raw values until somebody folds them; without scrapes that would grow.
+async fn keep_up(registry: Registry, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => registry.handle().run_upkeep(),
+            () = stop.cancelled() => return,
+        }
+    }
+}

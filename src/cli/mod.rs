@@ -1,0 +1,166 @@
+//! The command line: what a user can ask for, and what each answer's exit code means.
+//!
+//! Exit codes: 0 done or drained, 64 the configuration or the call is wrong (nothing was opened), 1 failed,
+//! 75 fenced. A library function and not `main` itself, so that the load harness can run itself as Pintail.
+
+mod check;
+mod positions;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::demo;
+use crate::toml_doc::Invalid;
+
+/// The call or the configuration is wrong (sysexits' EX_USAGE).
+pub const EXIT_USAGE: u8 = 64;
+
+/// JSON from Kinesis, cleaned by contract, into Delta tables and live windows, exactly once.
+///
+/// Try it on this machine, without an account:  pintail demo
+#[derive(Debug, Parser)]
+#[command(name = "pintail", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How logs look on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The service: reads the configured streams until it is told to stop, then drains.
+    Run(ConfigArgs),
+    /// The whole thing on this machine: a Kinesis in this process, a posting emulation, the processor, a local
+    /// lake and the live page. Ends with what was posted, what arrived, and what was lost (nothing).
+    Demo(demo::DemoArgs),
+    /// Posts the emulation's pins, places and users to three streams of any Kinesis endpoint.
+    Post(demo::PostArgs),
+    /// Reads the configuration and every contract, says everything that is wrong, then shows the plan: streams,
+    /// shards, where each would start, tables. Writes nothing.
+    Check(ConfigArgs),
+    /// Shows the ledger: how far each shard of each stream is committed.
+    Positions(PositionsArgs),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file; infra/pintail.toml is a commented example.
+    #[arg(long, short, value_name = "FILE", env = "PINTAIL_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct PositionsArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// As JSON, one document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one command to its end.
+pub fn run(cli: Cli) -> ExitCode {
+    abort_on_panic();
+    let quiet = matches!(cli.command, Command::Demo(_));
+    init_logs(cli.log_format, quiet);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("pintail: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(dispatch(cli.command));
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(error) => report(&error),
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    let stop = stop_signal()?;
+    match command {
+        Command::Run(args) => run::run(&args.config, stop).await,
+        Command::Demo(args) => run::demo(args, stop).await,
+        Command::Post(args) => run::post(args, stop).await,
+        Command::Check(args) => check::check(&args.config).await,
+        Command::Positions(args) => positions::positions(&args.config.config, args.json).await,
+    }
+}
+
+/// One line a cause; a wrong configuration is the user's to mend and has a code of its own.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(invalid) = error.downcast_ref::<Invalid>() {
+        for problem in invalid.problems() {
+            eprintln!("{problem}");
+        }
+        let count = invalid.problems().len();
+        eprintln!("pintail: {count} problem{} to mend; nothing was opened", if count == 1 { "" } else { "s" });
+        return ExitCode::from(EXIT_USAGE);
+    }
+    eprintln!("pintail: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Resolves on SIGTERM or Ctrl-C. A second one ends the process at once; the ledger is right either way.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Ok(runtime) = runtime {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                });
+                eprintln!("pintail: stopped without draining; the next start goes on from the last commit");
+                std::process::exit(1);
+            }
+        });
+    })
+}
+
+/// A panicked task must not leave a half-alive process: whoever supervises it starts it again.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn init_logs(format: LogFormat, quiet: bool) {
+    let default = if quiet { "warn" } else { "info,aws_config=warn,aws_smithy_runtime=warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PINTAIL_LOG").unwrap_or_else(|_| default.into());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let result = match format {
+        LogFormat::Text => logs.with_target(false).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    if let Err(error) = result {
+        eprintln!("pintail: logs are already set up: {error}");
+    }
+}

@@ -1,0 +1,429 @@
+//! The configuration: one TOML file, every key overridable by environment, everything wrong reported at once.
+//!
+//! `PINTAIL__LAKE__URI=s3://...` stands for `uri` in `[lake]`. AWS credentials are never configuration: they come
+//! from the SDK's default chain. Relations between keys are checked here, before anything opens.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::contract::{self, Contract};
+use crate::limits::READ_COST_MAX;
+use crate::toml_doc::{At, ByteSize, Document, DurationMs, FromToml, Invalid, Problems, Section};
+
+/// Prefix of environment variables that override keys.
+pub const ENV_PREFIX: &str = "PINTAIL__";
+
+/// Keys that the environment can override, as dotted paths.
+const OVERRIDABLE: &[&str] = &[
+    "pipeline",
+    "lake.uri",
+    "lake.region",
+    "lake.endpoint",
+    "lake.flush_interval",
+    "lake.flush_bytes",
+    "source.start",
+    "source.on_data_loss",
+    "source.reads_per_second",
+    "budget.bytes",
+    "serve.listen",
+    "aws.region",
+    "aws.endpoint",
+    "shutdown.grace",
+];
+
+/// A configuration that holds together.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Part of every ledger key: never changed once there are tables.
+    pub pipeline: String,
+    /// Where the tables are.
+    pub lake: LakeConfig,
+    /// How streams are read.
+    pub source: SourceConfig,
+    /// Bytes in flight over all streams; each has an equal share.
+    pub budget_bytes: u64,
+    /// Where metrics, health, the API and the live page are served.
+    pub listen: SocketAddr,
+    /// Where Kinesis is.
+    pub aws: AwsConfig,
+    /// How long a drain may take after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// The streams.
+    pub streams: Vec<StreamConfig>,
+}
+
+/// `[lake]`
+#[derive(Debug, Clone)]
+pub struct LakeConfig {
+    /// A folder (`/data/lake`, `file:///data/lake`) or `s3://bucket/prefix`.
+    pub uri: String,
+    /// Region of the bucket; default: that of `[aws]`, then the SDK's.
+    pub region: Option<String>,
+    /// An S3-compatible server instead of AWS.
+    pub endpoint: Option<String>,
+    /// A micro-batch is committed when its first record is this old.
+    pub flush_interval: Duration,
+    /// A micro-batch is committed when it holds this much.
+    pub flush_bytes: u64,
+}
+
+/// `[source]`
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// What to do about a range that was trimmed before it was read.
+    pub on_data_loss: OnDataLoss,
+    /// GetRecords calls a second and shard, of the 5 that all its consumers share.
+    pub reads_per_second: f64,
+}
+
+/// `[aws]`
+#[derive(Debug, Clone, Default)]
+pub struct AwsConfig {
+    /// Default: the SDK's own (environment, profile).
+    pub region: Option<String>,
+    /// A Kinesis-compatible server instead of AWS.
+    pub endpoint: Option<String>,
+}
+
+/// `[[stream]]`
+#[derive(Debug, Clone)]
+pub struct StreamConfig {
+    /// Name or ARN, as written.
+    pub id: String,
+    /// What its records are.
+    pub contract: Arc<Contract>,
+    /// Where a stream that the ledger does not know starts.
+    pub start: Start,
+}
+
+/// Where a stream that the ledger does not know starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record that Kinesis still has.
+    TrimHorizon,
+    /// With the first record after the first start of this pipeline.
+    Latest,
+    /// With the first record that arrived at or after this time, epoch ms.
+    At(i64),
+}
+
+/// What to do about a range that was trimmed before it was read. The alarm is raised either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Stop, so that somebody decides.
+    Fail,
+    /// Go on behind the gap.
+    Continue,
+}
+
+impl StreamConfig {
+    /// The stream's name: the last part of an ARN, or the name itself.
+    pub fn name(&self) -> &str {
+        self.id.rsplit_once("stream/").map_or(self.id.as_str(), |(_, name)| name)
+    }
+}
+
+impl FromToml for Start {
+    const EXPECTED: &'static str =
+        "\"trim_horizon\" (oldest), \"latest\", or a time with its zone like \"2026-01-31T08:00:00Z\"";
+
+    fn from_value(value: &toml_edit::Value) -> Option<Self> {
+        match value.as_datetime() {
+            Some(datetime) => Self::from_text(&datetime.to_string()),
+            None => Self::from_text(value.as_str()?),
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "trim_horizon" => Some(Self::TrimHorizon),
+            "latest" => Some(Self::Latest),
+            time => {
+                let ms = chrono::DateTime::parse_from_rfc3339(time).ok()?.timestamp_millis();
+                // 0 means "from the beginning" in the ledger.
+                (ms > 0).then_some(Self::At(ms))
+            }
+        }
+    }
+}
+
+impl FromToml for OnDataLoss {
+    const EXPECTED: &'static str = "\"fail\" or \"continue\"";
+
+    fn from_value(value: &toml_edit::Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "fail" => Some(Self::Fail),
+            "continue" => Some(Self::Continue),
+            _other => None,
+        }
+    }
+}
+
+impl FromToml for SocketAddr {
+    const EXPECTED: &'static str = "an address and a port, like \"127.0.0.1:9464\"";
+
+    fn from_value(value: &toml_edit::Value) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Config {
+    /// Reads the file, its contracts, and `environment`. Fails with everything that is wrong.
+    pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
+        let problems = Problems::default();
+        let config = Document::read(path, &problems).and_then(|mut document| {
+            override_from(environment, &mut document, &problems);
+            let folder = path.parent().unwrap_or(Path::new("."));
+            read(&document, folder, &problems)
+        });
+        match (config, problems.into_result()) {
+            (Some(config), Ok(())) => Ok(config),
+            (_, Err(invalid)) => Err(invalid),
+            (None, Ok(())) => Err(Invalid::from_text(format!("{}: cannot be used", path.display()))),
+        }
+    }
+
+    /// Each stream's share of the byte budget.
+    pub fn budget_share_bytes(&self) -> u64 {
+        self.budget_bytes / self.streams.len().max(1) as u64
+    }
+}
+
+/// Hands the environment's overrides to the document; a variable that names no key is a problem, since a
+/// misspelt override would otherwise silently do nothing.
+fn override_from(
+    environment: impl Iterator<Item = (String, String)>,
+    document: &mut Document,
+    problems: &Problems,
+) {
+    for (variable, value) in environment {
+        let Some(keys) = variable.strip_prefix(ENV_PREFIX) else { continue };
+        let path = keys.to_lowercase().replace("__", ".");
+        if OVERRIDABLE.contains(&path.as_str()) {
+            document.override_value(&path, &variable, &value);
+        } else {
+            let keys = OVERRIDABLE.iter().map(|path| variable_of(path)).collect::<Vec<_>>().join(", ");
+            let place = document.place();
+            problems.note(&place, format_args!("environment variable {variable} stands for no key; known: {keys}"));
+        }
+    }
+}
+
+fn variable_of(path: &str) -> String {
+    format!("{ENV_PREFIX}{}", path.to_uppercase().replace('.', "__"))
+}
+
+fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Config> {
+    let mut root = document.root(problems);
+    let pipeline = root.required::<String>("pipeline").filter(|name| usable_pipeline(name, problems));
+    let lake = read_lake(root.section("lake"), problems);
+    let (source, start) = read_source(root.section("source"), problems);
+    let mut budget = root.section("budget");
+    let budget_bytes = budget.optional::<ByteSize>("bytes");
+    budget.finish();
+    let mut serve = root.section("serve");
+    let listen = serve.optional::<SocketAddr>("listen");
+    serve.finish();
+    let mut aws = root.section("aws");
+    let aws_config = AwsConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
+    aws.finish();
+    let mut shutdown = root.section("shutdown");
+    let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
+    shutdown.finish();
+    let streams = read_streams(&mut root, folder, start, problems);
+    root.finish();
+    let mut lake = lake?;
+    lake.region = lake.region.or_else(|| aws_config.region.clone());
+    let budget_place = budget_bytes.as_ref().map_or_else(|| document.place(), |bytes| bytes.place.clone());
+    let config = Config {
+        pipeline: pipeline?.value,
+        lake,
+        source,
+        budget_bytes: budget_bytes.map_or(256 << 20, |bytes| bytes.value.0),
+        listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
+        aws: aws_config,
+        shutdown_grace: Duration::from_millis(grace_ms),
+        streams: streams?,
+    };
+    check_budget(&config, &budget_place, problems);
+    Some(config)
+}
+
+/// The name is part of ledger keys `pipeline/stream@epoch/shard/..`.
+fn usable_pipeline(name: &At<String>, problems: &Problems) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let usable = !name.value.is_empty() && name.value.len() <= 100 && name.value.chars().all(allowed);
+    if !usable {
+        let value = &name.value;
+        problems.note(
+            &name.place,
+            format_args!("`pipeline` = {value:?}; expected 1 to 100 letters, digits, `_`, `-` or `.`"),
+        );
+    }
+    usable
+}
+
+fn text(section: &mut Section<'_>, key: &str) -> Option<String> {
+    section.optional::<String>(key).map(|text| text.value).filter(|text| !text.is_empty())
+}
+
+fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
+    let endpoint = section.optional::<String>("endpoint").filter(|text| !text.value.is_empty())?;
+    let usable = url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !usable {
+        let value = &endpoint.value;
+        problems.note(&endpoint.place, format_args!("`endpoint` = {value:?}; expected http://host:port or https://"));
+    }
+    usable.then_some(endpoint.value)
+}
+
+fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeConfig> {
+    let uri = section.required::<String>("uri");
+    let interval = section.optional::<DurationMs>("flush_interval");
+    let flush_bytes = section.optional::<ByteSize>("flush_bytes");
+    if let Some(At { value: DurationMs(ms), place }) = &interval
+        && !(100..=3_600_000).contains(ms)
+    {
+        problems.note(place, format_args!("`lake.flush_interval` = {ms} ms; expected between 100ms and 1h"));
+    }
+    if let Some(At { value: ByteSize(bytes), place }) = &flush_bytes
+        && *bytes < 1 << 20
+    {
+        problems.note(place, format_args!("`lake.flush_bytes` = {bytes} bytes; expected at least 1MiB"));
+    }
+    if let Some(At { value, place }) = &uri
+        && value.contains("://")
+        && !(value.starts_with("s3://") || value.starts_with("file://"))
+    {
+        problems.note(place, format_args!("`lake.uri` = {value:?}; expected a folder or s3://bucket/prefix"));
+    }
+    let region = text(&mut section, "region");
+    let endpoint = endpoint(&mut section, problems);
+    section.finish();
+    Some(LakeConfig {
+        uri: uri?.value,
+        region,
+        endpoint,
+        flush_interval: Duration::from_millis(interval.map_or(5_000, |interval| interval.value.0)),
+        flush_bytes: flush_bytes.map_or(32 << 20, |bytes| bytes.value.0),
+    })
+}
+
+fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceConfig, Start) {
+    let start = section.optional::<Start>("start").map_or(Start::TrimHorizon, |start| start.value);
+    let on_data_loss = section.optional::<OnDataLoss>("on_data_loss").map_or(OnDataLoss::Fail, |policy| policy.value);
+    let reads = section.optional::<f64>("reads_per_second");
+    if let Some(At { value, place }) = &reads
+        && !(0.1..=5.0).contains(value)
+    {
+        problems.note(place, format_args!("`source.reads_per_second` = {value}; a shard gives 5 to all its consumers"));
+    }
+    section.finish();
+    (SourceConfig { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, start)
+}
+
+fn read_streams(
+    root: &mut Section<'_>,
+    folder: &Path,
+    default_start: Start,
+    problems: &Problems,
+) -> Option<Vec<StreamConfig>> {
+    let place = root.place();
+    let sections = root.sections("stream");
+    if sections.is_empty() {
+        problems.note(&place, "no stream; expected [[stream]] with `name` and `contract` at least once");
+    }
+    let mut taken = BTreeMap::new();
+    let streams: Vec<Option<StreamConfig>> =
+        sections.into_iter().map(|section| read_stream(section, folder, default_start, problems, &mut taken)).collect();
+    streams.into_iter().collect()
+}
+
+fn read_stream(
+    mut section: Section<'_>,
+    folder: &Path,
+    default_start: Start,
+    problems: &Problems,
+    taken: &mut BTreeMap<String, String>,
+) -> Option<StreamConfig> {
+    let place = section.place();
+    let (name, arn) = (section.optional::<String>("name"), section.optional::<String>("arn"));
+    let path = section.required::<String>("contract");
+    let start = section.optional::<Start>("start").map_or(default_start, |start| start.value);
+    section.finish();
+    let id = match (name, arn) {
+        (Some(one), None) | (None, Some(one)) => Some(one),
+        (None, None) => {
+            problems.note(&place, "a stream needs `name` or `arn`");
+            None
+        }
+        (Some(_), Some(arn)) => {
+            problems.note(&arn.place, "a stream has `name` or `arn`, not both");
+            None
+        }
+    };
+    let contract = contract::load(&resolve(folder, &path?.value), problems)?;
+    let stream = StreamConfig { id: id.as_ref()?.value.clone(), contract: Arc::new(contract), start };
+    let id_place = id?.place;
+    claim(taken, &format!("stream {}", stream.name()), &stream, &id_place, problems);
+    let contract = &stream.contract;
+    let tables = [contract.table.clone(), contract.rejects_table()].into_iter();
+    for table in tables.chain(contract.windows.iter().map(contract::WindowPlan::partials_table)) {
+        claim(taken, &format!("table {}", table.to_lowercase()), &stream, &id_place, problems);
+    }
+    Some(stream)
+}
+
+/// Two streams must not share a name, nor two contracts a table.
+fn claim(
+    taken: &mut BTreeMap<String, String>,
+    what: &str,
+    stream: &StreamConfig,
+    place: &crate::toml_doc::Place,
+    problems: &Problems,
+) {
+    let by = format!("stream {} ({})", stream.name(), stream.contract.file.display());
+    if let Some(first) = taken.insert(what.to_owned(), by) {
+        problems.note(place, format_args!("{what} is already taken by {first}; each must be unique in a pipeline"));
+    }
+}
+
+fn resolve(folder: &Path, path: &str) -> PathBuf {
+    if Path::new(path).is_absolute() { PathBuf::from(path) } else { folder.join(path) }
+}
+
+/// A share must hold two worst-case reads beside a full micro-batch, or the stream could wait for itself.
+fn check_budget(config: &Config, place: &crate::toml_doc::Place, problems: &Problems) {
+    let needed = 2 * READ_COST_MAX + config.lake.flush_bytes;
+    let share = config.budget_share_bytes();
+    if share < needed {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let streams = config.streams.len() as u64;
+        problems.note(
+            place,
+            format_args!(
+                "`budget.bytes` = {}MiB gives each of {streams} streams {}MiB; expected at least {}MiB: two reads of \
+                 {}MiB and one flush of {}MiB (`lake.flush_bytes`) for each stream",
+                mib(config.budget_bytes),
+                share >> 20,
+                mib(needed) * streams,
+                mib(READ_COST_MAX),
+                mib(config.lake.flush_bytes),
+            ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! What a user gets wrong, and what they are told.
+
+use super::*;
+
+const CONTRACT: &str = "table = \"a\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n";
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.toml"), CONTRACT).unwrap();
+    let file = folder.path().join("pintail.toml");
+    std::fs::write(&file, text).unwrap();
+    let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let shown = format!("{}/", folder.path().display());
+    Config::load(&file, environment)
+        .map_err(|invalid| invalid.problems().iter().map(|problem| problem.replace(&shown, "")).collect())
+}
+
+const SMALL: &str =
+    "pipeline = \"p\"\n[lake]\nuri = \"/lake\"\n[[stream]]\nname = \"s\"\ncontract = \"a.toml\"\n";
+
+#[test]
+fn defaults_are_what_the_documentation_says() {
+    let config = load(SMALL, &[]).unwrap();
+    assert_eq!(config.lake.flush_interval, Duration::from_secs(5));
+    assert_eq!((config.lake.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.source.reads_per_second, 4.0);
+    assert_eq!((config.streams[0].start, config.source.on_data_loss), (Start::TrimHorizon, OnDataLoss::Fail));
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_with_file_and_line() {
+    let text = "pipeline = \"a/b\"\n[lake]\nuri = \"gs://x\"\nflush_interval = \"1ms\"\n[source]\nstart = \"oldest\"\n\
+                reads_per_second = 9\n[serve]\nlisten = \"9464\"\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
+    let problems = load(text, &[]).unwrap_err();
+    let starts = [
+        "pintail.toml:1: `pipeline` = \"a/b\"",
+        "pintail.toml:4: `lake.flush_interval` = 1 ms",
+        "pintail.toml:3: `lake.uri` = \"gs://x\"",
+        "pintail.toml:6: `source.start` = \"oldest\"",
+        "pintail.toml:7: `source.reads_per_second` = 9",
+        "pintail.toml:9: `serve.listen` = \"9464\"",
+        "pintail.toml:10: a stream needs `name` or `arn`",
+        "missing.toml: cannot be read",
+        "pintail.toml:12: unknown key `budgets`; did you mean `budget`?",
+    ];
+    for start in starts {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
+    }
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+}
+
+#[test]
+fn the_environment_overrides_and_a_misspelt_variable_is_refused() {
+    let config = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVAL", "2s"), ("PATH", "/bin")]).unwrap();
+    assert_eq!(config.lake.flush_interval, Duration::from_secs(2));
+    let problems = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVALL", "2s")]).unwrap_err();
+    assert!(problems[0].contains("PINTAIL__LAKE__FLUSH_INTERVALL stands for no key"), "{problems:?}");
+}
+
+#[test]
+fn a_budget_that_a_stream_could_starve_in_is_refused() {
+    let problems = load(SMALL, &[("PINTAIL__BUDGET__BYTES", "81MiB")]).unwrap_err();
+    assert!(problems[0].contains("expected at least 82MiB"), "{problems:?}");
+    assert!(load(SMALL, &[("PINTAIL__BUDGET__BYTES", "82MiB")]).is_ok());
+}
+
+#[test]
+fn two_streams_cannot_share_a_name_or_a_table() {
+    let text = format!("{SMALL}[[stream]]\nname = \"s\"\ncontract = \"a.toml\"\n");
+    let problems = load(&text, &[]).unwrap_err();
+    assert_eq!(problems.len(), 3, "stream s, table a, table a_rejects: {problems:#?}");
+}
+
+#[test]
+fn a_start_is_a_word_or_a_time_with_its_zone() {
+    assert_eq!(Start::from_text("2026-01-31T08:00:00+01:00"), Some(Start::At(1_769_842_800_000)));
+    for text in ["2026-01-31", "2026-01-31T08:00:00", "1769842800", "1970-01-01T00:00:00Z", ""] {
+        assert_eq!(Start::from_text(text), None, "{text}");
+    }
+}
+
+#[test]
+fn the_streams_name_is_the_end_of_its_arn() {
+    let text = SMALL.replace("name = \"s\"", "arn = \"arn:aws:kinesis:eu-west-1:123456789012:stream/orders\"");
+    assert_eq!(load(&text, &[]).unwrap().streams[0].name(), "orders");
+}
