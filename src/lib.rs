@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod checkpoint;
+pub mod clean;
 pub mod clock;
 pub mod contract;
 pub mod limits;

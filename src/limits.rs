@@ -69,6 +69,21 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Columns, and windows, that one contract may declare.
 pub const CONTRACT_ITEMS_MAX: usize = 1000;
 
+/// A window shorter than this would have more starts than records.
+pub const WINDOW_EVERY_MS_MIN: i64 = 1_000;
+
+/// Windows, and their grace, are days and not decades: arithmetic on starts cannot overflow.
+pub const WINDOW_EVERY_MS_MAX: i64 = 366 * 86_400_000;
+
+/// Records of one window still arrive this long after its end, whatever the contract hopes.
+pub const WINDOW_GRACE_MS_MIN: i64 = 2_000;
+
+/// How long a window waits for stragglers unless its contract says otherwise.
+pub const WINDOW_GRACE_MS_DEFAULT: i64 = 5_000;
+
+/// Scratch memory that a cleaner keeps from one batch to the next; what one huge record needed beyond it is freed.
+pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
+
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 

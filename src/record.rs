@@ -197,7 +197,7 @@ impl Repair {
 /// What cleaning noticed in one batch; counted, never silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CleanCounts {
-    /// Nulls that cleaning made of something, by (column, reason). A null or absent field is `absent`.
+    /// Nulls that rows got, by (column, reason); `schemas/README.md` lists the reasons. A list's elements count too.
     pub nulls: BTreeMap<(String, &'static str), u64>,
     /// Transport repairs.
     pub repairs: BTreeMap<Repair, u64>,

@@ -41,6 +41,11 @@ impl Problems {
         self.0.borrow().is_empty()
     }
 
+    /// How many were noted so far; unchanged after a reading that found nothing wrong.
+    pub fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// Ends the reading: fails if anything was noted.
     pub fn into_result(self) -> Result<(), Invalid> {
         let found = self.0.into_inner();
@@ -179,6 +184,11 @@ impl<'a> Section<'a> {
     /// Where problems go.
     pub fn problems(&self) -> &'a Problems {
         self.problems
+    }
+
+    /// The keys that the file gives this table, in its order; for tables whose keys are the user's own names.
+    pub fn keys(&self) -> Vec<String> {
+        self.table.into_iter().flat_map(TableLike::iter).map(|(key, _)| key.to_owned()).collect()
     }
 
     /// A key that may be absent. A value of another type is a noted problem and reads as absent.

@@ -30,6 +30,41 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
+    /// Every type, in the order in which messages list them.
+    pub const ALL: [Self; 10] = [
+        Self::String,
+        Self::Integer,
+        Self::Long,
+        Self::Double,
+        Self::Boolean,
+        Self::Timestamp,
+        Self::Date,
+        Self::StringArray,
+        Self::LongArray,
+        Self::DoubleArray,
+    ];
+
+    /// Its name in contracts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Long => "long",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::Timestamp => "timestamp",
+            Self::Date => "date",
+            Self::StringArray => "array<string>",
+            Self::LongArray => "array<long>",
+            Self::DoubleArray => "array<double>",
+        }
+    }
+
+    /// Whether a value is a list.
+    pub fn is_array(self) -> bool {
+        matches!(self, Self::StringArray | Self::LongArray | Self::DoubleArray)
+    }
+
     /// The Arrow type, as written to Parquet.
     pub fn arrow(self) -> DataType {
         let list = |element: DataType| DataType::List(Arc::new(Field::new("element", element, true)));
@@ -48,7 +83,7 @@ impl ColumnType {
     }
 }
 
-/// One data column. (The cleaning plan is the clean room's business; see `clean`.)
+/// One data column and how it is filled.
 #[derive(Debug, Clone)]
 pub struct Column {
     /// Output name.
@@ -57,4 +92,101 @@ pub struct Column {
     pub column_type: ColumnType,
     /// Absent, null or unusable makes the record a reject.
     pub required: bool,
+    /// The JSON fields it is made of.
+    pub source: Source,
+    /// What is done to them.
+    pub steps: Steps,
+}
+
+/// The JSON fields of a column, as indexes into [`super::SourceFields`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// One field.
+    Field(usize),
+    /// Texts put together; those that are missing are left out.
+    Join {
+        /// The texts, in order.
+        fields: Vec<usize>,
+        /// What stands between them.
+        with: String,
+    },
+    /// A list of fields, all or nothing.
+    Collect(Vec<usize>),
+}
+
+/// The cleaning steps of a column, in the order in which they are done.
+#[derive(Debug, Clone, Default)]
+pub struct Steps {
+    /// Texts lose white space at both ends before anything else looks at them.
+    pub trim: bool,
+    /// Texts that mean "nothing".
+    pub null_if: Vec<String>,
+    /// Cut from the front of a text that has it.
+    pub strip_prefix: Option<String>,
+    /// Numbers may be written like `51k`.
+    pub magnitude: bool,
+    /// What numbers must lie in: none, one for all, or one for each collected field.
+    pub ranges: Vec<Range>,
+    /// What a text must be; empty allows all.
+    pub one_of: Vec<String>,
+    /// What stands for a record that says nothing.
+    pub default: Option<Constant>,
+}
+
+impl Steps {
+    /// The range of the element at `index` of a list, or of the column's only value (index 0).
+    pub fn range(&self, index: usize) -> Option<Range> {
+        self.ranges.get(index).or(if self.ranges.len() == 1 { self.ranges.first() } else { None }).copied()
+    }
+}
+
+/// Both ends belong to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    /// Smallest value.
+    pub low: f64,
+    /// Largest value.
+    pub high: f64,
+}
+
+impl Range {
+    /// Whether it holds the value.
+    pub fn contains(self, value: f64) -> bool {
+        self.low <= value && value <= self.high
+    }
+}
+
+/// A value written in the contract; of its column's type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Constant {
+    /// For string columns.
+    Text(String),
+    /// For integer and long columns.
+    Whole(i64),
+    /// For double columns.
+    Double(f64),
+    /// For boolean columns.
+    Boolean(bool),
+}
+
+impl Constant {
+    /// The text, of a string column's default.
+    pub fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The number, of an integer or long column's default.
+    pub fn whole(&self) -> Option<i64> {
+        if let Self::Whole(value) = self { Some(*value) } else { None }
+    }
+
+    /// The number, of a double column's default.
+    pub fn double(&self) -> Option<f64> {
+        if let Self::Double(value) = self { Some(*value) } else { None }
+    }
+
+    /// The truth, of a boolean column's default.
+    pub fn boolean(&self) -> Option<bool> {
+        if let Self::Boolean(value) = self { Some(*value) } else { None }
+    }
 }

@@ -5,14 +5,25 @@
 //! the house knows no stream, column or sentinel by name. `schemas/README.md` documents the format.
 
 mod column;
+mod fields;
+mod names;
+mod read;
+mod read_column;
+mod read_window;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use deltalake::arrow::datatypes::SchemaRef;
+use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-pub use column::{Column, ColumnType};
+pub use column::{Column, ColumnType, Constant, Range, Source, Steps};
+pub use fields::{FieldEntry, FieldTable, SourceFields};
 pub use window::WindowPlan;
+
+use crate::toml_doc::{Document, Problems};
 
 /// Bookkeeping column: the shard that a record came from (string).
 pub const SHARD_ID: &str = "_shard_id";
@@ -24,6 +35,12 @@ pub const SUB_SEQUENCE_NUMBER: &str = "_sub_sequence_number";
 pub const ARRIVED_AT: &str = "_arrived_at";
 /// Bookkeeping column: the day of the event time (date), the partition column of every table.
 pub const DATE: &str = "_date";
+/// Rejects column: why (string, one of [`crate::record::RejectReason`]).
+pub const REASON: &str = "reason";
+/// Rejects column: what exactly, for people (string).
+pub const DETAIL: &str = "detail";
+/// Rejects column: the record's untouched bytes (binary).
+pub const PAYLOAD: &str = "payload";
 
 /// One stream's compiled contract.
 #[derive(Debug, Clone)]
@@ -36,9 +53,14 @@ pub struct Contract {
     pub event_time: EventTime,
     /// Data columns, in the table's order.
     pub columns: Vec<Column>,
+    /// The JSON fields that the columns read.
+    pub fields: SourceFields,
+    /// Indexes of the fields that no required column reads: a record without any of them is of another kind.
+    pub kind_fields: Vec<usize>,
     /// Declared windows, in the file's order.
     pub windows: Vec<WindowPlan>,
-    /// The rows table: data columns (nullable, unless required), then the bookkeeping columns.
+    /// The rows table: data columns, then the bookkeeping columns. All nullable: what a required column promises is
+    /// kept by the cleaner, and every engine can append to a table that does not ask for it.
     pub rows_schema: SchemaRef,
     /// The rejects table.
     pub rejects_schema: SchemaRef,
@@ -51,4 +73,49 @@ pub enum EventTime {
     Arrival,
     /// The timestamp column with this index; a record without one uses its arrival time.
     Column(usize),
+}
+
+impl Contract {
+    /// The rejects table's name.
+    pub fn rejects_table(&self) -> String {
+        format!("{}_rejects", self.table)
+    }
+}
+
+/// Reads and compiles a contract file. `None` if anything is wrong with it; every problem is noted.
+pub fn load(path: &Path, problems: &Problems) -> Option<Contract> {
+    let document = Document::read(path, problems)?;
+    read::contract(path.to_owned(), &document, problems)
+}
+
+/// Compiles a text that stands for `file` in messages. `None` if anything is wrong with it; every problem is noted.
+pub fn parse(file: &str, text: String, problems: &Problems) -> Option<Contract> {
+    let document = Document::parse(file, text, problems)?;
+    read::contract(PathBuf::from(file), &document, problems)
+}
+
+fn rows_schema(columns: &[Column]) -> SchemaRef {
+    let data = columns.iter().map(|column| Field::new(&column.name, column.column_type.arrow(), true));
+    let place = place_fields();
+    Arc::new(Schema::new(data.chain(place).chain([date_field()]).collect::<Vec<_>>()))
+}
+
+fn rejects_schema() -> SchemaRef {
+    let said = [(REASON, DataType::Utf8), (DETAIL, DataType::Utf8), (PAYLOAD, DataType::Binary)];
+    let said = said.map(|(name, data_type)| Field::new(name, data_type, true));
+    Arc::new(Schema::new(place_fields().into_iter().chain(said).chain([date_field()]).collect::<Vec<_>>()))
+}
+
+/// Where a record stood in the stream.
+fn place_fields() -> [Field; 4] {
+    [
+        Field::new(SHARD_ID, DataType::Utf8, true),
+        Field::new(SEQUENCE_NUMBER, DataType::Utf8, true),
+        Field::new(SUB_SEQUENCE_NUMBER, DataType::Int64, true),
+        Field::new(ARRIVED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+    ]
+}
+
+fn date_field() -> Field {
+    Field::new(DATE, DataType::Date32, true)
 }

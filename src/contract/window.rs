@@ -34,6 +34,13 @@ pub struct WindowPlan {
     pub partials_schema: SchemaRef,
 }
 
+impl WindowPlan {
+    /// The name of the table that holds its partials.
+    pub fn partials_table(&self) -> String {
+        format!("{}_partials", self.name)
+    }
+}
+
 /// One grouping key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyPlan {

@@ -1,0 +1,58 @@
+//! Where a record's tape holds the contract's fields: one walk over the object, no map, nothing allocated.
+
+use simd_json::Node;
+
+use super::Object;
+use super::json::{Json, members, value};
+use crate::contract::{FieldTable, SourceFields};
+
+/// Positions of fields in the tape of the record at hand. Reused from record to record.
+#[derive(Debug, Default)]
+pub(super) struct Located {
+    nodes: Vec<Option<usize>>,
+    unknown: Vec<usize>,
+}
+
+impl Located {
+    /// Finds the fields of an object that is the whole tape. Of equal keys the last one counts.
+    pub fn locate(&mut self, fields: &SourceFields, object: Object<'_>) {
+        self.nodes.clear();
+        self.nodes.resize(fields.len(), None);
+        self.unknown.clear();
+        self.walk(fields.top(), object, 0);
+    }
+
+    /// Where the value of a field begins; `None` if its key is absent.
+    pub fn node(&self, field: usize) -> Option<usize> {
+        self.nodes.get(field).copied().flatten()
+    }
+
+    /// Top-level keys that the contract does not name, as often as they occur.
+    pub fn unknown_names<'a>(&self, object: Object<'a>) -> impl Iterator<Item = &'a str> {
+        self.unknown.iter().filter_map(move |at| match object.get(*at) {
+            Some(Node::String(name)) => Some(*name),
+            Some(Node::Static(_) | Node::Array { .. } | Node::Object { .. }) | None => None,
+        })
+    }
+
+    /// `at` is where the object begins. Goes only as deep as the contract's paths.
+    fn walk(&mut self, table: &FieldTable, tape: Object<'_>, at: usize) {
+        let Json::Object(inside) = value(tape.get(at..).unwrap_or(&[])) else { return };
+        for (key, value_at) in members(inside) {
+            let node = at + 1 + value_at;
+            let Some(entry) = table.find(key) else {
+                if at == 0 {
+                    self.unknown.push(node - 1);
+                }
+                continue;
+            };
+            if let Some(field) = entry.field {
+                self.nodes[field] = Some(node);
+            }
+            if !entry.inner.is_empty() {
+                entry.inner.each_field(&mut |field| self.nodes[field] = None);
+                self.walk(&entry.inner, tape, node);
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One cleaner for every stream: it runs a compiled contract over the records of a read.
+//!
+//! Every record comes out once, as a row or as a reject with its untouched bytes, and everything that was repaired,
+//! made null or ignored on the way is counted. No I/O, no clock, no waiting: the same batch gives the same answer.
+//!
+//! A record walks the files in this order: `repair` undoes transport damage, `json` parses, `fields` finds the
+//! contract's fields, `value` with `text`, `number` and `timestamp` makes one value of them, `builder` puts it into
+//! its column, `rejects` takes what could not be cleaned.
+
+mod builder;
+mod counts;
+mod fields;
+mod json;
+mod number;
+mod rejects;
+mod repair;
+#[cfg(test)]
+mod tests;
+mod text;
+mod timestamp;
+mod value;
+
+use std::sync::Arc;
+
+use simd_json::Node;
+
+pub use rejects::rejects_batch;
+
+use crate::checkpoint::ShardId;
+use crate::contract::Contract;
+use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, RejectReason};
+use builder::RowsBuilder;
+use counts::UnknownFields;
+use fields::Located;
+use rejects::Fault;
+use repair::Opener;
+use value::Fields;
+
+/// Cleans the records of one reader, one batch after the other. Holds scratch memory and no state: batches do not
+/// influence each other.
+#[derive(Debug)]
+pub struct Cleaner {
+    contract: Arc<Contract>,
+    opener: Opener,
+    located: Located,
+    rows: RowsBuilder,
+    unknown_fields: UnknownFields,
+}
+
+impl Cleaner {
+    /// A cleaner for the records of one stream.
+    pub fn new(contract: Arc<Contract>) -> Self {
+        Self {
+            opener: Opener::default(),
+            located: Located::default(),
+            rows: RowsBuilder::new(&contract),
+            unknown_fields: UnknownFields::default(),
+            contract,
+        }
+    }
+
+    /// Cleans one read: `rows + rejects` = its records, in their order.
+    pub fn clean(&mut self, raw: RawBatch) -> (CleanBatch, CleanCounts) {
+        let RawBatch { range, records, seen_ms, end, grant, permit } = raw;
+        let mut counts = CleanCounts::default();
+        let mut rejects = Vec::new();
+        self.opener.begin_batch();
+        for record in records {
+            if let Err(fault) = self.clean_record(&range.shard, &record, &mut counts) {
+                rejects.push(fault.into_reject(record));
+            }
+        }
+        counts.unknown_fields = self.unknown_fields.take();
+        let rows = self.rows.finish(&self.contract, &mut counts);
+        self.opener.shrink();
+        (CleanBatch { range, rows, rejects, seen_ms, end, grant, permit }, counts)
+    }
+
+    fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {
+        let Self { contract, opener, located, rows, unknown_fields } = self;
+        let cleaned = opener.open(&record.data, |object| {
+            located.locate(&contract.fields, object);
+            is_of_this_kind(contract, located)?;
+            unknown_fields.count(located.unknown_names(object));
+            rows.append(contract, Fields::new(object, located), shard, record)
+        })?;
+        for repair in opener.repairs() {
+            *counts.repairs.entry(*repair).or_default() += 1;
+        }
+        cleaned
+    }
+}
+
+/// A record of another stream, or a test payload, has none of the fields that make this stream's records useful.
+fn is_of_this_kind(contract: &Contract, located: &Located) -> Result<(), Fault> {
+    if contract.kind_fields.is_empty() || contract.kind_fields.iter().any(|field| located.node(*field).is_some()) {
+        return Ok(());
+    }
+    let paths: Vec<&str> = contract.kind_fields.iter().map(|field| contract.fields.path(*field)).collect();
+    Err(Fault::new(RejectReason::AnotherKind, format!("none of the fields {} is there", paths.join(", "))))
+}
+
+/// The nodes of one JSON object: itself, then keys and values in turn.
+type Object<'a> = &'a [Node<'a>];

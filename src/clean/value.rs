@@ -1,0 +1,289 @@
+//! One value for one column: a field's JSON through the contract's steps, or the reason why it is null.
+
+use super::counts::{Null, NullCounts};
+use super::fields::Located;
+use super::json::{Json, elements, value};
+use super::{Object, number, text, timestamp};
+use crate::contract::{Column, ColumnType, Source, Steps};
+
+/// The contract's fields in one record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a> {
+    object: Object<'a>,
+    located: &'a Located,
+}
+
+impl<'a> Fields<'a> {
+    pub fn new(object: Object<'a>, located: &'a Located) -> Self {
+        Self { object, located }
+    }
+
+    /// A field's value; `None` if its key is absent.
+    pub fn get(self, field: usize) -> Option<Json<'a>> {
+        let at = self.located.node(field)?;
+        self.object.get(at..).map(value)
+    }
+
+    /// The value of a column that reads one field.
+    fn only(self, column: &Column) -> Option<Json<'a>> {
+        match &column.source {
+            Source::Field(field) => self.get(*field),
+            Source::Join { .. } | Source::Collect(_) => None,
+        }
+    }
+}
+
+// === Texts ===
+
+/// The text of a string column. `joined` is scratch memory.
+pub(super) fn text<'a>(
+    column: &Column,
+    fields: Fields<'a>,
+    joined: &'a mut String,
+    nulls: &mut NullCounts,
+) -> Result<&'a str, Null> {
+    let steps = &column.steps;
+    let said = match &column.source {
+        Source::Field(field) => said(fields.get(*field), steps)?,
+        Source::Join { fields: parts, with } => join(parts, with, steps, fields, joined, nulls)?,
+        Source::Collect(_) => return Err(Null::WrongType),
+    };
+    let shaped = steps.strip_prefix.as_deref().and_then(|prefix| said.strip_prefix(prefix)).unwrap_or(said);
+    if text::trim(shaped).is_empty() {
+        return Err(Null::Empty);
+    }
+    if !steps.one_of.is_empty() && !steps.one_of.iter().any(|allowed| allowed == shaped) {
+        return Err(Null::NotOneOf);
+    }
+    Ok(shaped)
+}
+
+/// What a JSON string says, if it says anything.
+fn said<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<&'a str, Null> {
+    match present(json)? {
+        Json::Text(text) => {
+            let trimmed = text::trim(text);
+            if trimmed.is_empty() {
+                return Err(Null::Empty);
+            }
+            let said = if steps.trim { trimmed } else { text };
+            if is_sentinel(said, steps) { Err(Null::Sentinel) } else { Ok(said) }
+        }
+        Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::List(_) | Json::Object(_) => {
+            Err(Null::WrongType)
+        }
+    }
+}
+
+/// The parts that are there. One of a wrong type is left out and counted; without any, the first one's reason.
+fn join<'a>(
+    parts: &[usize],
+    with: &str,
+    steps: &Steps,
+    fields: Fields<'_>,
+    joined: &'a mut String,
+    nulls: &mut NullCounts,
+) -> Result<&'a str, Null> {
+    joined.clear();
+    let mut missing = None;
+    let mut wrong = false;
+    for part in parts {
+        match said(fields.get(*part), steps) {
+            Ok(text) => {
+                if !joined.is_empty() {
+                    joined.push_str(with);
+                }
+                joined.push_str(text);
+            }
+            Err(null) => {
+                wrong |= null == Null::WrongType;
+                // A part that is there but unusable says more than one that is not.
+                missing = missing.filter(|first| *first != Null::Absent).or(Some(null));
+            }
+        }
+    }
+    match missing {
+        Some(null) if joined.is_empty() => Err(null),
+        Some(_) | None => {
+            if wrong {
+                nulls.add(Null::WrongType);
+            }
+            Ok(joined)
+        }
+    }
+}
+
+fn present(json: Option<Json<'_>>) -> Result<Json<'_>, Null> {
+    match json {
+        None => Err(Null::Absent),
+        Some(Json::Null) => Err(Null::Null),
+        Some(
+            json
+            @ (Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::List(_) | Json::Object(_)),
+        ) => Ok(json),
+    }
+}
+
+fn is_sentinel(text: &str, steps: &Steps) -> bool {
+    steps.null_if.iter().any(|sentinel| sentinel == text)
+}
+
+// === Numbers, times, truth ===
+
+/// The number of an integer or long column.
+pub(super) fn whole(column: &Column, fields: Fields<'_>) -> Result<i64, Null> {
+    whole_of(column, fields.only(column), 0)
+}
+
+/// The number of an integer column.
+pub(super) fn integer(column: &Column, fields: Fields<'_>) -> Result<i32, Null> {
+    i32::try_from(whole(column, fields)?).map_err(|_| Null::OutOfRange)
+}
+
+/// The number of a double column.
+pub(super) fn double(column: &Column, fields: Fields<'_>) -> Result<f64, Null> {
+    double_of(column, fields.only(column), 0)
+}
+
+/// The truth of a boolean column.
+pub(super) fn boolean(column: &Column, fields: Fields<'_>) -> Result<bool, Null> {
+    match present(fields.only(column))? {
+        Json::Boolean(truth) => Ok(truth),
+        Json::Null | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::List(_) | Json::Object(_) => {
+            Err(Null::WrongType)
+        }
+    }
+}
+
+/// The UTC microseconds of a timestamp column.
+pub(super) fn time(column: &Column, fields: Fields<'_>) -> Result<i64, Null> {
+    timestamp::timestamp(written(fields.only(column), &column.steps)?)
+}
+
+/// The days since 1970-01-01 of a date column.
+pub(super) fn date(column: &Column, fields: Fields<'_>) -> Result<i32, Null> {
+    timestamp::date(written(fields.only(column), &column.steps)?)
+}
+
+/// A value that may be written as a text, and is then trimmed and said to mean something.
+fn written<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<Json<'a>, Null> {
+    match present(json)? {
+        Json::Text(text) => {
+            let trimmed = text::trim(text);
+            match trimmed {
+                "" => Err(Null::Empty),
+                _ if is_sentinel(trimmed, steps) => Err(Null::Sentinel),
+                _ => Ok(Json::Text(trimmed)),
+            }
+        }
+        json @ (Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::List(_) | Json::Object(_)) => {
+            Ok(json)
+        }
+    }
+}
+
+fn whole_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<i64, Null> {
+    let json = written(json, &column.steps)?;
+    let whole = if column.steps.magnitude { number::magnitude(json)? } else { number::whole(json)? };
+    within(column, index, whole as f64).map(|()| whole)
+}
+
+fn double_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<f64, Null> {
+    let double = number::double(written(json, &column.steps)?)?;
+    within(column, index, double).map(|()| double)
+}
+
+fn within(column: &Column, index: usize, value: f64) -> Result<(), Null> {
+    let inside = column.steps.range(index).is_none_or(|range| range.contains(value));
+    if inside { Ok(()) } else { Err(Null::OutOfRange) }
+}
+
+// === Lists ===
+
+/// The texts of an `array<string>` column; see [`each`].
+pub(super) fn texts<'a>(
+    column: &Column,
+    fields: Fields<'a>,
+    push: impl FnMut(Result<&'a str, Null>),
+) -> Result<(), Null> {
+    each(column, fields, |json, _| said(json, &column.steps), push)
+}
+
+/// The numbers of an `array<long>` column; see [`each`].
+pub(super) fn wholes(column: &Column, fields: Fields<'_>, push: impl FnMut(Result<i64, Null>)) -> Result<(), Null> {
+    each(column, fields, |json, index| whole_of(column, json, index), push)
+}
+
+/// The numbers of an `array<double>` column; see [`each`].
+pub(super) fn doubles(column: &Column, fields: Fields<'_>, push: impl FnMut(Result<f64, Null>)) -> Result<(), Null> {
+    each(column, fields, |json, index| double_of(column, json, index), push)
+}
+
+/// Pushes the elements of a list column. In a JSON list an element that does not fit is a null element; collected
+/// fields are all or nothing, and nothing is pushed unless every one fits.
+fn each<'a, T>(
+    column: &Column,
+    fields: Fields<'a>,
+    element: impl Fn(Option<Json<'a>>, usize) -> Result<T, Null>,
+    mut push: impl FnMut(Result<T, Null>),
+) -> Result<(), Null> {
+    match &column.source {
+        Source::Field(field) => match present(fields.get(*field))? {
+            Json::List(inside) => {
+                elements(inside).enumerate().for_each(|(index, json)| push(element(Some(json), index)));
+                Ok(())
+            }
+            Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::Object(_) => {
+                Err(Null::WrongType)
+            }
+        },
+        Source::Collect(parts) => {
+            if parts.iter().all(|part| fields.get(*part).is_none()) {
+                return Err(Null::Absent);
+            }
+            for (index, part) in parts.iter().enumerate() {
+                element(fields.get(*part), index)
+                    .map_err(|null| if null.says_nothing() { Null::Incomplete } else { null })?;
+            }
+            parts.iter().enumerate().for_each(|(index, part)| push(element(fields.get(*part), index)));
+            Ok(())
+        }
+        Source::Join { .. } => Err(Null::WrongType),
+    }
+}
+
+// === Required columns ===
+
+/// Whether the column has a value in this record.
+pub(super) fn usable(column: &Column, fields: Fields<'_>) -> Result<(), Null> {
+    match column.column_type {
+        ColumnType::String => text(column, fields, &mut String::new(), &mut NullCounts::default()).map(drop),
+        ColumnType::Integer => integer(column, fields).map(drop),
+        ColumnType::Long => whole(column, fields).map(drop),
+        ColumnType::Double => double(column, fields).map(drop),
+        ColumnType::Boolean => boolean(column, fields).map(drop),
+        ColumnType::Timestamp => time(column, fields).map(drop),
+        ColumnType::Date => date(column, fields).map(drop),
+        ColumnType::StringArray => texts(column, fields, drop),
+        ColumnType::LongArray => wholes(column, fields, drop),
+        ColumnType::DoubleArray => doubles(column, fields, drop),
+    }
+}
+
+/// What the record says for a column, for messages.
+pub(super) fn shown(column: &Column, fields: Fields<'_>) -> String {
+    let one = |field: &usize| match fields.get(*field) {
+        None => "absent".to_owned(),
+        Some(Json::Null) => "null".to_owned(),
+        Some(Json::Boolean(truth)) => truth.to_string(),
+        Some(Json::Whole(whole)) => whole.to_string(),
+        Some(Json::Real(real)) => real.to_string(),
+        Some(Json::Text(said)) => text::shown(said),
+        Some(Json::List(_)) => "a list".to_owned(),
+        Some(Json::Object(_)) => "an object".to_owned(),
+    };
+    match &column.source {
+        Source::Field(field) => one(field),
+        Source::Join { fields, .. } | Source::Collect(fields) => fields.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}

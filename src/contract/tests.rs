@@ -1,0 +1,436 @@
+//! Misuse is refused with the line and what would be right; the shipped contracts compile to the published tables.
+
+use std::path::Path;
+
+use super::window::{Derive, Function};
+use super::*;
+use crate::toml_doc::Invalid;
+
+fn shipped(name: &str) -> Contract {
+    let problems = Problems::default();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
+    let contract = load(&path, &problems);
+    problems.into_result().unwrap();
+    contract.unwrap()
+}
+
+fn refused(text: &str) -> Invalid {
+    let problems = Problems::default();
+    assert!(parse("c.toml", text.to_owned(), &problems).is_none(), "{text}");
+    problems.into_result().unwrap_err()
+}
+
+fn accepted(text: &str) -> Contract {
+    let problems = Problems::default();
+    let contract = parse("c.toml", text.to_owned(), &problems);
+    problems.into_result().unwrap();
+    contract.unwrap()
+}
+
+fn schema_of(schema: &SchemaRef) -> Vec<String> {
+    schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+}
+
+// === The shipped contracts ===
+
+const PLACE: [&str; 5] = [
+    "_shard_id Utf8",
+    "_sequence_number Utf8",
+    "_sub_sequence_number Int64",
+    "_arrived_at Timestamp(µs, \"UTC\")",
+    "_date Date32",
+];
+
+#[test]
+fn the_shipped_contracts_have_the_published_columns() {
+    let expected = [
+        (
+            "pin.toml",
+            vec![
+                "ind Int32",
+                "unique_id Utf8",
+                "title Utf8",
+                "description Utf8",
+                "follower_count Int32",
+                "poster_name Utf8",
+                "tag_list Utf8",
+                "is_image_or_video Utf8",
+                "image_src Utf8",
+                "save_location Utf8",
+                "category Utf8",
+            ],
+        ),
+        (
+            "geo.toml",
+            vec![
+                "ind Int32",
+                "country Utf8",
+                "coordinates List(Float64, field: 'element')",
+                "timestamp Timestamp(µs, \"UTC\")",
+            ],
+        ),
+        ("user.toml", vec!["ind Int32", "user_name Utf8", "age Int32", "date_joined Timestamp(µs, \"UTC\")"]),
+    ];
+    for (file, columns) in expected {
+        let contract = shipped(file);
+        assert_eq!(schema_of(&contract.rows_schema), [columns, PLACE.to_vec()].concat(), "{file}");
+        assert_eq!(contract.event_time, EventTime::Arrival);
+        assert!(contract.rows_schema.fields().iter().all(|field| field.is_nullable()));
+    }
+}
+
+#[test]
+fn the_rejects_table_keeps_the_payload_and_the_reason() {
+    let contract = shipped("pin.toml");
+    assert_eq!(contract.rejects_table(), "pin_rejects");
+    let said = ["reason Utf8", "detail Utf8", "payload Binary"];
+    assert_eq!(schema_of(&contract.rejects_schema), [&PLACE[..4], &said[..], &PLACE[4..]].concat());
+}
+
+#[test]
+fn the_shipped_windows_compile() {
+    let pin = shipped("pin.toml");
+    let window = &pin.windows[0];
+    assert_eq!(
+        (window.name.as_str(), window.partials_table().as_str()),
+        ("pins_by_category", "pins_by_category_partials")
+    );
+    assert_eq!((window.every_us, window.grace_us), (60_000_000, 5_000_000));
+    let functions: Vec<Function> = window.measures.iter().map(|measure| measure.function).collect();
+    let max = Function::Max(4, ColumnType::Integer);
+    assert_eq!(functions, [Function::Count, Function::SumInteger(4), Function::MeanInteger(4), max]);
+    let user = shipped("user.toml");
+    let labels = ["18-24", "25-35", "36-50", "+50"].map(str::to_owned).to_vec();
+    assert_eq!(user.windows[0].keys[0].derive, Derive::Bucket { bounds: vec![18.0, 25.0, 36.0, 51.0], labels });
+    assert_eq!(user.windows[1].keys[0].derive, Derive::Year);
+    assert_eq!(user.windows[1].keys[0].column, 3);
+    assert_eq!(shipped("geo.toml").windows[0].keys[0].name, "country");
+}
+
+#[test]
+fn a_record_of_this_kind_has_a_field_that_no_required_column_reads() {
+    let user = shipped("user.toml");
+    let fields: Vec<&str> = user.kind_fields.iter().map(|field| user.fields.path(*field)).collect();
+    assert_eq!(fields, ["first_name", "last_name", "age", "date_joined"]);
+    let only = accepted("table = \"t\"\n[[column]]\nname = \"a\"\ntype = \"long\"\nrequired = true\n");
+    assert!(only.kind_fields.is_empty());
+}
+
+// === The definition ===
+
+#[test]
+fn a_definition_changes_with_what_is_aggregated_and_with_nothing_else() {
+    let base = "table = \"t\"\n[[column]]\nname = \"a\"\ntype = \"long\"\n[[column]]\nname = \"b\"\ntype = \"string\"\n\
+                [[window]]\nname = \"w\"\nevery = \"1m\"\nby = [\"b\"]\nmeasure = { n = \"count\", s = \"sum(a)\" }\n";
+    let definition = |text: &str| accepted(text).windows[0].definition.clone();
+    let first = definition(base);
+    // Partials in somebody's lake carry these digits.
+    assert_eq!(first, "DIGITS");
+    for same in [
+        base.replace("name = \"w\"", "name = \"other\""),
+        base.replace("every = \"1m\"", "every = \"60s\"\ngrace = \"1h\" # why not"),
+        base.replace("type = \"string\"", "type = \"string\"\nnull_if = [\"x\"]"),
+    ] {
+        assert_eq!(definition(&same), first, "{same}");
+    }
+    for other in [
+        base.replace("1m", "2m"),
+        base.replace("by = [\"b\"]", "by = []"),
+        base.replace("by = [\"b\"]", "by = [\"a\"]"),
+        base.replace("sum(a)", "mean(a)"),
+        base.replace("s = ", "total = "),
+        base.replace("\"long\"", "\"integer\""),
+        base.replace("\"a\"", "\"aa\"").replace("(a)", "(aa)"),
+    ] {
+        assert_ne!(definition(&other), first, "{other}");
+    }
+}
+
+// === Misuse ===
+
+/// A contract with these lines in its only column (line 2 on) or after it.
+fn with_column(lines: &str) -> String {
+    format!("table = \"t\"\n[[column]]\nname = \"a\"\n{lines}\n")
+}
+
+fn with_window(lines: &str) -> String {
+    let columns = "table = \"t\"\n[[column]]\nname = \"n\"\ntype = \"long\"\n[[column]]\nname = \"s\"\ntype = \"string\"\n\
+                   [[column]]\nname = \"l\"\ntype = \"array<long>\"\n[[column]]\nname = \"at\"\ntype = \"timestamp\"\n";
+    format!("{columns}[[window]]\nname = \"w\"\n{lines}\n")
+}
+
+#[test]
+fn misuse_of_columns_is_refused_with_its_line() {
+    for (lines, expected) in [
+        (
+            "type = \"int\"",
+            "c.toml:4: type \"int\" is not offered; did you mean \"integer\"? (offered: string, integer, long, double, boolean, timestamp, date, array<string>, array<long>, array<double>)",
+        ),
+        ("type = \"string\"\nform = \"x\"", "c.toml:5: unknown key `column.form`; did you mean `from`?"),
+        (
+            "type = \"integer\"\nstrip_prefix = \"x\"",
+            "c.toml:5: `strip_prefix` is not offered for a column of type integer; it is for string",
+        ),
+        (
+            "type = \"integer\"\none_of = [\"x\"]",
+            "c.toml:5: `one_of` is not offered for a column of type integer; it is for string",
+        ),
+        (
+            "type = \"integer\"\ntrim = false",
+            "c.toml:5: `trim` is not offered for a column of type integer; it is for string, array<string>",
+        ),
+        (
+            "type = \"boolean\"\nnull_if = [\"x\"]",
+            "c.toml:5: `null_if` is not offered for a column of type boolean; it is for string, integer, long, double, timestamp, date",
+        ),
+        (
+            "type = \"string\"\nparse = \"magnitude\"",
+            "c.toml:5: `parse` is not offered for a column of type string; it is for integer, long",
+        ),
+        ("type = \"long\"\nparse = \"hex\"", "c.toml:5: `parse` = \"hex\"; only \"magnitude\" is offered"),
+        (
+            "type = \"string\"\nrange = [0, 1]",
+            "c.toml:5: `range` is not offered for a column of type string; it is for integer, long, double, array<long>, array<double>",
+        ),
+        ("type = \"long\"\nrange = [1, 0]", "c.toml:5: `range` = [1, 0]; expected [lowest, highest]"),
+        (
+            "type = \"long\"\nrange = [[0, 1], [0, 1]]",
+            "c.toml:5: `range` = [[0, 1], [0, 1]]; expected [lowest, highest]",
+        ),
+        (
+            "type = \"array<double>\"\ncollect = [\"x\", \"y\"]\nrange = [[0, 1], [0, 1], [0, 1]]",
+            "c.toml:6: `range` = [[0, 1], [0, 1], [0, 1]]; expected [lowest, highest], or 2 of these, one for each collected field",
+        ),
+        (
+            "type = \"string\"\ncollect = [\"x\", \"y\"]",
+            "c.toml:5: `collect` is not offered for a column of type string; it is for array<string>, array<long>, array<double>",
+        ),
+        (
+            "type = \"array<long>\"\ncollect = [\"x\"]",
+            "c.toml:5: `collect` needs at least two fields, like [\"latitude\", \"longitude\"]",
+        ),
+        (
+            "type = \"long\"\njoin = { from = [\"x\", \"y\"], with = \" \" }",
+            "c.toml:5: `join` is not offered for a column of type long; it is for string",
+        ),
+        (
+            "type = \"string\"\njoin = { from = [\"x\"], with = \" \" }",
+            "c.toml:5: `join.from` needs at least two fields, like [\"first_name\", \"last_name\"]",
+        ),
+        (
+            "type = \"string\"\njoin = { from = [\"x\", \"y\"] }",
+            "c.toml:5: `column.join.with` is missing; expected a text in quotes",
+        ),
+        (
+            "type = \"string\"\nfrom = \"x\"\njoin = { from = [\"x\", \"y\"], with = \" \" }",
+            "c.toml:2: more than one of `from`, `join` and `collect`; a column has one source",
+        ),
+        (
+            "type = \"string\"\nfrom = \"x..y\"",
+            "c.toml:5: \"x..y\" is no JSON field; expected a name, or names like \"a.b\"",
+        ),
+        (
+            "type = \"string\"\nrequired = true\ndefault = \"x\"",
+            "c.toml:6: `default` on a required column: a record without a value is a reject; drop one",
+        ),
+        ("type = \"integer\"\ndefault = 3000000000", "c.toml:5: `default` = 3000000000 is no value of type integer"),
+        (
+            "type = \"integer\"\ndefault = 7\nrange = [0, 5]",
+            "c.toml:5: `default` = 7 is not what `range` or `one_of` allow",
+        ),
+        (
+            "type = \"timestamp\"\ndefault = \"x\"",
+            "c.toml:5: `default` is not offered for a column of type timestamp; it is for string, integer, long, double, boolean",
+        ),
+        (
+            "type = \"string\"\n[[column]]\nname = \"a\"\ntype = \"string\"",
+            "c.toml:6: column `a` is declared twice; rename one",
+        ),
+        (
+            "type = \"string\"\n[[column]]\nname = \"A\"\ntype = \"string\"",
+            "c.toml:6: column `A` clashes with `a`: Delta does not tell upper from lower case; rename one",
+        ),
+        (
+            "type = \"string\"\n[[column]]\nname = \"_date\"\ntype = \"date\"",
+            "c.toml:6: column name \"_date\" begins with `_`, which is kept for bookkeeping columns like `_shard_id`; take it away",
+        ),
+        (
+            "type = \"string\"\n[[column]]\nname = \"a b\"\ntype = \"date\"",
+            "c.toml:6: column name \"a b\" must be letters, digits and `_`",
+        ),
+        (
+            "type = \"string\"\n[[column]]\ntype = \"date\"",
+            "c.toml:5: `column.name` is missing; expected a text in quotes",
+        ),
+    ] {
+        assert_eq!(refused(&with_column(lines)).problems(), [expected], "{lines}");
+    }
+}
+
+#[test]
+fn misuse_of_windows_is_refused_with_its_line() {
+    let count = "measure = { c = \"count\" }";
+    for (lines, expected) in [
+        (format!("every = \"0s\"\n{count}"), "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
+        (format!("every = \"400d\"\n{count}"), "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
+        (format!("every = \"1m\"\ngrace = \"1s\"\n{count}"), "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
+        (
+            format!("every = \"1m\"\nhop = \"10s\"\n{count}"),
+            "c.toml:17: `hop` is not offered: windows do not overlap; declare one with a smaller `every` and add neighbours up when reading",
+        ),
+        (
+            format!("every = \"1m\"\nwhere = \"n > 1\"\n{count}"),
+            "c.toml:17: `where` is not offered: a window counts every row; put what you would filter by into `by`",
+        ),
+        (
+            "every = \"1m\"".to_owned(),
+            "c.toml:14: `measure` is missing; expected at least one, like { posts = \"count\" }",
+        ),
+        (
+            "every = \"1m\"\nmeasure = {}".to_owned(),
+            "c.toml:17: `measure` is empty; expected at least one, like { posts = \"count\" }",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { c = \"distinct(s)\" }".to_owned(),
+            "c.toml:17: measure \"distinct(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { c = \"quantiles(n)\" }".to_owned(),
+            "c.toml:17: measure \"quantiles(n)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { c = \"top(s)\" }".to_owned(),
+            "c.toml:17: measure \"top(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { c = \"sum(s)\" }".to_owned(),
+            "c.toml:17: measure \"sum(s)\": the column is string; it takes integer, long, double",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { c = \"max(s)\" }".to_owned(),
+            "c.toml:17: measure \"max(s)\": the column is string; it takes integer, long, double, timestamp, date",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { c = \"sum(nn)\" }".to_owned(),
+            "c.toml:17: sum(nn) names \"nn\" (no such column; did you mean `n`?)",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { _c = \"count\" }".to_owned(),
+            "c.toml:17: measure name \"_c\" begins with `_`, which is kept for bookkeeping columns like `_shard_id`; take it away",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { records = \"count\" }".to_owned(),
+            "c.toml:14: window column `records` is declared twice; rename one",
+        ),
+        (
+            "every = \"1m\"\nmeasure = { m = \"mean(n)\", m_sum = \"sum(n)\" }".to_owned(),
+            "c.toml:14: window column `m_sum` is declared twice; rename one",
+        ),
+        (format!("every = \"1m\"\nby = [\"country\"]\n{count}"), "c.toml:17: `by` names \"country\" (no such column)"),
+        (
+            format!("every = \"1m\"\nby = [\"l\"]\n{count}"),
+            "c.toml:17: `by` names `l`, which is array<long>; a key is a single value",
+        ),
+        (
+            format!("every = \"1m\"\nby = \"s\"\n{count}"),
+            "c.toml:17: `by` is no list; expected columns and derived keys, like [\"country\"]",
+        ),
+        (
+            format!("every = \"1m\"\nby = [5]\n{count}"),
+            "c.toml:17: `by` holds 5; expected a column's name, or {name = .., bucket = ..} or {name = .., year = ..}",
+        ),
+        (
+            format!("every = \"1m\"\nby = [{{ name = \"k\", year = \"n\" }}]\n{count}"),
+            "c.toml:17: `n` is long; this key can be made of timestamp, date",
+        ),
+        (
+            format!(
+                "every = \"1m\"\nby = [{{ name = \"k\", bucket = \"s\", bounds = [1], labels = [\"x\"] }}]\n{count}"
+            ),
+            "c.toml:17: `s` is string; this key can be made of integer, long, double",
+        ),
+        (
+            format!(
+                "every = \"1m\"\nby = [{{ name = \"k\", bucket = \"n\", bounds = [1, 2], labels = [\"x\", \"y\", \"z\"] }}]\n{count}"
+            ),
+            "c.toml:17: 3 `labels` for 2 `bounds`; expected as many (the last is open-ended) or one fewer",
+        ),
+        (
+            format!(
+                "every = \"1m\"\nby = [{{ name = \"k\", bucket = \"n\", bounds = [2, 2], labels = [\"x\", \"y\"] }}]\n{count}"
+            ),
+            "c.toml:17: `bounds` must rise from one to the next",
+        ),
+        (
+            format!("every = \"1m\"\nby = [{{ name = \"k\", bucket = \"n\" }}]\n{count}"),
+            "c.toml:17: `bucket` needs `bounds` and `labels`",
+        ),
+        (
+            format!("every = \"1m\"\nby = [{{ name = \"k\" }}]\n{count}"),
+            "c.toml:17: a derived key takes one of `bucket` (with `bounds` and `labels`) and `year`",
+        ),
+        (
+            format!("every = \"1m\"\n{count}\n[[window]]\nname = \"w\"\nevery = \"1m\"\n{count}"),
+            "c.toml:18: window table `w` is declared twice; rename one",
+        ),
+        (
+            format!("every = \"1m\"\n{count}\n[[window]]\nname = \"t_rejects\"\nevery = \"1m\"\n{count}"),
+            "c.toml:18: window table `t_rejects` is declared twice; rename one",
+        ),
+    ] {
+        let problems = refused(&with_window(&lines));
+        assert_eq!(problems.problems().first().map(String::as_str), Some(expected), "{lines}");
+    }
+}
+
+#[test]
+fn misuse_at_the_top_is_refused_with_its_line() {
+    let column = "[[column]]\nname = \"a\"\ntype = \"string\"\n";
+    for (lines, expected) in [
+        (column.to_owned(), "c.toml: `table` is missing; expected a text in quotes"),
+        (
+            format!("table = \"a/b\"\n{column}"),
+            "c.toml:1: table name \"a/b\" must be ASCII letters, digits, `_` and `-`, and begin with a letter or a digit",
+        ),
+        (
+            format!("table = \"_t\"\n{column}"),
+            "c.toml:1: table name \"_t\" must be ASCII letters, digits, `_` and `-`, and begin with a letter or a digit",
+        ),
+        ("table = \"t\"\n".to_owned(), "c.toml: no [[column]]; a table needs at least one"),
+        (
+            format!("table = \"t\"\nevent_time = \"b\"\n{column}"),
+            "c.toml:2: `event_time` = \"b\" (no such column); expected \"arrival\" or the name of a timestamp column",
+        ),
+        (
+            format!("table = \"t\"\nevent_time = \"a\"\n{column}"),
+            "c.toml:2: `event_time` names `a`, which is string; it must be a timestamp column",
+        ),
+        (
+            format!("table = \"t\"\npartition_by = \"hour\"\n{column}"),
+            "c.toml:2: `partition_by` = \"hour\"; only \"day\" is offered",
+        ),
+        (format!("tabel = \"t\"\ntable = \"t\"\n{column}"), "c.toml:1: unknown key `tabel`; did you mean `table`?"),
+    ] {
+        assert_eq!(refused(&lines).problems(), [expected], "{lines}");
+    }
+}
+
+#[test]
+fn all_problems_come_at_once_and_a_broken_column_is_complained_about_once() {
+    let text = "table = \"a/b\"\n[[column]]\nname = \"n\"\ntype = \"number\"\n[[column]]\nname = \"s\"\ntype = \"string\"\n\
+                range = [0, 1]\n[[window]]\nname = \"w\"\nevery = \"0s\"\nby = [\"n\", \"x\"]\nmeasure = { c = \"sum(s)\" }\n";
+    let lines: Vec<String> =
+        refused(text).problems().iter().map(|p| p.split(": ").next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(lines, ["c.toml:1", "c.toml:4", "c.toml:8", "c.toml:11", "c.toml:12"]);
+}
+
+#[test]
+fn a_path_and_the_object_it_reaches_into_are_different_fields() {
+    let contract = accepted(&with_column(
+        "from = \"x.y\"\ntype = \"long\"\n[[column]]\nname = \"b\"\nfrom = \"x\"\ntype = \"string\"",
+    ));
+    assert_eq!((contract.fields.path(0), contract.fields.path(1)), ("x.y", "x"));
+    let x = contract.fields.top().find("x").unwrap();
+    assert_eq!((x.field, x.inner.find("y").unwrap().field), (Some(1), Some(0)));
+    assert!(contract.fields.top().find("y").is_none());
+}
