@@ -7,5 +7,6 @@ pub mod contract;
 pub mod limits;
 pub mod metrics;
 pub mod record;
+pub mod source;
 pub mod status;
 pub mod toml_doc;
