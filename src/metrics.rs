@@ -234,7 +234,7 @@ impl StreamMetrics {
         self.shared.budget_wait.record(waited);
     }
 
-    /// Shards by state: `waiting`, `reading`, `ended`, `lost`.
+    /// Shards by state: `waiting`, `reading`, `parked` (fenced, or odd), `ended`, `lost`.
     pub fn shards(&self, state: &'static str, count: usize) {
         let labels = [("stream", self.stream()), ("state", state)];
         self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);

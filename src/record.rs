@@ -1,6 +1,7 @@
 //! The words that cross rooms: one read's answer, what cleaning made of it, and who is told.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use deltalake::arrow::array::RecordBatch;
@@ -204,6 +205,17 @@ pub struct CleanCounts {
     /// Fields that the contract does not name.
     pub unknown_fields: BTreeMap<String, u64>,
 }
+
+/// Whoever takes a reader's batches: cleans them, counts them, sends them to the stream's writer.
+pub trait BatchSink: Send + Sync {
+    /// Takes one batch. Waits while the writer is behind; batches of one shard are delivered one after another.
+    fn deliver(&self, batch: RawBatch) -> impl Future<Output = Result<(), SinkClosed>> + Send;
+}
+
+/// Nobody takes batches any more: the writer failed or is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nobody takes this stream's batches any more")]
+pub struct SinkClosed;
 
 /// The window room, as a stream's writer sees it. All calls are short and never wait.
 pub trait WindowSink: Send + Sync {

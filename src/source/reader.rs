@@ -1,0 +1,353 @@
+//! One shard's reader: memory first, then the read, then delivery; again and again until something ends it.
+//!
+//! Its position lives in memory and only ever moves with a delivered batch, so that an iterator can be thrown away
+//! at any time and taken anew after the last number: nothing is read twice, nothing is left out. How it ended is
+//! its return value. It decides nothing that needs to know of other shards, of the ledger, or of the stream's fate:
+//! that is the coordinator's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, ReaderExit, Stop};
+use super::error::{Action, Call, Fault, ReadError};
+use super::loss::{LostRange, alarm};
+use super::pacing::{Backoff, Pace, jittered};
+use super::stream::ReadReply;
+use super::tree;
+use crate::budget::Permit;
+use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
+use crate::clock;
+use crate::limits::{FLIGHT_FACTOR_DEN, FLIGHT_FACTOR_NUM, READ_COST_MAX};
+use crate::metrics::ShardMetrics;
+use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
+
+/// An empty answer is passed on when it moves the shard's time by this much, so that an idle stream costs its
+/// writer one message a second and shard, not four.
+const SEEN_STEP_MS: i64 = 1000;
+
+/// See the file's head.
+pub(super) struct Reader<S> {
+    context: Arc<Context<S>>,
+    shard: ShardId,
+    stop: Stop,
+    position: Position,
+    seen_ms: Option<i64>,
+    told_seen_ms: Option<i64>,
+    iterator: Option<ShardIterator>,
+    /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
+    /// that record, every new iterator starts at the horizon.
+    from_horizon: bool,
+    /// A loss has been reported and the shard has not caught up with the retention since.
+    alarmed: bool,
+    pace: Pace,
+    backoff: Backoff,
+    metrics: ShardMetrics,
+}
+
+struct ShardIterator {
+    token: String,
+    born: Instant,
+}
+
+impl<S: BatchSink> Reader<S> {
+    /// A reader that goes on where the ledger says; with `from_horizon`, where Kinesis still has records.
+    pub fn new(
+        context: Arc<Context<S>>,
+        shard: ShardId,
+        entry: &ShardEntry,
+        from_horizon: bool,
+        cancel: CancellationToken,
+    ) -> Self {
+        let now = Instant::now();
+        let pace = match context.timing.read_interval {
+            Some(interval) => Pace::unbounded(interval, now),
+            None => Pace::new(context.options.reads_per_second, now),
+        };
+        Self {
+            metrics: context.metrics.shard(&shard),
+            stop: Stop { grant: ShardGrant::new(), cancel },
+            position: entry.resume(),
+            seen_ms: entry.seen_ms,
+            told_seen_ms: entry.seen_ms,
+            iterator: None,
+            from_horizon,
+            alarmed: false,
+            pace,
+            backoff: Backoff::default(),
+            context,
+            shard,
+        }
+    }
+
+    /// Reads until something ends it.
+    pub async fn run(mut self) -> ReaderExit {
+        loop {
+            if let Err(exit) = self.step().await {
+                self.context.troubles.clear(self.shard.as_str());
+                return exit;
+            }
+        }
+    }
+
+    /// One read. The permit comes last before it and goes first when it fails: a reader that waits for Kinesis must
+    /// not hold memory that others could read into.
+    async fn step(&mut self) -> Result<(), ReaderExit> {
+        let stop = self.stop.clone();
+        stop.or(tokio::time::sleep_until(self.pace.next_read())).await?;
+        let asked = Instant::now();
+        let permit = stop.or(self.context.budget.reserve(READ_COST_MAX)).await?;
+        self.metrics.of_stream().budget_waited(asked.elapsed());
+        match stop.or(self.read()).await? {
+            Ok(reply) => self.accept(reply, permit).await,
+            Err(error) => {
+                drop(permit);
+                self.recover(error).await
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<ReadReply, ReadError> {
+        let context = Arc::clone(&self.context);
+        let fresh = self.iterator.take().filter(|iterator| iterator.born.elapsed() < context.timing.iterator_age_max);
+        let iterator = match fresh {
+            Some(iterator) => iterator,
+            None => self.new_iterator().await?,
+        };
+        let now = Instant::now();
+        self.metrics.iterator_age((now - iterator.born).as_secs_f64());
+        self.pace.started(now);
+        let limit = self.pace.limit(now);
+        let token = &self.iterator.insert(iterator).token;
+        let reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
+        self.pace.replied(Instant::now(), reply.records.len(), reply.bytes);
+        self.check_order(&reply.records)?;
+        Ok(reply)
+    }
+
+    async fn new_iterator(&self) -> Result<ShardIterator, ReadError> {
+        let from = if self.from_horizon { Position::Beginning } else { self.position };
+        let context = &self.context;
+        let token = context.kinesis.shard_iterator(&context.stream.target, &self.shard, from).await?;
+        Ok(ShardIterator { token, born: Instant::now() })
+    }
+
+    /// Numbers that do not ascend from our position would be counted twice or make the ledger go back.
+    fn check_order(&self, records: &[RawRecord]) -> Result<(), ReadError> {
+        let mut position = self.position;
+        for record in records {
+            if let Position::After(number) = position
+                && record.sequence_number <= number
+            {
+                let what = format!("record {} does not come after {number}", record.sequence_number);
+                return Err(ReadError::new(Call::GetRecords, Fault::InvalidReply, what));
+            }
+            position = Position::After(record.sequence_number);
+        }
+        Ok(())
+    }
+
+    // === A read that worked ===
+
+    async fn accept(&mut self, mut reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
+        self.observe(&reply);
+        self.check_loss(&reply)?;
+        self.skip_earlier(&mut reply.records);
+        let (next, children) = (reply.next.take(), std::mem::take(&mut reply.children));
+        self.deliver(reply, permit).await?;
+        match next {
+            Some(token) => {
+                self.iterator = Some(ShardIterator { token, born: Instant::now() });
+                self.backoff.reset();
+                self.context.troubles.clear(self.shard.as_str());
+                Ok(())
+            }
+            None => self.finish(children).await,
+        }
+    }
+
+    fn observe(&self, reply: &ReadReply) {
+        let (records, behind_ms) = (reply.records.len() as u64, reply.behind_ms);
+        self.metrics.read_result("ok");
+        self.metrics.read(records, reply.bytes, behind_ms);
+        let retention_ms = self.context.stream.retention.as_millis().max(1) as f64;
+        self.metrics.retention_headroom(1.0 - behind_ms as f64 / retention_ms);
+        let last = reply.records.last();
+        if let Some(record) = last {
+            self.metrics.record_age((clock::now_ms() * 1000 - record.arrived_at_us) as f64 / 1e6);
+        }
+        self.context.board.shard(&self.shard, |status| {
+            status.behind_ms = Some(behind_ms);
+            status.records += records;
+            status.bytes += reply.bytes;
+            if let Some(record) = last {
+                status.position = Some(record.sequence_number.to_string());
+                status.last_arrival_ms = Some(record.arrived_at_us / 1000);
+            }
+        });
+    }
+
+    /// Records may be missing if and only if the shard was last known to be complete at a time that the retention
+    /// no longer covers. Waits for a reply that can name the other end of the range.
+    fn check_loss(&mut self, reply: &ReadReply) -> Result<(), ReaderExit> {
+        let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
+        let stale = self.seen_ms.is_some_and(|seen| seen < horizon_ms);
+        if !stale && !self.from_horizon {
+            self.alarmed = false;
+        }
+        let suspect = (stale || self.from_horizon) && !self.alarmed;
+        if !suspect || (reply.records.is_empty() && reply.behind_ms > 0) {
+            return Ok(());
+        }
+        let range = LostRange {
+            stream: self.context.stream.name.clone(),
+            shard: self.shard.clone(),
+            after: self.position,
+            first: reply.records.first().map(|record| record.sequence_number),
+            seen_ms: self.seen_ms,
+            horizon_ms,
+        };
+        self.alarmed = true;
+        if alarm(&range, self.context.options.on_data_loss, &self.context.metrics, &self.context.board) {
+            Ok(())
+        } else {
+            Err(ReaderExit::Lost(range))
+        }
+    }
+
+    /// Some endpoints answer AT_TIMESTAMP with older records when the shard has no newer ones.
+    fn skip_earlier(&self, records: &mut Vec<RawRecord>) {
+        if let Position::At(start_ms) = self.position {
+            let earlier = records.iter().take_while(|record| record.arrived_at_us / 1000 < start_ms).count();
+            records.drain(..earlier);
+        }
+    }
+
+    async fn deliver(&mut self, reply: ReadReply, mut permit: Permit) -> Result<(), ReaderExit> {
+        permit.shrink(reply.bytes * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN);
+        let caught_up = reply.records.is_empty() && reply.behind_ms == 0;
+        let (through, seen_ms) = match reply.records.last() {
+            Some(last) => (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000)),
+            None => (self.position, reply.date_ms.filter(|_| caught_up)),
+        };
+        self.seen_ms = seen_ms.or(self.seen_ms);
+        let step = seen_ms.is_some_and(|seen| self.told_seen_ms.is_none_or(|told| seen >= told + SEEN_STEP_MS));
+        if reply.records.is_empty() && !step {
+            return Ok(());
+        }
+        self.told_seen_ms = self.seen_ms;
+        self.send(through, reply.records, seen_ms, None, permit).await
+    }
+
+    /// Not to be interrupted: what was read is handed on, even when the shard was taken away (the writer then
+    /// drops it) or the stream is stopping.
+    async fn send(
+        &mut self,
+        through: Position,
+        records: Vec<RawRecord>,
+        seen_ms: Option<i64>,
+        end: Option<ShardEnd>,
+        permit: Permit,
+    ) -> Result<(), ReaderExit> {
+        let range = PositionRange { shard: self.shard.clone(), after: self.position, through };
+        let batch = RawBatch { range, records, seen_ms, end, grant: self.stop.grant.clone(), permit };
+        self.context.sink.deliver(batch).await.map_err(|_| ReaderExit::Stopped)?;
+        self.from_horizon &= through == self.position;
+        self.position = through;
+        Ok(())
+    }
+
+    // === The shard's end ===
+
+    /// The reply had no next iterator. Believed if it names the children; otherwise the listing decides.
+    async fn finish(&mut self, told: Vec<ShardId>) -> Result<(), ReaderExit> {
+        let children = if told.is_empty() { self.settle_end().await? } else { Some(told) };
+        let Some(children) = children else {
+            let what = "no next iterator, though the shard is open";
+            return self.recover(ReadError::new(Call::GetRecords, Fault::InvalidReply, what)).await;
+        };
+        let (committed, answer) = oneshot::channel();
+        let end = ShardEnd { children, committed };
+        self.send(Position::End, Vec::new(), None, Some(end), Permit::default()).await?;
+        match self.stop.clone().or(answer).await? {
+            Ok(()) => Err(ReaderExit::Ended),
+            Err(_) => Err(ReaderExit::Fenced),
+        }
+    }
+
+    /// The children of this shard if the listing says that it is closed; a shard that is no longer listed is.
+    async fn settle_end(&mut self) -> Result<Option<Vec<ShardId>>, ReaderExit> {
+        loop {
+            let context = Arc::clone(&self.context);
+            let listing = context.kinesis.list_shards(&context.stream.target, None);
+            match self.stop.clone().or(listing).await? {
+                Ok(listed) => {
+                    let open = listed.iter().any(|shard| shard.id == self.shard && !shard.closed);
+                    return Ok((!open).then(|| tree::children(&listed, &self.shard)));
+                }
+                Err(error) => self.recover(error).await?,
+            }
+        }
+    }
+
+    // === A read that failed ===
+
+    /// Does what the table says. Returns when it is time to try again.
+    async fn recover(&mut self, error: ReadError) -> Result<(), ReaderExit> {
+        let action = error.action();
+        self.metrics.read_result(label(action));
+        tracing::debug!(shard = %self.shard, ?action, error = error.chain(), "read failed");
+        match action {
+            Action::AwaitPace => {
+                self.pace.throttled(Instant::now());
+                Ok(())
+            }
+            Action::RenewIterator => {
+                self.iterator = None;
+                Ok(())
+            }
+            Action::RenewIteratorAfterBackoff => {
+                self.iterator = None;
+                self.wait(&error).await
+            }
+            Action::Backoff | Action::RestartListing => self.wait(&error).await,
+            Action::SettleShard | Action::StreamMissing => Err(ReaderExit::Missing),
+            Action::SettleStart => match self.position {
+                Position::After(_) if !self.from_horizon => Err(ReaderExit::Refused),
+                // No number that could be trimmed: a start in the future, or by a clock ahead of Kinesis's.
+                Position::After(_) | Position::Beginning | Position::At(_) | Position::End => self.wait(&error).await,
+            },
+            Action::RetrySlowly => {
+                self.context.troubles.raise(self.shard.as_str(), error.chain());
+                self.sleep(jittered(self.context.timing.retry_slowly)).await
+            }
+        }
+    }
+
+    /// One failed read is nothing to talk about; a shard that cannot be read for seconds is.
+    async fn wait(&mut self, error: &ReadError) -> Result<(), ReaderExit> {
+        let wait = self.backoff.next_wait();
+        if self.backoff.is_persistent() {
+            self.context.troubles.raise(self.shard.as_str(), error.chain());
+        }
+        self.sleep(wait).await
+    }
+
+    async fn sleep(&self, wait: Duration) -> Result<(), ReaderExit> {
+        self.stop.or(tokio::time::sleep(wait)).await
+    }
+}
+
+/// The metric's label for a failed read.
+fn label(action: Action) -> &'static str {
+    match action {
+        Action::AwaitPace => "throttled",
+        Action::RenewIterator => "expired_iterator",
+        Action::RenewIteratorAfterBackoff => "invalid",
+        Action::Backoff | Action::RestartListing => "retried",
+        Action::SettleShard | Action::SettleStart | Action::StreamMissing | Action::RetrySlowly => "refused",
+    }
+}

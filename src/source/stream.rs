@@ -1,0 +1,110 @@
+//! What Kinesis says, in our own words: a stream, its shards, one read's answer.
+
+use std::time::Duration;
+
+use crate::checkpoint::ShardId;
+use crate::record::RawRecord;
+
+/// Where Kinesis is. Credentials always come from the SDK's default chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KinesisConfig {
+    /// Default: the chain's.
+    pub region: Option<String>,
+    /// Default: the region's.
+    pub endpoint: Option<String>,
+}
+
+/// A stream as the user names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamTarget {
+    /// In the client's own account.
+    Name(String),
+    /// Anywhere.
+    Arn(String),
+}
+
+impl StreamTarget {
+    /// What starts with `arn:` is an ARN.
+    pub fn new(name_or_arn: &str) -> Self {
+        if name_or_arn.starts_with("arn:") {
+            Self::Arn(name_or_arn.to_owned())
+        } else {
+            Self::Name(name_or_arn.to_owned())
+        }
+    }
+
+    /// As the user wrote it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Name(text) | Self::Arn(text) => text,
+        }
+    }
+
+    /// (name, ARN), of which a call takes one.
+    pub(super) fn split(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Name(name) => (Some(name.clone()), None),
+            Self::Arn(arn) => (None, Some(arn.clone())),
+        }
+    }
+}
+
+/// What Kinesis says of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDescription {
+    /// How it was asked for, and is asked for again.
+    pub target: StreamTarget,
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// When it was created, epoch seconds: tells a stream from a later one of the same name.
+    pub created_s: i64,
+    /// How long it keeps records.
+    pub retention: Duration,
+    /// Shards that accept records.
+    pub open_shards: usize,
+    /// Whether it can be read.
+    pub status: Status,
+}
+
+/// A stream's life, as far as a reader cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Not to be read yet.
+    Creating,
+    /// Active, or being resharded.
+    Readable,
+    /// On its way out.
+    Deleting,
+}
+
+/// One shard of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedShard {
+    /// Its name.
+    pub id: ShardId,
+    /// None, one (a split) or two (a merge).
+    pub parents: Vec<ShardId>,
+    /// Hash keys, inclusive.
+    pub hash_range: Option<(u128, u128)>,
+    /// Accepts no more records.
+    pub closed: bool,
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub struct ReadReply {
+    /// In order.
+    pub records: Vec<RawRecord>,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Absent at the end of a closed shard.
+    pub next: Option<String>,
+    /// `MillisBehindLatest`.
+    pub behind_ms: i64,
+    /// The children, if the reply names them credibly: each has a name and parents.
+    pub children: Vec<ShardId>,
+    /// The response's `Date`, epoch ms (whole seconds).
+    pub date_ms: Option<i64>,
+}

@@ -1,0 +1,271 @@
+//! The family tree of shards, as a pure question: given what Kinesis lists and what the ledger says, which shards
+//! may be read?
+//!
+//! A child holds what was written after its parents were closed; read before them, its keys would come out of
+//! order. So a shard starts only when each parent is *settled*: its end is committed, or nobody knows it any more
+//! (trimmed long ago, never ours). The same word decides when a shard enters the ledger: not before its parents
+//! are settled, because the commit that ends the parents registers it with their watermark.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::stream::ListedShard;
+use crate::checkpoint::{LedgerView, ShardId};
+
+/// How Kinesis names its shards. What the ledger holds under other names (replays) is no business of the source.
+const SHARD_PREFIX: &str = "shardId-";
+
+/// What follows from one listing and one view of the ledger. Every listed shard that the ledger has not ended is
+/// in exactly one of the first three.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Not in the ledger, and its time has come.
+    pub register: Vec<ShardId>,
+    /// To be read now.
+    pub start: Vec<ShardId>,
+    /// A parent is not settled.
+    pub waiting: Vec<ShardId>,
+    /// Finished: nothing to do.
+    pub ended: Vec<ShardId>,
+    /// In the ledger without an end, and gone from the listing.
+    pub lost: Vec<ShardId>,
+}
+
+/// Shards of Kinesis that the ledger knows.
+pub fn known(ledger: &LedgerView) -> impl Iterator<Item = &ShardId> {
+    ledger.shards.keys().filter(|shard| shard.as_str().starts_with(SHARD_PREFIX))
+}
+
+/// See [`Plan`]. Each shard is looked at once and only its parents are asked, so that no listing, however wrong,
+/// can make this run in circles.
+pub fn plan(listed: &[ListedShard], ledger: &LedgerView) -> Plan {
+    let by_id: BTreeMap<&ShardId, &ListedShard> = listed.iter().map(|shard| (&shard.id, shard)).collect();
+    let settled = |parent: &ShardId| match ledger.shards.get(parent) {
+        Some(entry) => entry.ended,
+        None => !by_id.contains_key(parent),
+    };
+    let mut plan = Plan::default();
+    for (id, shard) in &by_id {
+        let ready = shard.parents.iter().all(settled);
+        let place = match ledger.shards.get(*id) {
+            Some(entry) if entry.ended => &mut plan.ended,
+            Some(_) if ready => &mut plan.start,
+            None if ready => &mut plan.register,
+            Some(_) | None => &mut plan.waiting,
+        };
+        place.push((*id).clone());
+    }
+    plan.lost = known(ledger)
+        .filter(|id| !by_id.contains_key(id) && ledger.shards.get(*id).is_some_and(|entry| !entry.ended))
+        .cloned()
+        .collect();
+    plan
+}
+
+/// Listed shards that name `parent` as a parent.
+pub fn children(listed: &[ListedShard], parent: &ShardId) -> Vec<ShardId> {
+    listed.iter().filter(|shard| shard.parents.contains(parent)).map(|shard| shard.id.clone()).collect()
+}
+
+// === The audit ===
+
+/// Hash keys that no open shard takes, or that two take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nobody takes these, inclusive.
+    Gap(u128, u128),
+    /// Two shards take these, inclusive.
+    Overlap(u128, u128),
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap(from, to) => write!(f, "no open shard takes the hash keys {from} to {to}"),
+            Self::Overlap(from, to) => write!(f, "two open shards take the hash keys {from} to {to}"),
+        }
+    }
+}
+
+/// The open shards of one moment cover every hash key once. A listing in which they do not was taken in the middle
+/// of a reshard, or is incomplete. Returns the first flaw.
+pub fn audit(listed: &[ListedShard]) -> Option<Flaw> {
+    let mut ranges: Vec<(u128, u128)> =
+        listed.iter().filter(|shard| !shard.closed).filter_map(|shard| shard.hash_range).collect();
+    ranges.sort_unstable();
+    // The next key that nobody has taken yet; `None` once the last one is taken.
+    let mut next = Some(0);
+    for (from, to) in ranges {
+        match next {
+            None => return Some(Flaw::Overlap(from, to)),
+            Some(free) if from > free => return Some(Flaw::Gap(free, from - 1)),
+            Some(free) if from < free => return Some(Flaw::Overlap(from, to.min(free - 1))),
+            Some(_) => next = to.checked_add(1),
+        }
+    }
+    next.map(|free| Flaw::Gap(free, u128::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checkpoint::ShardEntry;
+
+    const OPEN: ShardEntry = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+    const ENDED: ShardEntry = ShardEntry { ended: true, ..OPEN };
+
+    fn id(n: usize) -> ShardId {
+        ShardId::new(format!("shardId-{n:012}"))
+    }
+
+    fn shard(n: usize, parents: &[usize], range: (u128, u128), closed: bool) -> ListedShard {
+        let parents = parents.iter().copied().map(id).collect();
+        ListedShard { id: id(n), parents, hash_range: Some(range), closed }
+    }
+
+    fn ledger(entries: &[(usize, ShardEntry)]) -> LedgerView {
+        LedgerView { version: 1, shards: entries.iter().map(|(n, entry)| (id(*n), *entry)).collect() }
+    }
+
+    /// A stream's history: splits and merges at random, no shard trimmed.
+    fn history(first: usize, steps: &[(usize, bool)]) -> Vec<ListedShard> {
+        let width = u128::MAX / first as u128;
+        let bound = |n: usize| if n == first { u128::MAX } else { width * n as u128 - 1 };
+        let mut all: Vec<ListedShard> = Vec::new();
+        for n in 0..first {
+            let from = if n == 0 { 0 } else { bound(n) + 1 };
+            all.push(shard(n, &[], (from, bound(n + 1)), false));
+        }
+        for (pick, merge) in steps {
+            let mut open: Vec<usize> = (0..all.len()).filter(|n| !all[*n].closed).collect();
+            open.sort_by_key(|n| all[*n].hash_range);
+            let at = pick % open.len();
+            let (a, n) = (open[at], all.len());
+            let (from, to) = all[a].hash_range.unwrap();
+            if *merge && at + 1 < open.len() {
+                let b = open[at + 1];
+                (all[a].closed, all[b].closed) = (true, true);
+                all.push(shard(n, &[a, b], (from, all[b].hash_range.unwrap().1), false));
+            } else if to > from {
+                let middle = from + (to - from) / 2;
+                all[a].closed = true;
+                all.push(shard(n, &[a], (from, middle), false));
+                all.push(shard(n + 1, &[a], (middle + 1, to), false));
+            }
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn no_child_starts_before_every_parent_ended_and_every_shard_starts_in_the_end(
+            first in 1usize..4,
+            steps in prop::collection::vec((any::<usize>(), any::<bool>()), 0..20),
+            known_at_start in any::<u64>(),
+            order in any::<u64>(),
+        ) {
+            let listed = history(first, &steps);
+            prop_assert_eq!(audit(&listed), None);
+            // Any subset whose parents are settled may have ended before: what an earlier run left.
+            let mut view = LedgerView::default();
+            for (n, shard) in listed.iter().enumerate() {
+                let parents_ended = shard.parents.iter().all(|p| view.shards.get(p).is_some_and(|e| e.ended));
+                if shard.closed && parents_ended && known_at_start >> (n % 64) & 1 == 1 {
+                    view.shards.insert(shard.id.clone(), ENDED);
+                }
+            }
+            let mut started: Vec<ShardId> = view.shards.keys().cloned().collect();
+            for round in 0..=listed.len() * 2 {
+                let plan = plan(&listed, &view);
+                prop_assert!(plan.lost.is_empty());
+                for id in &plan.register {
+                    view.shards.insert(id.clone(), OPEN);
+                }
+                for id in &plan.start {
+                    let shard = listed.iter().find(|shard| shard.id == *id).unwrap();
+                    for parent in &shard.parents {
+                        prop_assert!(view.shards[parent].ended, "{} before {}", id, parent);
+                    }
+                    if !started.contains(id) {
+                        started.push(id.clone());
+                    }
+                }
+                // One of the started closed shards is read to its end.
+                let closed: Vec<&ShardId> =
+                    plan.start.iter().filter(|id| listed.iter().any(|s| s.id == **id && s.closed)).collect();
+                if !closed.is_empty() {
+                    let ended = closed[(order as usize).wrapping_add(round) % closed.len()];
+                    view.shards.get_mut(ended).unwrap().ended = true;
+                }
+            }
+            prop_assert_eq!(started.len(), listed.len(), "not all of {:?} started", listed);
+        }
+
+        #[test]
+        fn a_missing_open_shard_is_found_by_the_audit(
+            first in 1usize..5,
+            steps in prop::collection::vec((any::<usize>(), any::<bool>()), 0..10),
+            pick in any::<usize>(),
+        ) {
+            let mut listed = history(first, &steps);
+            let open: Vec<usize> = (0..listed.len()).filter(|n| !listed[*n].closed).collect();
+            let gone = listed.remove(open[pick % open.len()]);
+            let (from, to) = gone.hash_range.unwrap();
+            prop_assert_eq!(audit(&listed), Some(Flaw::Gap(from, to)));
+            listed.push(ListedShard { id: id(998), ..gone.clone() });
+            listed.push(ListedShard { id: id(999), ..gone });
+            prop_assert_eq!(audit(&listed), Some(Flaw::Overlap(from, to)));
+        }
+    }
+
+    #[test]
+    fn a_merged_shard_waits_for_both_parents() {
+        let half = u128::MAX / 2;
+        let listed = [
+            shard(0, &[], (0, half), true),
+            shard(1, &[], (half + 1, u128::MAX), true),
+            shard(2, &[0, 1], (0, 1), false),
+        ];
+        let of = |entries: &[(usize, ShardEntry)]| plan(&listed, &ledger(entries));
+        assert_eq!(of(&[(0, ENDED), (1, OPEN), (2, OPEN)]).waiting, [id(2)]);
+        assert_eq!(of(&[(0, OPEN), (1, ENDED), (2, OPEN)]).start, [id(0)]);
+        assert_eq!(of(&[(0, ENDED), (1, ENDED), (2, OPEN)]).start, [id(2)]);
+    }
+
+    #[test]
+    fn a_child_is_left_to_the_commit_that_ends_its_parent() {
+        let listed =
+            [shard(0, &[], (0, u128::MAX), true), shard(1, &[0], (0, 9), false), shard(2, &[1], (0, 9), false)];
+        let plan_of = |entries: &[(usize, ShardEntry)]| plan(&listed, &ledger(entries));
+        assert_eq!(plan_of(&[(0, OPEN)]).register, []);
+        assert_eq!(plan_of(&[(0, OPEN)]).waiting, [id(1), id(2)]);
+        assert_eq!(plan_of(&[(0, ENDED)]).register, [id(1)]);
+        assert_eq!(plan_of(&[]).register, [id(0)]);
+    }
+
+    #[test]
+    fn a_parent_that_nobody_knows_is_settled_and_one_that_only_the_ledger_knows_is_lost() {
+        let listed = [shard(7, &[3, 4], (0, u128::MAX), false)];
+        assert_eq!(plan(&listed, &ledger(&[])).register, [id(7)]);
+        assert_eq!(plan(&listed, &ledger(&[(3, ENDED), (7, OPEN)])).start, [id(7)]);
+        let waiting = plan(&listed, &ledger(&[(3, OPEN), (7, OPEN)]));
+        assert_eq!((waiting.waiting, waiting.lost), (vec![id(7)], vec![id(3)]));
+        assert_eq!(children(&listed, &id(3)), [id(7)]);
+    }
+
+    #[test]
+    fn replays_are_no_shards_of_kinesis() {
+        let mut view = ledger(&[]);
+        view.shards.insert(ShardId::new("replay-1"), OPEN);
+        assert_eq!(plan(&[], &view), Plan::default());
+        assert_eq!(known(&view).count(), 0);
+    }
+
+    #[test]
+    fn a_listing_that_goes_in_circles_only_waits() {
+        let listed = [shard(0, &[1], (0, 9), true), shard(1, &[0], (0, 9), false)];
+        assert_eq!(plan(&listed, &ledger(&[])).waiting, [id(0), id(1)]);
+    }
+}
