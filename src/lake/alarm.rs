@@ -1,0 +1,119 @@
+//! From failures that repeat to words on the status board: soon enough for a person to act, not at every hiccup.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::LakeError;
+use crate::metrics::StreamMetrics;
+use crate::status::StreamBoard;
+
+/// The stream's own line on the board for several tables at once: readiness returns when all of them are well.
+#[derive(Debug)]
+pub(crate) struct Troubles {
+    board: StreamBoard,
+    who: &'static str,
+    by_table: Mutex<BTreeMap<String, String>>,
+}
+
+impl Troubles {
+    pub fn new(board: StreamBoard, who: &'static str) -> Arc<Self> {
+        Arc::new(Self { board, who, by_table: Mutex::default() })
+    }
+
+    fn set(&self, table: &str, what: Option<String>) {
+        let mut by_table = self.by_table.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => by_table.insert(table.to_owned(), what),
+            None => by_table.remove(table),
+        };
+        let lines: Vec<&str> = by_table.values().map(String::as_str).collect();
+        if lines.is_empty() {
+            self.board.resolved(self.who);
+        } else {
+            self.board.trouble(self.who, lines.join("; "));
+        }
+    }
+}
+
+/// One table's failures in a row.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    table: String,
+    patience: Duration,
+    troubles: Option<Arc<Troubles>>,
+    metrics: Option<StreamMetrics>,
+    failing_since: Option<Instant>,
+    raised: bool,
+}
+
+impl Alarm {
+    /// Raises after `patience` of failures; at once if a person is needed.
+    pub fn new(table: &str, patience: Duration, troubles: Arc<Troubles>, metrics: Option<StreamMetrics>) -> Self {
+        Self { troubles: Some(troubles), metrics, patience, ..Self::silent(table) }
+    }
+
+    /// For callers that return their errors instead.
+    pub fn silent(table: &str) -> Self {
+        Self {
+            table: table.to_owned(),
+            patience: Duration::MAX,
+            troubles: None,
+            metrics: None,
+            failing_since: None,
+            raised: false,
+        }
+    }
+
+    /// An attempt failed and will be repeated.
+    pub fn failed(&mut self, error: &LakeError) {
+        if let Some(metrics) = &self.metrics {
+            metrics.commit_failed();
+        }
+        self.struggling(error.chain());
+    }
+
+    /// Nothing failed, but nothing gets done either.
+    pub fn struggling(&mut self, what: String) {
+        tracing::warn!(table = self.table, what, "lake attempt failed, repeating it");
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.patience {
+            self.raise(what);
+        }
+    }
+
+    /// Nothing is written before a person or another engine has changed something.
+    pub fn refused(&mut self, error: &LakeError) {
+        self.raise(error.chain());
+    }
+
+    /// A version was lost to another writer.
+    pub fn conflict(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.commit_conflict();
+        }
+    }
+
+    /// It worked.
+    pub fn well(&mut self) {
+        self.failing_since = None;
+        if std::mem::take(&mut self.raised) {
+            tracing::info!(table = self.table, "lake table works again");
+            if let Some(troubles) = &self.troubles {
+                troubles.set(&self.table, None);
+            }
+        }
+    }
+
+    fn raise(&mut self, what: String) {
+        if !self.raised {
+            tracing::error!(table = self.table, what, "lake table cannot be written");
+        }
+        self.raised = true;
+        if let Some(troubles) = &self.troubles {
+            troubles.set(&self.table, Some(what));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! S3 credentials from the AWS SDK's default chain, renewed minutes before they expire. The same for AWS and for
+//! a custom endpoint: environment, profile, web identity, container or instance, whichever answers first.
+//!
+//! A commit that starts with credentials about to expire can fail half-way through its retries, so the cache never
+//! runs to the last second. While renewal fails, the old ones serve as long as they live.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use object_store::CredentialProvider;
+use object_store::aws::AwsCredential;
+use tokio::sync::Mutex;
+
+use super::moment::MomentClock;
+
+/// Renew this long before expiry.
+const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
+/// Ask again for credentials that name no expiry: a profile may have been edited.
+const RECHECK_MS: i64 = 60 * 60 * 1000;
+/// After a failed renewal, ask again this late; the old ones serve meanwhile.
+const RETRY_MS: i64 = 20 * 1000;
+
+/// The default chain behind object_store's door.
+#[derive(Debug)]
+pub(crate) struct ChainCredentials {
+    chain: SharedCredentialsProvider,
+    clock: MomentClock,
+    held: Mutex<Option<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    credential: Arc<AwsCredential>,
+    renew_at_ms: i64,
+    expires_at_ms: Option<i64>,
+}
+
+impl ChainCredentials {
+    pub fn new(chain: SharedCredentialsProvider, clock: MomentClock) -> Self {
+        Self { chain, clock, held: Mutex::new(None) }
+    }
+
+    async fn ask(&self, now_ms: i64) -> object_store::Result<Held> {
+        let credentials = self
+            .chain
+            .provide_credentials()
+            .await
+            .map_err(|source| object_store::Error::Generic { store: "S3", source: Box::new(source) })?;
+        let expires_at_ms = credentials.expiry().map(|at| {
+            at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0))
+        });
+        // Some providers hand out what is itself nearly spent; asking on every request would not make it younger.
+        let renew_at_ms = expires_at_ms.map_or(now_ms + RECHECK_MS, |at| (at - RENEW_BEFORE_MS).max(now_ms + RETRY_MS));
+        let credential = AwsCredential {
+            key_id: credentials.access_key_id().to_owned(),
+            secret_key: credentials.secret_access_key().to_owned(),
+            token: credentials.session_token().map(str::to_owned),
+        };
+        Ok(Held { credential: Arc::new(credential), renew_at_ms, expires_at_ms })
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for ChainCredentials {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let mut held = self.held.lock().await;
+        let now_ms = self.clock.now().wall_ms;
+        if let Some(held) = held.as_ref().filter(|held| now_ms < held.renew_at_ms) {
+            return Ok(Arc::clone(&held.credential));
+        }
+        match self.ask(now_ms).await {
+            Ok(fresh) => Ok(Arc::clone(&held.insert(fresh).credential)),
+            Err(error) => match held.as_mut().filter(|held| held.expires_at_ms.is_none_or(|at| now_ms < at)) {
+                Some(old) => {
+                    tracing::warn!(%error, "renewing s3 credentials failed, the old ones serve until they expire");
+                    old.renew_at_ms = now_ms + RETRY_MS;
+                    Ok(Arc::clone(&old.credential))
+                }
+                None => Err(error),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::error::CredentialsError;
+    use aws_credential_types::provider::future;
+
+    use super::*;
+    use crate::lake::moment::Moment;
+
+    /// Hands out key `k<n>` with an hour to live; fails from the third call on.
+    #[derive(Debug, Default)]
+    struct Issuer {
+        calls: AtomicU64,
+        now_ms: Arc<AtomicI64>,
+    }
+
+    impl ProvideCredentials for Issuer {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
+            if call >= 2 {
+                return future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("away")));
+            }
+            let expiry_ms = self.now_ms.load(Ordering::Relaxed) + 3_600_000;
+            let expiry = UNIX_EPOCH + Duration::from_millis(expiry_ms.unsigned_abs());
+            future::ProvideCredentials::ready(Ok(Credentials::new(format!("k{call}"), "s", None, Some(expiry), "test")))
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_are_renewed_before_they_expire_and_the_old_ones_serve_while_that_fails() {
+        let now_ms = Arc::new(AtomicI64::new(1_000_000));
+        let issuer = Issuer { now_ms: Arc::clone(&now_ms), ..Issuer::default() };
+        let clock = {
+            let now_ms = Arc::clone(&now_ms);
+            MomentClock::of(move || Moment { wall_ms: now_ms.load(Ordering::Relaxed), boot_ms: 0 })
+        };
+        let provider = ChainCredentials::new(SharedCredentialsProvider::new(issuer), clock);
+        let key = async || provider.get_credential().await.map(|credential| credential.key_id.clone());
+
+        assert_eq!(key().await.unwrap(), "k0");
+        now_ms.fetch_add(54 * 60_000, Ordering::Relaxed);
+        assert_eq!(key().await.unwrap(), "k0");
+        now_ms.fetch_add(2 * 60_000, Ordering::Relaxed);
+        assert_eq!(key().await.unwrap(), "k1", "four minutes before expiry");
+        now_ms.fetch_add(58 * 60_000, Ordering::Relaxed);
+        assert_eq!(key().await.unwrap(), "k1", "renewal fails, but they live");
+        now_ms.fetch_add(3 * 60_000, Ordering::Relaxed);
+        assert!(key().await.is_err(), "expired and not renewed");
+    }
+}

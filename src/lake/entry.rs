@@ -1,0 +1,168 @@
+//! One entry of a Delta log, read tolerantly: line by line as plain JSON, keeping only what a writer needs to know.
+//!
+//! Files are passed over, so an entry that adds a million of them costs nothing to keep. A kind of action that this
+//! program has never heard of is noted by name and left to the caller.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// What one log entry says, files left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LogEntry {
+    /// Its `commitInfo`.
+    pub commit_info: Option<Map<String, Value>>,
+    /// Its application transactions: (app id, version), only those that were asked for.
+    pub txns: Vec<(String, i64)>,
+    /// Its `metaData`.
+    pub metadata: Option<Metadata>,
+    /// Its `protocol`.
+    pub protocol: Option<Protocol>,
+    /// Kinds of action that we do not know.
+    pub unknown: Vec<String>,
+}
+
+/// A table's `metaData` action.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Metadata {
+    pub id: String,
+    pub schema_string: String,
+    pub partition_columns: Vec<String>,
+    pub configuration: BTreeMap<String, String>,
+    /// The whole action, for repeating it with one thing changed.
+    pub raw: Value,
+}
+
+/// A table's `protocol` action.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Protocol {
+    pub reader: i64,
+    pub writer: i64,
+    pub features: Vec<String>,
+}
+
+impl LogEntry {
+    /// Parses newline-delimited actions. `prefix` says which application ids are kept.
+    pub fn parse(bytes: &[u8], prefix: &str) -> Result<Self, String> {
+        let mut entry = Self::default();
+        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let actions: Map<String, Value> =
+                serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", index + 1))?;
+            for (kind, action) in actions {
+                entry.take(kind, action, prefix).map_err(|reason| format!("line {}: {reason}", index + 1))?;
+            }
+        }
+        Ok(entry)
+    }
+
+    fn take(&mut self, kind: String, action: Value, prefix: &str) -> Result<(), String> {
+        match kind.as_str() {
+            "add" | "remove" | "cdc" => {}
+            "commitInfo" => self.commit_info = action.as_object().cloned(),
+            "txn" => {
+                let app_id = text(&action, "appId")?;
+                if app_id.starts_with(prefix) {
+                    self.txns.push((app_id, integer(&action, "version")?));
+                }
+            }
+            "metaData" => self.metadata = Some(Metadata::read(action)?),
+            "protocol" => self.protocol = Some(Protocol::read(&action)?),
+            _ => self.unknown.push(kind),
+        }
+        Ok(())
+    }
+
+    /// The id under which Pintail made this commit.
+    pub fn commit_id(&self) -> Option<&str> {
+        self.commit_info.as_ref()?.get("commitId")?.as_str()
+    }
+}
+
+impl Metadata {
+    fn read(action: Value) -> Result<Self, String> {
+        let partition_columns = match action.get("partitionColumns").and_then(Value::as_array) {
+            Some(columns) => columns.iter().filter_map(|column| column.as_str().map(str::to_owned)).collect(),
+            None => Vec::new(),
+        };
+        let configuration = match action.get("configuration").and_then(Value::as_object) {
+            Some(properties) => properties
+                .iter()
+                .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+                .collect(),
+            None => BTreeMap::new(),
+        };
+        Ok(Self {
+            id: text(&action, "id")?,
+            schema_string: text(&action, "schemaString")?,
+            partition_columns,
+            configuration,
+            raw: action,
+        })
+    }
+}
+
+impl Protocol {
+    fn read(action: &Value) -> Result<Self, String> {
+        let lists = ["readerFeatures", "writerFeatures"].into_iter().filter_map(|key| action.get(key)?.as_array());
+        let mut features: Vec<String> = lists.flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        features.sort();
+        features.dedup();
+        Ok(Self {
+            reader: integer(action, "minReaderVersion")?,
+            writer: integer(action, "minWriterVersion")?,
+            features,
+        })
+    }
+}
+
+fn text(action: &Value, key: &str) -> Result<String, String> {
+    let value = action.get(key).and_then(Value::as_str);
+    value.map(str::to_owned).ok_or_else(|| format!("no text {key:?} in {action}"))
+}
+
+fn integer(action: &Value, key: &str) -> Result<i64, String> {
+    action.get(key).and_then(Value::as_i64).ok_or_else(|| format!("no integer {key:?} in {action}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_keeps_what_a_writer_needs_and_names_what_it_does_not_know() {
+        let entry = LogEntry::parse(
+            concat!(
+                r#"{"commitInfo":{"commitId":"c1","operation":"WRITE"}}"#,
+                "\n",
+                r#"{"add":{"path":"x","size":1}}"#,
+                "\n\n",
+                r#"{"txn":{"appId":"p/s@1/sh/0","version":7,"lastUpdated":1}}"#,
+                "\n",
+                r#"{"txn":{"appId":"other","version":7}}"#,
+                "\n",
+                r#"{"domainMetadata":{"domain":"d"}}"#,
+                "\n",
+                r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["a"],"writerFeatures":["b","a"]}}"#,
+            )
+            .as_bytes(),
+            "p/",
+        )
+        .unwrap();
+        assert_eq!(entry.commit_id(), Some("c1"));
+        assert_eq!(entry.txns, [("p/s@1/sh/0".to_owned(), 7)]);
+        assert_eq!(entry.unknown, ["domainMetadata"]);
+        let features = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(entry.protocol, Some(Protocol { reader: 3, writer: 7, features }));
+    }
+
+    #[test]
+    fn a_line_that_is_no_action_is_an_error_with_its_number() {
+        let error = LogEntry::parse(b"{\"add\":{}}\nnonsense", "").unwrap_err();
+        assert!(error.starts_with("line 2: "), "{error}");
+        let error = LogEntry::parse(b"{\"txn\":{\"appId\":\"a\"}}", "").unwrap_err();
+        assert!(error.contains("no integer \"version\""), "{error}");
+    }
+}

@@ -1,0 +1,130 @@
+//! What can go wrong with the lake, and, in one place, what is done about it.
+
+use std::error::Error;
+
+use deltalake::arrow::error::ArrowError;
+use deltalake::parquet::errors::ParquetError;
+
+/// Everything that this room can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The configured location cannot be one.
+    #[error("lake uri {uri:?}: {reason}")]
+    Location {
+        /// As configured.
+        uri: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The object store did not do what it was asked.
+    #[error("{action} {path}")]
+    Store {
+        /// What was asked: `read`, `list`, `write`, ...
+        action: &'static str,
+        /// Of which object or prefix.
+        path: String,
+        /// The store's answer.
+        #[source]
+        source: object_store::Error,
+    },
+    /// A table's log does not say what a Delta log must say.
+    #[error("table {table}, log version {version}: {reason}")]
+    Log {
+        /// The table.
+        table: String,
+        /// The entry.
+        version: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A checkpoint file cannot be read.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// What could not be done.
+        reason: &'static str,
+        /// Parquet's answer.
+        #[source]
+        source: ParquetError,
+    },
+    /// The table is not, or no longer, one that Pintail may write. Nothing was written.
+    #[error("table {table} is refused: {reason}")]
+    Refused {
+        /// The table.
+        table: String,
+        /// What was found, what was expected, and the mend.
+        reason: String,
+    },
+    /// The stream's tables and its contract do not fit; every reason.
+    #[error("the tables do not fit the contract:\n{}", problems.join("\n"))]
+    Drift {
+        /// One line each.
+        problems: Vec<String>,
+    },
+    /// Rows could not be arranged as the table's columns.
+    #[error("arranging rows for table {table}")]
+    Rows {
+        /// The table.
+        table: String,
+        /// Arrow's answer.
+        #[source]
+        source: ArrowError,
+    },
+    /// Rows could not be encoded.
+    #[error("encoding a file of table {table}")]
+    Encode {
+        /// The table.
+        table: String,
+        /// Parquet's answer.
+        #[source]
+        source: ParquetError,
+    },
+    /// An entry of the rows log that a follower still needs is not there any more.
+    #[error(
+        "table {table} has not applied version {version} of {rows}, whose log entry is gone; the files staged there \
+         are not in the table (restore {rows}/_delta_log/{version:020}.json, or rebuild the table from the rows)"
+    )]
+    StagedGone {
+        /// The follower.
+        table: String,
+        /// Its rows table.
+        rows: String,
+        /// The first version that is missing.
+        version: u64,
+    },
+}
+
+/// What to do next about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Try again soon: the store was away, or somebody was in the way.
+    Retry,
+    /// Say so at once and look again now and then: a person or another engine has to change something.
+    Wait,
+    /// Give up: trying again gives the same answer.
+    Fail,
+}
+
+impl LakeError {
+    /// The one table from errors to actions.
+    pub(crate) fn action(&self) -> Action {
+        match self {
+            Self::Store { .. } | Self::Checkpoint { source: ParquetError::External(_), .. } => Action::Retry,
+            Self::Log { .. } | Self::Checkpoint { .. } | Self::Refused { .. } | Self::StagedGone { .. } => Action::Wait,
+            Self::Location { .. } | Self::Drift { .. } | Self::Rows { .. } | Self::Encode { .. } => Action::Fail,
+        }
+    }
+
+    /// The error and its causes on one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+}

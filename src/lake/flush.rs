@@ -1,0 +1,333 @@
+//! From a micro-batch to a commit of the rows table, and the commits without rows: the one place that moves the
+//! ledger.
+//!
+//! Files first, all tables' at once; then one commit with the rows' files, the positions, and the other tables'
+//! files as `commitInfo.staged`. If another writer moved a shard meanwhile, that shard's rows are dropped, the rest
+//! is encoded again, and its reader learns it by its grant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use deltalake::arrow::array::{AsArray, BooleanArray, RecordBatch};
+use deltalake::arrow::compute::{self, filter_record_batch};
+use deltalake::arrow::datatypes::TimestampMicrosecondType;
+use deltalake::arrow::error::ArrowError;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::commit::{Outcome, Proposal, TableLog};
+use super::error::LakeError;
+use super::ledger::{StreamIdentity, Txns};
+use super::micro_batch::{MicroBatch, Part};
+use super::moment::MomentClock;
+use super::parquet::{Staged, TableRows, stage};
+use super::rejects::rejects_batch;
+use super::store::LakeStore;
+use super::stream::{TableSet, ledger_of, view_of};
+use crate::checkpoint::{LedgerView, Position, Registration, ShardId};
+use crate::contract::{ARRIVED_AT, SHARD_ID};
+use crate::metrics::StreamMetrics;
+use crate::record::{ProbeRef, WindowSink};
+use crate::status::StreamBoard;
+
+/// Field of a rows commit's `commitInfo`: whose commit it is.
+pub(crate) const INFO_LEDGER: &str = "ledger";
+/// Field of a rows commit's `commitInfo`: table -> bodies of the `add`s that it is to get.
+pub(crate) const INFO_STAGED: &str = "staged";
+const OPERATION: &str = "STREAMING UPDATE";
+
+/// Owns the rows table.
+pub(crate) struct Committer {
+    pub store: LakeStore,
+    pub clock: MomentClock,
+    pub identity: StreamIdentity,
+    pub tables: TableSet,
+    pub rows: TableLog,
+    pub view: LedgerView,
+    pub windows: Arc<dyn WindowSink>,
+    pub probe: Option<ProbeRef>,
+    pub metrics: StreamMetrics,
+    pub board: StreamBoard,
+    pub alarm: Alarm,
+}
+
+/// Why a commit was not made.
+#[derive(Debug)]
+enum Stop {
+    /// These shards are not where the batch began.
+    Fenced(Vec<ShardId>),
+    /// The ledger says already, or otherwise, what the commit was to say.
+    Settled,
+    /// The ledger cannot be read.
+    Broken(LakeError),
+}
+
+impl Committer {
+    /// Brings a micro-batch into the lake, whatever it takes. Shards that were lost on the way are dropped from it.
+    pub async fn flush(&mut self, mut batch: MicroBatch) -> Result<(), LakeError> {
+        batch.drop_revoked();
+        let mut partials = match batch.content_since() {
+            Some(_) => self.windows.partials(&batch.ranges()),
+            None => Vec::new(),
+        };
+        while !batch.is_empty() {
+            let started = Instant::now();
+            let tables = self.rows_of_tables(&batch, &partials)?;
+            let staged = stage(&self.store, tables, self.clock.now().wall_ms, &mut self.alarm).await?;
+            if !staged.is_empty() {
+                self.metrics.flushed(started.elapsed());
+            }
+            let Some(fenced) = self.commit_batch(&mut batch, &staged).await? else { return Ok(()) };
+            self.fence(&mut batch, &fenced);
+            partials = without_shards(&partials, &fenced)
+                .map_err(|source| LakeError::Rows { table: self.rows.name().to_owned(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Registers the shards that the ledger does not have.
+    pub async fn register(&mut self, shards: &[Registration]) -> Result<(), LakeError> {
+        self.commit_without_rows(|view, txns| {
+            for registration in shards.iter().filter(|wanted| !view.shards.contains_key(&wanted.shard)) {
+                txns.register(view, &registration.shard, registration.start_ms);
+                if registration.ended {
+                    txns.end(&registration.shard);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Ends a shard that Kinesis no longer lists, if it still stands where the caller saw it.
+    pub async fn end_lost(
+        &mut self,
+        shard: &ShardId,
+        expected: Position,
+        descendants: &[ShardId],
+    ) -> Result<(), LakeError> {
+        self.commit_without_rows(|view, txns| {
+            let stands = view.shards.get(shard).is_some_and(|entry| !entry.ended && entry.resume() == expected);
+            if stands {
+                txns.end(shard);
+                descendants.iter().for_each(|descendant| txns.register(view, descendant, 0));
+            }
+        })
+        .await
+    }
+
+    /// Reads what others have committed.
+    pub async fn refresh(&mut self) -> Result<(), LakeError> {
+        self.commit_without_rows(|_, _| {}).await
+    }
+
+    /// Commits the transactions that `fill` makes of the ledger, if it makes any.
+    async fn commit_without_rows(&mut self, fill: impl Fn(&LedgerView, &mut Txns)) -> Result<(), LakeError> {
+        let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
+        let outcome = self.rows.commit(&mut self.alarm, |state| {
+            let view = ledger_of(&identity, &table, state).map_err(Stop::Broken)?;
+            let mut txns = Txns::new(&identity.prefix());
+            fill(&view, &mut txns);
+            let txns = txns.into_set();
+            if txns.is_empty() {
+                return Err(Stop::Settled);
+            }
+            let info = vec![(INFO_LEDGER, json!(identity.prefix()))];
+            Ok(Proposal { txns, actions: Vec::new(), info, operation: OPERATION })
+        });
+        let outcome = outcome.await?;
+        self.view = view_of(&self.identity, &self.rows)?;
+        match outcome {
+            Outcome::Landed(version) => {
+                self.board_table(self.rows.name(), |table| table.version = version);
+                Ok(())
+            }
+            Outcome::Stopped(Stop::Settled | Stop::Fenced(_)) => Ok(()),
+            Outcome::Stopped(Stop::Broken(error)) => Err(error),
+        }
+    }
+
+    /// Makes the commit. `Some`: shards that are not ours any more, and nothing was committed.
+    async fn commit_batch(
+        &mut self,
+        batch: &mut MicroBatch,
+        staged: &[Staged],
+    ) -> Result<Option<Vec<ShardId>>, LakeError> {
+        let started = Instant::now();
+        let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
+        let (actions, info) = (row_adds(&table, staged), commit_info(&identity, &table, batch, staged));
+        let covered: &MicroBatch = batch;
+        let outcome = self.rows.commit(&mut self.alarm, |state| {
+            let view = ledger_of(&identity, &table, state).map_err(Stop::Broken)?;
+            let txns = batch_txns(&identity, &view, covered)?;
+            Ok(Proposal { txns, actions: actions.clone(), info: info.clone(), operation: OPERATION })
+        });
+        let outcome = outcome.await?;
+        self.view = view_of(&self.identity, &self.rows)?;
+        match outcome {
+            Outcome::Landed(version) => {
+                self.landed(std::mem::take(batch), staged, version, started.elapsed());
+                Ok(None)
+            }
+            Outcome::Stopped(Stop::Fenced(shards)) => Ok(Some(shards)),
+            Outcome::Stopped(Stop::Settled) => Ok(Some(Vec::new())),
+            Outcome::Stopped(Stop::Broken(error)) => Err(error),
+        }
+    }
+
+    /// Everybody learns that a micro-batch is in the lake. The permits go last, with the parts.
+    fn landed(&self, batch: MicroBatch, staged: &[Staged], version: u64, took: Duration) {
+        let now_ms = self.clock.now().wall_ms;
+        let ranges = batch.ranges();
+        self.windows.committed(&ranges, version);
+        if let Some(probe) = &self.probe {
+            probe.committed(&self.identity.stream, &ranges);
+        }
+        self.metrics.commit_landed(took, now_ms as f64 / 1000.0);
+        self.board_table(self.rows.name(), |table| {
+            table.version = version;
+            table.last_commit_ms = Some(now_ms);
+        });
+        for staged in staged {
+            let files = staged.adds.len() as u64;
+            self.metrics.table_grew(&staged.table, staged.rows, files, staged.bytes);
+            self.board_table(&staged.table, |table| {
+                table.rows += staged.rows;
+                table.files += files;
+                table.bytes += staged.bytes;
+            });
+            if staged.null_partition_rows > 0 {
+                self.metrics.null_partition(staged.null_partition_rows);
+                let rows = staged.null_partition_rows;
+                tracing::warn!(table = staged.table, rows, "rows of too many days went to the null partition");
+            }
+        }
+        for part in batch.into_parts().into_values() {
+            for arrived_at_us in oldest_arrivals(&part) {
+                let waited_us = (now_ms * 1000).saturating_sub(arrived_at_us).max(0);
+                self.metrics.end_to_end(Duration::from_micros(waited_us.unsigned_abs()));
+            }
+            if let Some(end) = part.end
+                && end.committed.send(()).is_err()
+            {
+                tracing::debug!("a shard's end is committed and its reader has gone");
+            }
+        }
+    }
+
+    fn fence(&self, batch: &mut MicroBatch, shards: &[ShardId]) {
+        self.metrics.fenced(shards.len() as u64);
+        for shard in shards {
+            tracing::warn!(%shard, "fenced: another writer moved the shard's position, its rows are dropped");
+            if let Some(part) = batch.remove(shard) {
+                part.grant.revoke();
+            }
+            self.windows.discard(shard);
+        }
+    }
+
+    /// The rows of every table, in the order rows, rejects, partials.
+    fn rows_of_tables(&self, batch: &MicroBatch, partials: &[RecordBatch]) -> Result<Vec<TableRows>, LakeError> {
+        let TableSet { rows, rejects, partials: windows } = &self.tables;
+        let mut rejected = Vec::new();
+        for (shard, part) in batch.parts().iter().filter(|(_, part)| !part.rejects.is_empty()) {
+            let batch = rejects_batch(&rejects.schema, shard, &part.rejects)
+                .map_err(|source| LakeError::Rows { table: rejects.name.clone(), source })?;
+            rejected.push(batch);
+        }
+        let clean = batch.parts().values().flat_map(|part| part.rows.iter().cloned()).collect();
+        let mut tables = vec![
+            TableRows { table: rows.name.clone(), batches: clean },
+            TableRows { table: rejects.name.clone(), batches: rejected },
+        ];
+        tables.extend(
+            windows
+                .iter()
+                .zip(partials)
+                .map(|(window, partial)| TableRows { table: window.name.clone(), batches: vec![partial.clone()] }),
+        );
+        Ok(tables)
+    }
+
+    fn board_table(&self, table: &str, change: impl FnOnce(&mut crate::status::TableStatus)) {
+        self.board.table(table, change);
+    }
+}
+
+/// The batch's transactions, or the shards that are not where it began.
+fn batch_txns(identity: &StreamIdentity, view: &LedgerView, batch: &MicroBatch) -> Result<BTreeMap<String, i64>, Stop> {
+    let resume = |shard: &ShardId| view.shards.get(shard).map(crate::checkpoint::ShardEntry::resume);
+    let moved = batch.parts().iter().filter(|(shard, part)| resume(shard) != Some(part.after));
+    let fenced: Vec<ShardId> = moved.map(|(shard, _)| shard.clone()).collect();
+    if !fenced.is_empty() {
+        return Err(Stop::Fenced(fenced));
+    }
+    let mut txns = Txns::new(&identity.prefix());
+    for (shard, part) in batch.parts() {
+        if part.through != part.after {
+            txns.position(shard, part.through);
+        }
+        let known_ms = view.shards.get(shard).and_then(|entry| entry.seen_ms);
+        if let Some(seen_ms) = part.seen_ms.filter(|seen_ms| known_ms.is_none_or(|known_ms| *seen_ms > known_ms)) {
+            txns.seen(shard, seen_ms);
+        }
+        if let Some(end) = &part.end {
+            txns.end(shard);
+            end.children.iter().for_each(|child| txns.register(view, child, 0));
+        }
+    }
+    Ok(txns.into_set())
+}
+
+fn row_adds(table: &str, staged: &[Staged]) -> Vec<Value> {
+    let rows = staged.iter().filter(|staged| staged.table == table);
+    rows.flat_map(|staged| &staged.adds).map(|add| json!({ "add": add })).collect()
+}
+
+/// What a rows commit says beside its actions: whose it is, its positions for people, its files for the followers.
+fn commit_info(
+    identity: &StreamIdentity,
+    table: &str,
+    batch: &MicroBatch,
+    staged: &[Staged],
+) -> Vec<(&'static str, Value)> {
+    let position = |(shard, part): (&ShardId, &Part)| {
+        let through = part.through.to_string();
+        (shard.to_string(), json!({ "through": through, "seenMs": part.seen_ms, "ended": part.end.is_some() }))
+    };
+    let positions: Map<String, Value> = batch.parts().iter().map(position).collect();
+    let followers: Map<String, Value> = staged
+        .iter()
+        .filter(|staged| staged.table != table)
+        .map(|staged| (staged.table.clone(), Value::Array(staged.adds.clone())))
+        .collect();
+    let mut info = vec![(INFO_LEDGER, json!(identity.prefix())), ("positions", Value::Object(positions))];
+    if !followers.is_empty() {
+        info.push((INFO_STAGED, Value::Object(followers)));
+    }
+    info
+}
+
+/// The partials of the remaining shards: a partial is of one shard, which it names.
+fn without_shards(partials: &[RecordBatch], fenced: &[ShardId]) -> Result<Vec<RecordBatch>, ArrowError> {
+    let fenced: BTreeSet<&str> = fenced.iter().map(ShardId::as_str).collect();
+    let keep = |batch: &RecordBatch| {
+        let shards = batch.column_by_name(SHARD_ID).and_then(|column| column.as_string_opt::<i32>());
+        let shards = shards.ok_or_else(|| ArrowError::SchemaError(format!("a partial without text {SHARD_ID:?}")))?;
+        let mask: BooleanArray =
+            shards.iter().map(|shard| Some(!shard.is_some_and(|id| fenced.contains(id)))).collect();
+        filter_record_batch(batch, &mask)
+    };
+    partials.iter().map(keep).collect()
+}
+
+/// Arrival (epoch us) of the oldest record of each batch, rejects counting as one batch.
+fn oldest_arrivals(part: &Part) -> Vec<i64> {
+    let of_rows = part.rows.iter().filter_map(|rows| {
+        let arrived = rows.column_by_name(ARRIVED_AT)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+        compute::min(arrived)
+    });
+    let of_rejects = part.rejects.iter().map(|reject| reject.record.arrived_at_us).min();
+    of_rows.chain(of_rejects).collect()
+}

@@ -1,0 +1,181 @@
+//! The tables that follow the rows table: each gets the files that were staged for it, once, in order.
+//!
+//! `txn …/applied` is the rows version up to which the table is complete, compare-and-swapped in the commit that
+//! brings the files. So it does not matter who applies them: this process, its successor after a crash, or two of
+//! them at once. The files come from the log, not from memory, which makes all three the same. A follower that cannot
+//! write says so after a while and goes on trying; it holds up neither the stream nor memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::alarm::{Alarm, Troubles};
+use super::commit::{Outcome, Proposal, TableLog, backoff};
+use super::entry::LogEntry;
+use super::error::{Action, LakeError};
+use super::flush::{INFO_LEDGER, INFO_STAGED};
+use super::ledger::StreamIdentity;
+use super::log::read_entry;
+use super::store::LakeStore;
+use super::stream::as_txn;
+use crate::metrics::StreamMetrics;
+use crate::status::StreamBoard;
+
+/// Versions that one commit of a follower covers at most; bounds what is held while catching up.
+const VERSIONS_PER_COMMIT_MAX: u64 = 64;
+const READS_MAX: usize = 8;
+/// Versions without files for the table after which it commits its progress all the same, so that the rows log can
+/// be cleaned and a restart need not read it all.
+const IDLE_VERSIONS_MAX: u64 = 100;
+/// A follower may be behind this long before people are told.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+const GONE_WAIT: Duration = Duration::from_secs(30);
+
+/// One following table.
+pub(crate) struct Follower {
+    store: LakeStore,
+    table: TableLog,
+    rows_table: String,
+    applied_id: String,
+    /// Commits of this stream, whenever it was created, start their `ledger` with this.
+    ledger_prefix: String,
+    /// Up to here the rows log was read and nothing in it waits.
+    scanned: u64,
+    metrics: StreamMetrics,
+    board: StreamBoard,
+    alarm: Alarm,
+}
+
+impl Follower {
+    pub fn new(
+        store: LakeStore,
+        table: TableLog,
+        rows_table: &str,
+        identity: &StreamIdentity,
+        metrics: StreamMetrics,
+        board: StreamBoard,
+        troubles: Arc<Troubles>,
+    ) -> Self {
+        let alarm = Alarm::new(table.name(), PATIENCE, troubles, None);
+        let mut follower = Self {
+            store,
+            table,
+            rows_table: rows_table.to_owned(),
+            applied_id: identity.applied_id(),
+            ledger_prefix: identity.any_creation(),
+            scanned: 0,
+            metrics,
+            board,
+            alarm,
+        };
+        follower.scanned = follower.applied();
+        follower
+    }
+
+    /// Follows the head until its sender is gone, then once more. Ends only when the table is complete.
+    pub async fn run(mut self, mut head: watch::Receiver<u64>) -> Result<(), LakeError> {
+        loop {
+            let target = *head.borrow_and_update();
+            self.follow(target).await?;
+            if head.changed().await.is_err() && *head.borrow() <= self.scanned {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn follow(&mut self, target: u64) -> Result<(), LakeError> {
+        let mut failures = 0;
+        while self.scanned < target {
+            self.metrics.follower_lag(self.table.name(), target - self.scanned);
+            let Err(error) = self.step(target).await else {
+                failures = 0;
+                continue;
+            };
+            failures += 1;
+            match error.action() {
+                Action::Fail => return Err(error),
+                Action::Retry => {
+                    self.alarm.failed(&error);
+                    tokio::time::sleep(backoff(failures)).await;
+                }
+                Action::Wait => {
+                    self.alarm.refused(&error);
+                    tokio::time::sleep(GONE_WAIT).await;
+                }
+            }
+        }
+        self.metrics.follower_lag(self.table.name(), 0);
+        Ok(())
+    }
+
+    /// Reads some versions and applies what they staged for this table.
+    async fn step(&mut self, target: u64) -> Result<(), LakeError> {
+        let upto = target.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
+        let adds = self.staged(self.scanned + 1, upto).await?;
+        let applied = self.applied();
+        if adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX {
+            self.scanned = upto;
+            self.alarm.well();
+            return Ok(());
+        }
+        let txns = BTreeMap::from([(self.applied_id.clone(), as_txn(upto))]);
+        let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
+        let info = vec![("appliedThrough", json!(upto))];
+        let proposal = Proposal { txns, actions, info, operation: "STREAMING UPDATE" };
+        let applied_id = &self.applied_id;
+        let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
+            Some(now) if now == as_txn(applied) => Ok(proposal.clone()),
+            // Somebody else applied some of it: read again from there.
+            _ => Err(()),
+        });
+        match outcome.await? {
+            Outcome::Landed(version) => self.board.table(self.table.name(), |table| {
+                table.version = version;
+                table.last_commit_ms = Some(crate::clock::now_ms());
+            }),
+            Outcome::Stopped(()) => {}
+        }
+        self.scanned = self.applied();
+        Ok(())
+    }
+
+    fn applied(&self) -> u64 {
+        self.table.state().txns.get(&self.applied_id).map_or(0, |version| version.unsigned_abs())
+    }
+
+    /// What the rows versions `from..=through` staged for this table, in order.
+    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Value>, LakeError> {
+        let entries = futures::stream::iter(from..=through).map(|version| self.read_version(version));
+        let mut entries = entries.buffered(READS_MAX);
+        let mut adds = Vec::new();
+        while let Some(entry) = entries.try_next().await? {
+            adds.extend(self.staged_in(entry));
+        }
+        Ok(adds)
+    }
+
+    async fn read_version(&self, version: u64) -> Result<LogEntry, LakeError> {
+        let found = read_entry(&self.store, &self.rows_table, version, &self.ledger_prefix).await?;
+        found.map(|(entry, _)| entry).ok_or_else(|| LakeError::StagedGone {
+            table: self.table.name().to_owned(),
+            rows: self.rows_table.clone(),
+            version,
+        })
+    }
+
+    fn staged_in(&self, mut entry: LogEntry) -> Vec<Value> {
+        let Some(info) = entry.commit_info.as_mut() else { return Vec::new() };
+        let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
+        if !ledger.is_some_and(|ledger| ledger.starts_with(&self.ledger_prefix)) {
+            return Vec::new();
+        }
+        match info.get_mut(INFO_STAGED).and_then(|staged| staged.get_mut(self.table.name())).map(Value::take) {
+            Some(Value::Array(adds)) => adds,
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Reading a table's log: the hint, one LIST, the latest checkpoint's three small columns, and the JSON tail.
+//!
+//! One pass gives every position, where asking by application id would replay the log once per id. Memory is
+//! proportional to the shards and to the number of entries since the checkpoint, never to the table's files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use super::checkpoint;
+use super::entry::{LogEntry, Metadata, Protocol};
+use super::error::LakeError;
+use super::store::LakeStore;
+
+/// Log entries fetched at a time when a table is opened.
+const TAIL_READS_MAX: usize = 16;
+/// A table that is cleaned while it is being listed is listed again; a log with a real hole stays one.
+const READ_ATTEMPTS: u32 = 3;
+
+/// A table as its log says, at one version. O(application ids).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TableState {
+    /// The head.
+    pub version: u64,
+    /// The head entry's ETag: how a table that was wiped and made again is told from this one.
+    pub etag: Option<String>,
+    pub protocol: Protocol,
+    pub metadata: Metadata,
+    /// Application transactions with the prefix that was asked for.
+    pub txns: BTreeMap<String, i64>,
+}
+
+impl TableState {
+    /// Moves on by one entry.
+    pub fn absorb(&mut self, version: u64, etag: Option<String>, entry: LogEntry) {
+        self.version = version;
+        self.etag = etag;
+        self.txns.extend(entry.txns);
+        if let Some(metadata) = entry.metadata {
+            self.metadata = metadata;
+        }
+        if let Some(protocol) = entry.protocol {
+            self.protocol = protocol;
+        }
+    }
+}
+
+/// A log entry's object.
+pub(crate) fn entry_path(store: &LakeStore, table: &str, version: u64) -> Path {
+    store.path(table, &format!("_delta_log/{version:020}.json"))
+}
+
+/// One log entry, parsed, with its ETag; `None` if there is none of this version.
+pub(crate) async fn read_entry(
+    store: &LakeStore,
+    table: &str,
+    version: u64,
+    prefix: &str,
+) -> Result<Option<(LogEntry, Option<String>)>, LakeError> {
+    let Some((bytes, meta)) = store.read(&entry_path(store, table, version)).await? else { return Ok(None) };
+    let entry = LogEntry::parse(&bytes, prefix).map_err(|reason| LakeError::Log {
+        table: table.to_owned(),
+        version,
+        reason,
+    })?;
+    Ok(Some((entry, meta.e_tag)))
+}
+
+/// The table's head and every application transaction whose id starts with `prefix`; `None` if there is no table.
+pub(crate) async fn read_table(store: &LakeStore, table: &str, prefix: &str) -> Result<Option<TableState>, LakeError> {
+    let mut attempt = 1;
+    loop {
+        match read_once(store, table, prefix).await {
+            Err(LakeError::Log { .. }) if attempt < READ_ATTEMPTS => attempt += 1,
+            answer => return answer,
+        }
+    }
+}
+
+async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Option<TableState>, LakeError> {
+    let listing = list_log(store, table).await?;
+    let checkpoint = listing.latest_checkpoint();
+    let after = checkpoint.as_ref().map(|(version, _)| *version);
+    let tail: Vec<u64> =
+        listing.commits.iter().copied().filter(|version| after.is_none_or(|at| *version > at)).collect();
+    if tail.is_empty() && checkpoint.is_none() {
+        return listing.if_empty(table);
+    }
+    listing.check_tail(table, after, &tail)?;
+
+    let mut building = Building { table, version: after.unwrap_or(0), etag: None, entry: LogEntry::default() };
+    if let Some((version, parts)) = checkpoint {
+        building.entry = checkpoint::read(store, &parts, prefix).await?;
+        if tail.is_empty() {
+            let head = store.head(&entry_path(store, table, version)).await?;
+            building.etag = head.ok_or_else(|| building.wrong("its JSON entry is gone although it is the head"))?.e_tag;
+        }
+    }
+    let mut entries = futures::stream::iter(tail)
+        .map(|version| async move { Ok::<_, LakeError>((version, read_entry(store, table, version, prefix).await?)) })
+        .buffered(TAIL_READS_MAX);
+    while let Some((version, found)) = entries.try_next().await? {
+        building.version = version;
+        let (entry, etag) = found.ok_or_else(|| building.wrong("was listed but is gone"))?;
+        building.absorb(etag, entry);
+    }
+    building.finish().map(Some)
+}
+
+/// A table state before `metaData` and `protocol` have been seen.
+struct Building<'a> {
+    table: &'a str,
+    version: u64,
+    etag: Option<String>,
+    entry: LogEntry,
+}
+
+impl Building<'_> {
+    fn wrong(&self, reason: &str) -> LakeError {
+        LakeError::Log { table: self.table.to_owned(), version: self.version, reason: reason.to_owned() }
+    }
+
+    fn absorb(&mut self, etag: Option<String>, entry: LogEntry) {
+        self.etag = etag;
+        self.entry.txns.extend(entry.txns);
+        self.entry.metadata = entry.metadata.or(self.entry.metadata.take());
+        self.entry.protocol = entry.protocol.or(self.entry.protocol.take());
+    }
+
+    fn finish(self) -> Result<TableState, LakeError> {
+        let protocol = self.entry.protocol.clone().ok_or_else(|| self.wrong("no `protocol` up to here"))?;
+        let metadata = self.entry.metadata.clone().ok_or_else(|| self.wrong("no `metaData` up to here"))?;
+        let txns = self.entry.txns.into_iter().collect();
+        Ok(TableState { version: self.version, etag: self.etag, protocol, metadata, txns })
+    }
+}
+
+// === The listing ===
+
+/// What lies in `_delta_log`, as far as it matters.
+#[derive(Debug, Default)]
+struct Listing {
+    commits: BTreeSet<u64>,
+    /// Classic checkpoints: version -> number of parts -> (part -> file).
+    checkpoints: BTreeMap<u64, BTreeMap<u32, BTreeMap<u32, ObjectMeta>>>,
+    /// Checkpoints of the newer kind, which needs a protocol that is not ours.
+    foreign_checkpoints: BTreeSet<u64>,
+}
+
+impl Listing {
+    /// The newest checkpoint all of whose parts are there.
+    fn latest_checkpoint(&self) -> Option<(u64, Vec<ObjectMeta>)> {
+        self.checkpoints.iter().rev().find_map(|(version, by_count)| {
+            let complete = by_count.iter().find(|(count, parts)| parts.len() == **count as usize);
+            complete.map(|(_, parts)| (*version, parts.values().cloned().collect()))
+        })
+    }
+
+    fn if_empty(&self, table: &str) -> Result<Option<TableState>, LakeError> {
+        match self.foreign_checkpoints.last() {
+            Some(version) => Err(LakeError::Log {
+                table: table.to_owned(),
+                version: *version,
+                reason: "only a V2 checkpoint is left, which Pintail does not read (write a classic one)".to_owned(),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    /// The entries after the checkpoint must follow each other without a hole.
+    fn check_tail(&self, table: &str, after: Option<u64>, tail: &[u64]) -> Result<(), LakeError> {
+        let first = after.map_or(0, |version| version + 1);
+        let hole = tail.iter().zip(first..).find(|(found, expected)| **found != *expected);
+        let Some((_, missing)) = hole else { return Ok(()) };
+        let hint = match self.foreign_checkpoints.last() {
+            Some(version) => format!("; the V2 checkpoint {version} is not read by Pintail (write a classic one)"),
+            None => String::new(),
+        };
+        let reason = format!("the log has a hole here{hint}");
+        Err(LakeError::Log { table: table.to_owned(), version: missing, reason })
+    }
+
+    fn note(&mut self, meta: ObjectMeta) {
+        let Some(name) = meta.location.filename() else { return };
+        let mut parts = name.split('.');
+        let Some(version) = parts.next().filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok())
+        else {
+            return;
+        };
+        let rest: Vec<&str> = parts.collect();
+        match rest.as_slice() {
+            ["json"] => {
+                self.commits.insert(version);
+            }
+            ["checkpoint", "parquet"] => self.note_part(version, 1, 1, meta),
+            ["checkpoint", part, count, "parquet"] => {
+                if let (Ok(part), Ok(count)) = (part.parse(), count.parse()) {
+                    self.note_part(version, part, count, meta);
+                }
+            }
+            ["checkpoint", ..] => {
+                self.foreign_checkpoints.insert(version);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_part(&mut self, version: u64, part: u32, count: u32, meta: ObjectMeta) {
+        self.checkpoints.entry(version).or_default().entry(count).or_default().insert(part, meta);
+    }
+}
+
+async fn list_log(store: &LakeStore, table: &str) -> Result<Listing, LakeError> {
+    if let Some(hint) = checkpoint_hint(store, table).await? {
+        let listing = list_from(store, table, hint).await?;
+        if listing.latest_checkpoint().is_some() {
+            return Ok(listing);
+        }
+    }
+    list_from(store, table, 0).await
+}
+
+/// The version in `_last_checkpoint`. Only a hint: anything unreadable is no hint.
+async fn checkpoint_hint(store: &LakeStore, table: &str) -> Result<Option<u64>, LakeError> {
+    let found = store.read(&store.path(table, "_delta_log/_last_checkpoint")).await?;
+    Ok(found.and_then(|(bytes, _): (Bytes, _)| {
+        let hint: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        hint.get("version")?.as_u64()
+    }))
+}
+
+async fn list_from(store: &LakeStore, table: &str, version: u64) -> Result<Listing, LakeError> {
+    let folder = store.path(table, "_delta_log");
+    // A bare version sorts before every name that starts with it, and the offset is exclusive.
+    let offset = store.path(table, &format!("_delta_log/{version:020}"));
+    let objects = store.objects();
+    let mut found = objects.list_with_offset(Some(&folder), &offset);
+    let mut listing = Listing::default();
+    let failed = |source| LakeError::Store { action: "list", path: folder.to_string(), source };
+    while let Some(meta) = found.try_next().await.map_err(failed)? {
+        if meta.location.prefix_match(&folder).is_some_and(|rest| rest.count() == 1) {
+            listing.note(meta);
+        }
+    }
+    Ok(listing)
+}

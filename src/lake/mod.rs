@@ -1,0 +1,37 @@
+//! The lake: Delta tables that are also the ledger of what has been processed.
+//!
+//! A stream's rows table is its ledger: one commit brings the rows of a micro-batch and the positions that they
+//! cover, compare-and-swapped against the positions they started from. The stream's other tables (rejects, window
+//! partials) follow: their files are staged in that same commit and appended to them afterwards, each exactly once.
+//! Nothing else decides what has been processed, so a process may die between any two instructions, run twice, or
+//! lose an answer, and every table still holds every record once.
+//!
+//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`read_ledgers`] for people.
+
+mod alarm;
+mod checkpoint;
+mod commit;
+mod credentials;
+mod entry;
+mod error;
+mod flush;
+mod follower;
+mod ledger;
+mod log;
+mod micro_batch;
+mod moment;
+mod parquet;
+mod partition;
+mod rejects;
+mod schema;
+mod stats;
+mod store;
+mod stream;
+mod table;
+mod writer;
+
+pub use error::LakeError;
+pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
+pub use store::{LakeConfig, LakeStore};
+pub use stream::StreamLake;
+pub use writer::{Writer, WriterOptions};

@@ -1,0 +1,191 @@
+//! A contract's Arrow schema as a Delta schema, and whether a table that is already there fits it.
+//!
+//! Columns are matched by name, so an adopted table may order them as it likes. What the contract has beyond the
+//! table is added as nullable columns; what the table has beyond the contract must be nullable and is written as
+//! null. Anything that a writer would have to honour and that Pintail does not (constraints, generated columns,
+//! column mapping, newer protocols) is refused with both sides printed, never written past.
+
+use deltalake::arrow::datatypes::{DataType, Schema, TimeUnit};
+use serde_json::{Map, Value, json};
+
+use super::log::TableState;
+use crate::contract::DATE;
+
+/// The newest protocol that Pintail writes: the one that every Delta reader knows.
+pub(crate) const READER_VERSION: i64 = 1;
+/// See [`READER_VERSION`].
+pub(crate) const WRITER_VERSION: i64 = 2;
+
+/// How a table and a contract go together.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fit {
+    /// As it is.
+    Fits,
+    /// With these columns added; the schema string has them.
+    Adds { columns: Vec<String>, schema_string: String },
+    /// Not at all; every reason.
+    Refused(Vec<String>),
+}
+
+/// The Delta schema as JSON text. Every column is nullable: what is required is the cleaner's business, and a table
+/// must not keep the contract from ever relaxing it.
+pub(crate) fn schema_string(schema: &Schema) -> Result<String, String> {
+    let fields = schema.fields().iter().map(|field| Ok(delta_field(field.name(), delta_type(field.data_type())?)));
+    let fields = fields.collect::<Result<Vec<Value>, String>>()?;
+    Ok(json!({ "type": "struct", "fields": fields }).to_string())
+}
+
+fn delta_field(name: &str, data_type: Value) -> Value {
+    json!({ "name": name, "type": data_type, "nullable": true, "metadata": {} })
+}
+
+fn delta_type(data_type: &DataType) -> Result<Value, String> {
+    // Arrow's types are an open set; what the contract can declare is listed here.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow's enum, not ours")]
+    let name = match data_type {
+        DataType::Utf8 => "string".to_owned(),
+        DataType::Int32 => "integer".to_owned(),
+        DataType::Int64 => "long".to_owned(),
+        DataType::Float64 => "double".to_owned(),
+        DataType::Boolean => "boolean".to_owned(),
+        DataType::Binary => "binary".to_owned(),
+        DataType::Date32 => "date".to_owned(),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => "timestamp".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        DataType::List(element) => {
+            let element = delta_type(element.data_type())?;
+            return Ok(json!({ "type": "array", "elementType": element, "containsNull": true }));
+        }
+        other => return Err(format!("Arrow type {other} has no Delta type here")),
+    };
+    Ok(Value::String(name))
+}
+
+/// Compares a table with the schema and the window definition (partials only) that the contract wants.
+pub(crate) fn compare(wanted: &Schema, definition: Option<&str>, table: &TableState) -> Fit {
+    let mut problems = protocol_problems(table);
+    problems.extend(property_problems(table));
+    problems.extend(definition.and_then(|wanted| definition_problem(wanted, table)));
+    if table.metadata.partition_columns != [DATE] {
+        let found = &table.metadata.partition_columns;
+        problems.push(format!("it is partitioned by {found:?}, the contract partitions by [{DATE:?}]"));
+    }
+    match compare_columns(wanted, &table.metadata.schema_string, &mut problems) {
+        _ if !problems.is_empty() => Fit::Refused(problems),
+        None => Fit::Fits,
+        Some((columns, schema_string)) => Fit::Adds { columns, schema_string },
+    }
+}
+
+fn protocol_problems(table: &TableState) -> Vec<String> {
+    let protocol = &table.protocol;
+    if protocol.reader <= READER_VERSION && protocol.writer <= WRITER_VERSION {
+        return Vec::new();
+    }
+    vec![format!(
+        "its protocol is reader {}, writer {} with features {:?}; Pintail writes reader {READER_VERSION}, writer \
+         {WRITER_VERSION} (write to a new table instead)",
+        protocol.reader, protocol.writer, protocol.features
+    )]
+}
+
+fn property_problems(table: &TableState) -> Vec<String> {
+    let refused = |key: &str, value: &str| match key {
+        "delta.setTransactionRetentionDuration" => Some("it lets positions expire; unset it"),
+        "delta.columnMapping.mode" if value != "none" => Some("column mapping is not supported"),
+        _ if key.starts_with("delta.constraints.") => Some("Pintail does not check constraints; drop it"),
+        _ => None,
+    };
+    let properties = table.metadata.configuration.iter();
+    let found = properties.filter_map(|(key, value)| Some((key, value, refused(key, value)?)));
+    found.map(|(key, value, reason)| format!("it has the property {key} = {value:?}: {reason}")).collect()
+}
+
+fn definition_problem(wanted: &str, table: &TableState) -> Option<String> {
+    let found = table.metadata.configuration.get(super::table::DEFINITION_PROPERTY).map_or("none", String::as_str);
+    (found != wanted).then(|| {
+        format!(
+            "it holds a window of the same name with the definition {found}, the contract declares {wanted} (give the \
+             changed window a new name; what the old one counted stays readable)"
+        )
+    })
+}
+
+/// Notes every column that does not fit; otherwise the columns to add, with the schema that has them.
+fn compare_columns(wanted: &Schema, found: &str, problems: &mut Vec<String>) -> Option<(Vec<String>, String)> {
+    let mut table: Map<String, Value> = match serde_json::from_str(found) {
+        Ok(schema) => schema,
+        Err(error) => {
+            problems.push(format!("its schema cannot be read: {error}"));
+            return None;
+        }
+    };
+    let fields = table.get("fields").and_then(Value::as_array).cloned().unwrap_or_default();
+    for field in &fields {
+        problems.extend(table_column_problems(field, wanted));
+    }
+    let mut added = Vec::new();
+    let mut extended = fields.clone();
+    for field in wanted.fields() {
+        let data_type = match delta_type(field.data_type()) {
+            Ok(data_type) => data_type,
+            Err(reason) => {
+                problems.push(format!("column {:?}: {reason}", field.name()));
+                continue;
+            }
+        };
+        match fields.iter().find(|other| name_of(other) == field.name().as_str()) {
+            Some(other) => problems.extend(column_problems(field.name(), &data_type, field.is_nullable(), other)),
+            None => {
+                let twin = fields.iter().map(name_of).find(|other| other.eq_ignore_ascii_case(field.name()));
+                if let Some(twin) = twin {
+                    problems.push(format!(
+                        "column {twin:?} differs from the contract's {:?} only by case, which Delta does not tell apart",
+                        field.name()
+                    ));
+                }
+                added.push(field.name().clone());
+                extended.push(delta_field(field.name(), data_type));
+            }
+        }
+    }
+    if added.is_empty() {
+        return None;
+    }
+    table.insert("fields".to_owned(), Value::Array(extended));
+    Some((added, Value::Object(table).to_string()))
+}
+
+fn name_of(field: &Value) -> &str {
+    field.get("name").and_then(Value::as_str).unwrap_or("")
+}
+
+fn is_nullable(field: &Value) -> bool {
+    field.get("nullable").and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// What makes a table's column one that we may not write, or not leave out.
+fn table_column_problems(field: &Value, wanted: &Schema) -> Vec<String> {
+    let mut problems = Vec::new();
+    let name = name_of(field);
+    let metadata = field.get("metadata").and_then(Value::as_object);
+    for (key, value) in metadata.into_iter().flatten().filter(|(key, _)| key.starts_with("delta.")) {
+        problems.push(format!("column {name:?} has {key} = {value}, which Pintail does not honour"));
+    }
+    if !is_nullable(field) && wanted.field_with_name(name).is_err() {
+        problems.push(format!("column {name:?} is NOT NULL and the contract does not have it (make it nullable)"));
+    }
+    problems
+}
+
+fn column_problems(name: &str, wanted: &Value, nullable: bool, found: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    let found_type = found.get("type").cloned().unwrap_or(Value::Null);
+    if found_type != *wanted {
+        problems.push(format!("column {name:?} is {found_type} in the table and {wanted} in the contract"));
+    }
+    if nullable && !is_nullable(found) {
+        problems.push(format!("column {name:?} is NOT NULL in the table and optional in the contract"));
+    }
+    problems
+}

@@ -1,0 +1,181 @@
+//! Where the tables are: a local folder or an S3 prefix, behind the few questions that the lake asks of it.
+//!
+//! Every object is written once under a name that is never used again, or by a conditional PUT. Options come from
+//! the configuration and the default credential chain alone; no environment variable without a prefix is read here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
+use url::Url;
+
+use super::credentials::ChainCredentials;
+use super::error::LakeError;
+use super::moment::MomentClock;
+use crate::limits::LOG_ENTRY_BYTES_MAX;
+
+/// One request, its body included; a flush over a slow line must still get through.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The store's own retries end here; beyond it our loop takes over, which looks before it repeats and tells people.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the lake is and how it is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LakeConfig {
+    /// `s3://bucket/prefix`, `file:///absolute/folder`, or a plain path.
+    pub uri: String,
+    /// The bucket's region; without one, the SDK's default chain says.
+    pub region: Option<String>,
+    /// Another S3 than AWS's. Plain `http://` is allowed if it says so.
+    pub endpoint: Option<String>,
+}
+
+/// An opened lake. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LakeStore {
+    objects: Arc<dyn ObjectStore>,
+    root: String,
+    uri: String,
+}
+
+/// How a conditional PUT ended, if it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Created {
+    /// Stored, with this ETag.
+    Yes(Option<String>),
+    /// The store says that there is one already. It may be our own, or (S3's 409) none at all.
+    Exists,
+}
+
+impl LakeStore {
+    /// Opens the lake; a local folder is created if missing. No request is made to S3, except for credentials.
+    pub async fn open(config: &LakeConfig) -> Result<Self, LakeError> {
+        let refused = |reason: String| LakeError::Location { uri: config.uri.clone(), reason };
+        match config.uri.split_once("://") {
+            Some(("s3", _)) => Self::open_s3(config).await,
+            Some(("file", _)) => {
+                let url = Url::parse(&config.uri).map_err(|error| refused(error.to_string()))?;
+                let folder = url.to_file_path();
+                Self::open_folder(config, folder.map_err(|()| refused("expected file:///absolute/folder".to_owned()))?)
+            }
+            Some((scheme, _)) => {
+                Err(refused(format!("scheme {scheme:?} is not supported (expected s3://, file:/// or a path)")))
+            }
+            None if config.uri.is_empty() => Err(refused("is empty (expected s3://, file:/// or a path)".to_owned())),
+            None => Self::open_folder(config, PathBuf::from(&config.uri)),
+        }
+    }
+
+    fn open_folder(config: &LakeConfig, folder: PathBuf) -> Result<Self, LakeError> {
+        let refused = |reason: String| LakeError::Location { uri: config.uri.clone(), reason };
+        std::fs::create_dir_all(&folder).map_err(|error| refused(format!("cannot be created: {error}")))?;
+        let folder = folder.canonicalize().map_err(|error| refused(error.to_string()))?;
+        let objects = LocalFileSystem::new_with_prefix(&folder).map_err(|error| refused(error.to_string()))?;
+        let uri = Url::from_directory_path(&folder)
+            .map_err(|()| refused(format!("{} is no absolute path", folder.display())))?;
+        Ok(Self::with_objects(Arc::new(objects), "", uri.as_str()))
+    }
+
+    async fn open_s3(config: &LakeConfig) -> Result<Self, LakeError> {
+        let refused = |reason: String| LakeError::Location { uri: config.uri.clone(), reason };
+        let url = Url::parse(&config.uri).map_err(|error| refused(error.to_string()))?;
+        let bucket = url.host_str().ok_or_else(|| refused("names no bucket (expected s3://bucket/prefix)".into()))?;
+        let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await;
+        let region = config
+            .region
+            .clone()
+            .or_else(|| sdk.region().map(|region| region.as_ref().to_owned()))
+            .ok_or_else(|| refused("no region is set (set [aws] region or AWS_REGION)".into()))?;
+        let chain = sdk.credentials_provider().ok_or_else(|| refused("the AWS SDK has no credential chain".into()))?;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(region)
+            .with_conditional_put(S3ConditionalPut::ETagMatch)
+            .with_client_options(ClientOptions::new().with_timeout(REQUEST_TIMEOUT))
+            .with_retry(RetryConfig { retry_timeout: RETRY_TIMEOUT, max_retries: 5, ..RetryConfig::default() })
+            .with_credentials(Arc::new(ChainCredentials::new(chain, MomentClock::system())));
+        if let Some(endpoint) = &config.endpoint {
+            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+        }
+        let objects = builder.build().map_err(|error| refused(error.to_string()))?;
+        Ok(Self::with_objects(Arc::new(objects), url.path(), &config.uri))
+    }
+
+    /// A lake over any object store; `root` is the prefix in it, `uri` what people call it.
+    pub(crate) fn with_objects(objects: Arc<dyn ObjectStore>, root: &str, uri: &str) -> Self {
+        let root = root.trim_matches('/').to_owned();
+        Self { objects, root, uri: uri.trim_end_matches('/').to_owned() }
+    }
+
+    /// What people call the lake, without a trailing slash.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// What people, and other engines, call a table.
+    pub fn table_uri(&self, table: &str) -> String {
+        format!("{}/{table}", self.uri)
+    }
+
+    /// The store itself, for readers that need ranges.
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects)
+    }
+
+    /// The object with this path in a table's folder.
+    pub(crate) fn path(&self, table: &str, relative: &str) -> Path {
+        Path::from(format!("{}/{table}/{relative}", self.root))
+    }
+
+    /// An object's bytes and description; `None` if there is none. Refuses to load more than a log entry may be.
+    pub(crate) async fn read(&self, path: &Path) -> Result<Option<(Bytes, ObjectMeta)>, LakeError> {
+        let failed = |source| LakeError::Store { action: "read", path: path.to_string(), source };
+        let answer = match self.objects.get_opts(path, GetOptions::default()).await {
+            Ok(answer) => answer,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let meta = answer.meta.clone();
+        if meta.size > LOG_ENTRY_BYTES_MAX {
+            let reason = format!("{path} has {} bytes; at most {LOG_ENTRY_BYTES_MAX} are read", meta.size);
+            return Err(LakeError::Refused { table: self.uri.clone(), reason });
+        }
+        Ok(Some((answer.bytes().await.map_err(failed)?, meta)))
+    }
+
+    /// An object's description; `None` if there is none.
+    pub(crate) async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>, LakeError> {
+        match self.objects.head(path).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(LakeError::Store { action: "look at", path: path.to_string(), source }),
+        }
+    }
+
+    /// Writes an object unless there is one. An error leaves open whether it was written.
+    pub(crate) async fn create(&self, path: &Path, bytes: Bytes) -> Result<Created, LakeError> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.objects.put_opts(path, PutPayload::from_bytes(bytes), options).await {
+            Ok(stored) => Ok(Created::Yes(stored.e_tag)),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Created::Exists)
+            }
+            Err(source) => Err(LakeError::Store { action: "write", path: path.to_string(), source }),
+        }
+    }
+
+    /// Writes an object under a name that nobody else uses; writing it twice is writing it once.
+    pub(crate) async fn write(&self, path: &Path, bytes: Bytes) -> Result<(), LakeError> {
+        match self.objects.put(path, PutPayload::from_bytes(bytes)).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(LakeError::Store { action: "write", path: path.to_string(), source }),
+        }
+    }
+}

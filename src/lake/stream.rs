@@ -1,0 +1,181 @@
+//! One stream's tables, opened together: the rows table that is its ledger, and the tables that follow it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deltalake::arrow::datatypes::SchemaRef;
+
+use super::commit::{Outcome, Proposal, TableLog};
+use super::error::LakeError;
+use super::ledger::{self, StreamIdentity};
+use super::log::{TableState, read_table};
+use super::moment::MomentClock;
+use super::store::LakeStore;
+use super::table::{Kind, TableSpec, check, open_table};
+use crate::checkpoint::LedgerView;
+use crate::contract::Contract;
+
+/// `applied` of a stream that was deleted and made again: its followers have nothing left to do.
+const HANDED_OVER: i64 = i64::MAX;
+
+/// The tables that a contract asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct TableSet {
+    pub rows: TableSpec,
+    pub rejects: TableSpec,
+    /// One a window, in the contract's order.
+    pub partials: Vec<TableSpec>,
+}
+
+/// A stream's tables, each made, adopted or found to fit its contract, and its ledger.
+#[derive(Debug)]
+pub struct StreamLake {
+    pub(crate) store: LakeStore,
+    pub(crate) clock: MomentClock,
+    pub(crate) identity: StreamIdentity,
+    pub(crate) tables: TableSet,
+    pub(crate) rows: TableLog,
+    pub(crate) followers: Vec<TableLog>,
+    pub(crate) view: LedgerView,
+}
+
+impl StreamLake {
+    /// Opens `{table}`, `{table}_rejects` and a `{window}_partials` for each window. Makes what is missing, adds the
+    /// contract's new columns, and refuses with every reason at once, before anything is written, if a table does
+    /// not fit.
+    pub async fn open(store: LakeStore, identity: StreamIdentity, contract: &Contract) -> Result<Self, LakeError> {
+        let tables = TableSet::of(contract, &identity);
+        Self::open_tables(store, identity, tables, MomentClock::system()).await
+    }
+
+    pub(crate) async fn open_tables(
+        store: LakeStore,
+        identity: StreamIdentity,
+        tables: TableSet,
+        clock: MomentClock,
+    ) -> Result<Self, LakeError> {
+        check_all(&store, &tables).await?;
+        let mut rows = open_table(&store, &clock, tables.rows.clone(), BTreeMap::new()).await?;
+        let mut followers = Vec::new();
+        for spec in tables.following() {
+            // What was committed before a table existed was not staged for it.
+            let applied = BTreeMap::from([(identity.applied_id(), as_txn(rows.state().version))]);
+            let mut follower = open_table(&store, &clock, spec.clone(), applied).await?;
+            begin_following(&mut follower, &identity, &mut rows).await?;
+            followers.push(follower);
+        }
+        let view = view_of(&identity, &rows)?;
+        Ok(Self { store, clock, identity, tables, rows, followers, view })
+    }
+
+    /// The ledger as it was when the tables were opened.
+    pub fn ledger(&self) -> &LedgerView {
+        &self.view
+    }
+}
+
+impl TableSet {
+    fn of(contract: &Contract, identity: &StreamIdentity) -> Self {
+        let partials = contract.windows.iter().map(|window| {
+            let name = format!("{}_partials", window.name);
+            Self::follower(identity, name, Kind::Partials, &window.partials_schema, Some(&window.definition))
+        });
+        let rejects = format!("{}_rejects", contract.table);
+        Self {
+            rows: Self::ledger(identity, contract.table.clone(), &contract.rows_schema),
+            rejects: Self::follower(identity, rejects, Kind::Rejects, &contract.rejects_schema, None),
+            partials: partials.collect(),
+        }
+    }
+
+    pub fn ledger(identity: &StreamIdentity, name: String, schema: &SchemaRef) -> TableSpec {
+        let txn_prefix = identity.prefix();
+        TableSpec { name, kind: Kind::Rows, schema: Arc::clone(schema), definition: None, txn_prefix }
+    }
+
+    pub fn follower(
+        identity: &StreamIdentity,
+        name: String,
+        kind: Kind,
+        schema: &SchemaRef,
+        definition: Option<&str>,
+    ) -> TableSpec {
+        let definition = definition.map(str::to_owned);
+        TableSpec { name, kind, schema: Arc::clone(schema), definition, txn_prefix: identity.any_creation() }
+    }
+
+    /// All but the rows table.
+    fn following(&self) -> impl Iterator<Item = &TableSpec> {
+        std::iter::once(&self.rejects).chain(&self.partials)
+    }
+}
+
+/// A version as a transaction's.
+pub(crate) fn as_txn(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+/// The stream's ledger, as far as we know its rows table.
+pub(crate) fn view_of(identity: &StreamIdentity, rows: &TableLog) -> Result<LedgerView, LakeError> {
+    ledger_of(identity, rows.name(), rows.state())
+}
+
+/// The stream's ledger in this state of its rows table.
+pub(crate) fn ledger_of(identity: &StreamIdentity, table: &str, state: &TableState) -> Result<LedgerView, LakeError> {
+    ledger::view(&identity.prefix(), &state.txns, state.version).map_err(|error| LakeError::Log {
+        table: table.to_owned(),
+        version: state.version,
+        reason: ledger::chain(&error),
+    })
+}
+
+async fn check_all(store: &LakeStore, tables: &TableSet) -> Result<(), LakeError> {
+    let mut all = Vec::new();
+    for spec in std::iter::once(&tables.rows).chain(tables.following()) {
+        let Some(state) = read_table(store, &spec.name, &spec.txn_prefix).await? else { continue };
+        match check(spec, &state) {
+            Ok(()) => {}
+            Err(LakeError::Drift { problems }) => all.extend(problems),
+            Err(error) => return Err(error),
+        }
+    }
+    if all.is_empty() { Ok(()) } else { Err(LakeError::Drift { problems: all }) }
+}
+
+/// Makes sure that the table says up to which version it has followed. A stream that was made again takes over from
+/// its former self, whose last staged files may still be waiting; a table that never followed starts at the head.
+async fn begin_following(
+    follower: &mut TableLog,
+    identity: &StreamIdentity,
+    rows: &mut TableLog,
+) -> Result<(), LakeError> {
+    let applied_id = identity.applied_id();
+    let head = as_txn(rows.state().version);
+    let outcome = follower.try_commit(|state| {
+        if let Some(applied) = state.txns.get(&applied_id) {
+            return Err(*applied);
+        }
+        let former = state.txns.iter().filter(|(id, applied)| id.ends_with("/applied") && **applied != HANDED_OVER);
+        let mut txns: BTreeMap<String, i64> = former.clone().map(|(id, _)| (id.clone(), HANDED_OVER)).collect();
+        txns.insert(applied_id.clone(), former.map(|(_, applied)| *applied).max().unwrap_or(head));
+        Ok(Proposal { txns, operation: "STREAMING UPDATE", ..Proposal::default() })
+    });
+    let applied = match outcome.await? {
+        Outcome::Stopped(applied) => applied,
+        Outcome::Landed(_) => follower.state().txns.get(&applied_id).copied().unwrap_or(head),
+    };
+    if applied > head {
+        // Another process may have committed since we looked.
+        rows.catch_up().await?;
+    }
+    let head = rows.state().version;
+    if applied <= as_txn(head) {
+        return Ok(());
+    }
+    let reason = format!(
+        "it has followed {rows} up to version {applied}, whose head is version {head}: {rows} was made again (remove \
+         this table as well, or restore {rows})",
+        rows = rows.name()
+    );
+    Err(LakeError::Refused { table: follower.name().to_owned(), reason })
+}

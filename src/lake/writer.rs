@@ -1,0 +1,303 @@
+//! The task that owns a stream's ledger: gathers clean batches, decides when to flush, answers questions.
+//!
+//! One flight (a flush or an answer that needs the table) is in the air at a time, and while it is, batches keep
+//! arriving into the next micro-batch: readers and live windows go on until the byte budget says no. A micro-batch
+//! leaves when it is full, old, when a reader waits for bytes, or when it ends a shard.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::alarm::{Alarm, Troubles};
+use super::error::LakeError;
+use super::flush::Committer;
+use super::follower::Follower;
+use super::micro_batch::MicroBatch;
+use super::parquet::joined;
+use super::stream::StreamLake;
+use crate::budget::Budget;
+use crate::checkpoint::{LedgerRequest, LedgerView, Position, ShardEntry, ShardId};
+use crate::metrics::StreamMetrics;
+use crate::record::{CleanBatch, ProbeRef, ShardGrant, WindowSink};
+use crate::status::StreamBoard;
+
+/// A stream on which only positions move is committed this often at most.
+const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(60);
+/// The lake may fail this long before readiness is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// When a micro-batch is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// This long after its first record.
+    pub flush_interval: Duration,
+    /// When its batches hold this much of the byte budget.
+    pub flush_bytes: u64,
+}
+
+/// One stream's writer, before it runs.
+pub struct Writer {
+    committer: Committer,
+    followers: Vec<Follower>,
+    options: WriterOptions,
+    budget: Budget,
+}
+
+impl Writer {
+    /// A writer of these tables. It alone may commit to them in this process.
+    pub fn new(
+        lake: StreamLake,
+        options: WriterOptions,
+        budget: Budget,
+        windows: Arc<dyn WindowSink>,
+        probe: Option<ProbeRef>,
+        metrics: StreamMetrics,
+        board: StreamBoard,
+    ) -> Self {
+        let StreamLake { store, clock, identity, tables, rows, followers, view } = lake;
+        for table in std::iter::once(&rows).chain(&followers) {
+            board.table(table.name(), |status| {
+                status.kind = table.kind().as_str();
+                status.location = store.table_uri(table.name());
+                status.version = table.state().version;
+            });
+        }
+        let behind = Troubles::new(board.clone(), "followers");
+        let follow = |table| {
+            let (store, metrics, board) = (store.clone(), metrics.clone(), board.clone());
+            Follower::new(store, table, rows.name(), &identity, metrics, board, Arc::clone(&behind))
+        };
+        let followers = followers.into_iter().map(follow).collect();
+        let troubles = Troubles::new(board.clone(), "lake");
+        let alarm = Alarm::new(rows.name(), PATIENCE, troubles, Some(metrics.clone()));
+        let committer = Committer { store, clock, identity, tables, rows, view, windows, probe, metrics, board, alarm };
+        Self { committer, followers, options, budget }
+    }
+
+    /// Runs until every sender of batches is gone and all that they sent is committed and followed. `cancel` stops
+    /// it at once; the ledger is right either way. `Err` only for what no repetition mends.
+    pub async fn run(
+        self,
+        batches: mpsc::Receiver<CleanBatch>,
+        requests: mpsc::Receiver<LedgerRequest>,
+        cancel: CancellationToken,
+    ) -> Result<(), LakeError> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ok(()),
+            result = self.work(batches, requests) => result,
+        }
+    }
+
+    async fn work(
+        self,
+        batches: mpsc::Receiver<CleanBatch>,
+        requests: mpsc::Receiver<LedgerRequest>,
+    ) -> Result<(), LakeError> {
+        let (head, heads) = watch::channel(self.committer.view.version);
+        let mut following = JoinSet::new();
+        for follower in self.followers {
+            following.spawn(follower.run(heads.clone()));
+        }
+        drop(heads);
+        let desk = Desk::new(self.committer, self.options, self.budget, head);
+        let mut desk_done = std::pin::pin!(desk.work(batches, requests));
+        loop {
+            tokio::select! {
+                result = &mut desk_done => { result?; break }
+                Some(stopped) = following.join_next() => joined(stopped).await?,
+            }
+        }
+        while let Some(stopped) = following.join_next().await {
+            joined(stopped).await?;
+        }
+        Ok(())
+    }
+}
+
+// === The desk ===
+
+/// Everything on the table between two flights.
+struct Desk {
+    /// Absent while a flight has it.
+    committer: Option<Committer>,
+    flight: JoinSet<(Committer, Result<(), LakeError>)>,
+    pending: MicroBatch,
+    /// Where each shard's uncommitted batches end, in `pending` or in the air.
+    tails: HashMap<ShardId, Tail>,
+    view: LedgerView,
+    /// A question that is next, or waits for a flush.
+    question: Option<LedgerRequest>,
+    last_flush: Instant,
+    windows: Arc<dyn WindowSink>,
+    options: WriterOptions,
+    budget: Budget,
+    head: watch::Sender<u64>,
+}
+
+struct Tail {
+    through: Position,
+    grant: ShardGrant,
+}
+
+impl Desk {
+    fn new(committer: Committer, options: WriterOptions, budget: Budget, head: watch::Sender<u64>) -> Self {
+        Self {
+            flight: JoinSet::new(),
+            pending: MicroBatch::default(),
+            tails: HashMap::new(),
+            view: committer.view.clone(),
+            question: None,
+            last_flush: Instant::now(),
+            windows: Arc::clone(&committer.windows),
+            committer: Some(committer),
+            options,
+            budget,
+            head,
+        }
+    }
+
+    async fn work(
+        mut self,
+        mut batches: mpsc::Receiver<CleanBatch>,
+        mut requests: mpsc::Receiver<LedgerRequest>,
+    ) -> Result<(), LakeError> {
+        let (mut draining, mut asked) = (false, true);
+        loop {
+            self.take_off(draining);
+            let idle = self.committer.is_some();
+            if idle && draining && self.pending.is_empty() {
+                return Ok(());
+            }
+            let deadline = self.deadline();
+            tokio::select! {
+                Some(landed) = self.flight.join_next() => self.land(joined(landed).await)?,
+                batch = batches.recv(), if !draining => match batch {
+                    Some(batch) => self.admit(batch),
+                    None => draining = true,
+                },
+                request = requests.recv(), if asked && self.question.is_none() => match request {
+                    Some(request) => self.question = Some(request),
+                    None => asked = false,
+                },
+                () = tokio::time::sleep_until(deadline), if idle && !self.pending.is_empty() => {}
+                () = self.budget.pressure(), if idle && self.pending.content_since().is_some() => {}
+            }
+        }
+    }
+
+    /// Starts the next flight if there is a reason for one.
+    fn take_off(&mut self, draining: bool) {
+        let Some(mut committer) = self.committer.take() else { return };
+        match self.question.take_if(|question| !waits_for_flush(question, &self.pending)) {
+            Some(question) => {
+                self.flight.spawn(async move {
+                    let result = answer(&mut committer, question).await;
+                    (committer, result)
+                });
+            }
+            None if self.is_due(draining) => {
+                let batch = std::mem::take(&mut self.pending);
+                self.last_flush = Instant::now();
+                self.flight.spawn(async move {
+                    let result = committer.flush(batch).await;
+                    (committer, result)
+                });
+            }
+            None => self.committer = Some(committer),
+        }
+    }
+
+    fn land(&mut self, (committer, result): (Committer, Result<(), LakeError>)) -> Result<(), LakeError> {
+        result?;
+        self.view = committer.view.clone();
+        self.committer = Some(committer);
+        self.pending.drop_revoked();
+        // What is neither pending nor in the air is where the ledger says.
+        self.tails.retain(|shard, _| self.pending.parts().contains_key(shard));
+        self.head.send_if_modified(|head| std::mem::replace(head, self.view.version) != self.view.version);
+        Ok(())
+    }
+
+    fn is_due(&self, draining: bool) -> bool {
+        let urgent = draining
+            || self.question.is_some()
+            || self.pending.ends_a_shard()
+            || self.pending.bytes() >= self.options.flush_bytes
+            || (self.pending.content_since().is_some() && self.budget.waiting() > 0)
+            || Instant::now() >= self.deadline();
+        urgent && !self.pending.is_empty()
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.pending.content_since() {
+            Some(since) => since + self.options.flush_interval,
+            None => self.last_flush + QUIET_COMMIT_INTERVAL,
+        }
+    }
+
+    /// Takes a batch in if its reader still has the shard and it begins where the last one ended.
+    fn admit(&mut self, batch: CleanBatch) {
+        if batch.grant.is_revoked() {
+            return;
+        }
+        let shard = batch.range.shard.clone();
+        let tail = self.tails.get(&shard).filter(|tail| !tail.grant.is_revoked()).map(|tail| tail.through);
+        let expected = tail.or_else(|| self.view.shards.get(&shard).map(ShardEntry::resume));
+        if expected == Some(batch.range.after) {
+            self.tails.insert(shard, Tail { through: batch.range.through, grant: batch.grant.clone() });
+            self.pending.push(batch, Instant::now());
+        } else {
+            let after = batch.range.after;
+            tracing::error!(%shard, %after, ?expected, "a batch does not follow the last one, its shard starts anew");
+            batch.grant.revoke();
+            self.forget(&shard);
+        }
+    }
+
+    /// The shard starts anew from the ledger, whoever reads it.
+    fn forget(&mut self, shard: &ShardId) {
+        if let Some(tail) = self.tails.remove(shard) {
+            tail.grant.revoke();
+        }
+        self.pending.remove(shard);
+        self.windows.discard(shard);
+    }
+}
+
+/// Ending a shard must not overtake batches of it that are already here.
+fn waits_for_flush(question: &LedgerRequest, pending: &MicroBatch) -> bool {
+    match question {
+        LedgerRequest::EndLost { shard, .. } => pending.parts().contains_key(shard),
+        LedgerRequest::View { .. } | LedgerRequest::Register { .. } => false,
+    }
+}
+
+/// Answers one question; the asker may have gone.
+async fn answer(committer: &mut Committer, question: LedgerRequest) -> Result<(), LakeError> {
+    let reply = match question {
+        LedgerRequest::View { refresh, reply } => {
+            if refresh {
+                committer.refresh().await?;
+            }
+            reply
+        }
+        LedgerRequest::Register { shards, reply } => {
+            committer.register(&shards).await?;
+            reply
+        }
+        LedgerRequest::EndLost { shard, expected, descendants, reply } => {
+            committer.end_lost(&shard, expected, &descendants).await?;
+            reply
+        }
+    };
+    if reply.send(committer.view.clone()).is_err() {
+        tracing::debug!("the asker of a ledger question has gone");
+    }
+    Ok(())
+}
