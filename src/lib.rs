@@ -4,6 +4,7 @@ pub mod budget;
 pub mod checkpoint;
 pub mod clock;
 pub mod contract;
+pub mod demo;
 pub mod limits;
 pub mod metrics;
 pub mod record;
