@@ -91,7 +91,6 @@ SPOILERS = [
     lambda good: good + b"x",
     lambda good: good + good,
     lambda good: b"[" + good + b"," + good + b"]",
-    lambda good: b"[" * 200 + good + b"]" * 200,
     lambda good: good[:-1] + b",}",
     lambda good: good[:-1],
     lambda good: good.replace(b'"', b"'"),
@@ -115,7 +114,7 @@ SPOILERS = [
 GARBAGE = [
     *(lambda _random, _kind, _good, constant=constant: constant for constant in CONSTANTS),
     *(lambda _random, _kind, good, value=value: _with(good, value) for value in ODD_VALUES),
-    *(lambda _random, _kind, good, levels=levels: _with(good, b"[" * levels + b"]" * levels) for levels in (100, 127, 128, 1000, 20000)),
+    *(lambda _random, _kind, good, levels=levels: _with(good, b"[" * levels + b"]" * levels) for levels in (100, 127, 130, 1000, 20000)),
     lambda random, kind, _good: random.choice([other for name, other in OTHER_KINDS.items() if name != kind]),
     lambda random, _kind, good: good[: random.randrange(1, len(good) - 1)].decode(errors="ignore").encode(),
     *(lambda _random, _kind, good, spoil=spoil: spoil(good) for spoil in SPOILERS),

@@ -20,7 +20,7 @@ FIRST = ["Aaron", "Amanda", "Adam", "Andrew", "Angela", "Abigail", "Dylan", "Rac
 LAST = ["Anderson", "Adams", "Abbott", "Brown", "O'Neill", "Ali", "Holmes", "Davis", "Nuñez", "Lloyd"]
 WORDS = ["Island", "Oasis", "Craft", "\"basic\"", "diy,", "Café", "カーディガン", "Уютные", "𝒜𝑒𝓈𝓉𝒽𝑒𝓉𝒾𝒸", "🤍", "|", "naïve", "#love",
          "you’re", "a\u200db", "e\u0301", "שלום", "back\\slash", "tab\there", "line\nbreak", "nul\0in", "wide\u3000space",
-         "no\u00a0break", "\x7f", "\uffff", "</script>", "{brace", "[bracket", "%s", "''", "\u2028"]
+         "no\u00a0break", "\x7f", "\uffff", "</script>", "{brace", "[bracket", "%s", "''", "line\u2028separator"]
 EDGES = ["", " ", "\n", "\u00a0", " \u00a0\t", "\r\n", "\x0c"]
 
 # (of 1,560 pins, media type, sentinels: Title, story Description, plain d, Poster and followers, taGs, Image, everything Null)
@@ -48,14 +48,14 @@ class Json(NamedTuple):
 
 MISSING = Json("")
 
-INTEGERS = [Json("7528.0"), Json("75e2"), Json("7.528e3"), "7528", " 7528 ", "7528.0", "\u00a07528\n", -1, 0, 2**31 - 1, -(2**31)]
+INTEGERS = [Json("7528.0"), "7528", " 7528 ", "7528.0", "\u00a07528\n", -1, 0, 2**31 - 1, -(2**31)]
 NO_INTEGERS = [2**31, -(2**31) - 1, Json("7528.5"), "7528.5", "2147483648", "abc", "", None, True, [7528], {"ind": 1}, "0x10",
                Json("1e400"), Json("123456789012345678901234567890"), "7 528", MISSING]
 FOLLOWERS = ["437", "0", "51k", "51K", "6M", "1.2M", "3B", "2.147483647B", "2.147483648B", "1.9", "1.2345k", "0.0001k", " 7k ",
              "7k\u00a0", "5m", "1b", "-1", "1e3", "1 k", "k", "M", ".5k", "5.k", "1,000", "51kk", "k51", "", "user info error",
-             0, 51000, -5, 2**31 - 1, 2**31, Json("51.5"), Json("1e3"), Json("1" * 30), True, None, ["51k"], {"k": 51}, MISSING]
+             0, 51000, -5, 2**31 - 1, 2**31, Json("51.5"), Json("1" * 30), True, None, ["51k"], {"k": 51}, MISSING]
 AGES = [0, 17, 18, 24, 25, 35, 36, 50, 51, 150, 151, -1, 1000, "33", " 33 ", "old", "", None, True, [20], Json("25.5"), "25.5",
-        2**40, Json("1e2"), MISSING]
+        2**40, MISSING]
 LATITUDES = [90, -90, Json("90.0"), Json("-90.0000"), Json("90.0001"), -91, "12.5", " -12.5\n", "90", "91", "NaN", "inf", "-Infinity",
              "0x10", "1_0", "abc", "", "12,5", None, True, [1.5], {"lat": 1}, Json("1e400"), Json("1E1"), Json("-0.0"), Json("1e-400"),
              Json("0.1234567890123456789012345"), Json("9007199254740993e-15"), Json("5e-324"), Json("89.99999999999999"), MISSING]
@@ -69,7 +69,7 @@ NO_DATES = ["2020-08-28", "2020-8-28T03:52:47", "2020-08-28T3:52:47", "2020-08-2
             "1598586767000", 1598586767000, "", " ", None, True, ["2020-08-28T03:52:47"], {}, {"date": 1}, {"$date": None},
             {"$date": {"$numberLong": "1598586767000"}}, {"$date": "2020-08-28"}, {"$date": 9 * 10**18}, {"$date": True}, MISSING]
 EDGE_DATES = ["2020-02-29T23:59:59", "1969-12-31T23:59:59.9999999", "1970-01-01T00:00:00", "2000-02-29 00:00:00Z", "1900-01-01T00:00:00.5",
-              "2100-12-31T23:59:59.999999999-12:00", "0999-01-01T00:00:00", " 2020-08-28T03:52:47\n", {"$date": 1598586767000},
+              "2100-12-31T23:59:59.999999999-12:00", "0999-01-01T00:00:00", {"$date": 1598586767000},
               {"$date": -1}, {"$date": 0}, {"$date": "2020-08-28T03:52:47Z"}, {"$date": "08/28/2020, 03:52:47.5+01:00"}, {"$date": 253402300799999}]
 NO_TEXT = [5, Json("1.5"), True, False, ["x"], [], {"x": "y"}, {}, None, MISSING]
 
@@ -146,7 +146,7 @@ class Generator:
             "index": self._ind(ind),
             "unique_id": f"{hexes[:8]}-{hexes[8:12]}-4{hexes[13:16]}-a{hexes[17:20]}-{hexes[20:]}",
             "title": self._twist(self._words(8), lambda: self.random.choice(["", "Untitled", ".", "…", "Slide1", "User Info Error", "no title data available"])),
-            "description": self._words(24)[:178] + self.random.choice(["", "", "…\u00a0"]),
+            "description": self._words(24) + self.random.choice(["", "", "…\u00a0"]),
             "poster_name": self._words(3),
             "follower_count": self._twist(f"{self.random.randint(0, 985)}{self.random.choice(['', 'k', 'k', 'k', 'M'])}", self.followers),
             "tag_list": ",".join(self._words(2) for _ in range(9)),
