@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -238,8 +239,12 @@ def main():
         if given.only in (None, name):
             with ExitStack() as stack:
                 case = Case(name, given, stack)
-                run(case)
                 summary.append(case)
+                try:
+                    run(case)
+                except Exception:  # the other cases still have something to say
+                    traceback.print_exc()
+                    print(f"kept for a second look: {case.folder}", flush=True)
     show(summary)
     sys.exit(0 if passed and all(case.passed for case in summary) else 1)
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -36,9 +37,12 @@ class Pintail:
         self._process.wait()
 
     def stop(self, seconds=60):
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code, or that there was none in time."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(seconds)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return f"still running after {seconds} s"
 
     def must_run(self):
         if self._process.poll() is not None:
