@@ -1,0 +1,259 @@
+"""The cases: volume, kill and reshard, each against real third-party servers, each judged cell by cell.
+
+Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
+and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+import kinesis
+import servers
+import windows
+from compare import Finding, Truth, compare, report, save_records
+from generate import Generator
+from kinesis import KINDS, Producer
+from pintail import Pintail
+from readers import Lake
+
+REPOSITORY = servers.HERE.parents[1]
+COMPLETE_WITHIN = 240
+
+
+class Case:
+    """One run: its servers, its producer, Pintail, and in the end the judgement."""
+
+    def __init__(self, name, given, stack):
+        self.name, self.given = name, given
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=given.runs))
+        stack.callback(self._clear_away)
+        self.stack, self.figures, self.passed = stack, {}, False
+        print(f"\n== {name} ({self.folder})", flush=True)
+
+    def _clear_away(self):
+        if self.passed and not self.given.keep:
+            shutil.rmtree(self.folder)
+
+    def lake_on_s3(self):
+        endpoint = self.stack.enter_context(servers.seaweedfs(self.folder))
+        return Lake(f"s3://{servers.BUCKET}/{self.name}", endpoint, servers.ACCESS_KEY, servers.SECRET_KEY)
+
+    def lake_in_folder(self):
+        (self.folder / "lake").mkdir()
+        return Lake(str(self.folder / "lake"))
+
+    def set_up(self, lake, endpoint, shards, **dirt):
+        self.lake, self.kinesis = lake, kinesis.client(endpoint)
+        kinesis.create_streams(self.kinesis, shards)
+        self.producer = Producer(self.kinesis, Generator(self.given.seed, **dirt), self.folder / "accepted.jsonl")
+        self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, self.given.contracts)
+
+    def put(self, count, seconds=0.0):
+        begun = time.monotonic()
+        self.producer.put(count, seconds)
+        self.figures["records"] = self.figures.get("records", 0) + count
+        self.figures["put_s"] = self.figures.get("put_s", 0) + time.monotonic() - begun
+
+    def wait_until_complete(self):
+        """Until the tables hold as many records as were accepted, partials included."""
+        begun = time.monotonic()
+        missing = self._missing()
+        while max(missing.values(), default=0) > 0 and time.monotonic() < begun + COMPLETE_WITHIN:
+            self.pintail.must_run()
+            time.sleep(1)
+            missing = self._missing()
+        self.figures["complete_after_s"] = time.monotonic() - begun
+        if missing:
+            print(f"after {self.figures['complete_after_s']:.0f} s missing (negative: too many): {missing}\n{self.pintail.log_tail()}", flush=True)
+
+    def _missing(self):
+        missing, rows = {}, {}
+        for kind, accepted in self.producer.accepted.items():
+            rows[kind] = self._rows(kind)
+            missing[kind] = accepted - rows[kind] - self._rows(f"{kind}_rejects")
+        if not any(missing.values()):
+            for window in windows.load_windows(self.given.contracts):
+                missing[window.name] = rows[window.kind] - self._records_in_partials(window)
+        return {name: count for name, count in missing.items() if count}
+
+    def _rows(self, table):
+        try:
+            return DeltaTable(self.lake.table(table), storage_options=self.lake.options).count()
+        except TableNotFoundError:
+            return 0
+
+    def _records_in_partials(self, window):
+        try:
+            table = DeltaTable(self.lake.table(f"{window.name}_partials"), storage_options=self.lake.options)
+        except TableNotFoundError:
+            return 0
+        return sum(table.to_pyarrow_table(columns=["records"])["records"].to_pylist())
+
+    def judge(self, counters=False):
+        """Stops Pintail and compares everything with what Kinesis holds."""
+        counted = {name: self.pintail.counter(name) for name in ("pintail_rows_cleaned_total", "pintail_rejects_total")} if counters else {}
+        exit_code = self.pintail.stop()
+        records = list(kinesis.read_back(self.kinesis))
+        save_records(records, self.folder / "records.jsonl")
+        truth = Truth(records, self.given.contracts)
+        begun = time.monotonic()
+        findings = [self._drained(exit_code), self._read_back(records)]
+        if counters:
+            findings.append(self._counted(counted, truth))
+        findings += compare(truth, self.lake, self.folder / "read")
+        self.figures |= {
+            "rejects": sum(len(truth.tables[f"{kind}_rejects"]) for kind in KINDS),
+            "shards": len({(record.kind, record.shard) for record in records}),
+            "commits": sum(self._version(kind) for kind in KINDS),
+            "cells": sum(finding.cells for finding in findings),
+            "compare_s": time.monotonic() - begun,
+            "differences": sum(len(finding.problems) for finding in findings),
+        }
+        self.passed = report(findings)
+        if not self.passed:
+            print(f"kept for a second look: {self.folder}\n{self.pintail.log_tail()}", flush=True)
+
+    def _version(self, kind):
+        try:
+            return DeltaTable(self.lake.table(kind), storage_options=self.lake.options).version()
+        except TableNotFoundError:
+            return 0
+
+    def _drained(self, exit_code):
+        return Finding("exit code after SIGTERM", "process", 0, 0, [] if exit_code == 0 else [f"{exit_code}, not 0"])
+
+    def _read_back(self, records):
+        acknowledged = kinesis.read_ledger(self.folder / "accepted.jsonl")
+        held = {(record.kind, record.sequence): (record.shard, record.payload) for record in records}
+        lost, strange = acknowledged.keys() - held.keys(), {key for key, value in held.items() if acknowledged.get(key) != value}
+        problems = [f"the server lost {key}" for key in lost] + [f"the server holds what nobody put: {key}" for key in strange]
+        return Finding("accepted = read back", "process", len(held), 0, problems)
+
+    def _counted(self, counted, truth):
+        wanted = {"pintail_rows_cleaned_total": sum(len(truth.tables[kind]) for kind in KINDS),
+                  "pintail_rejects_total": sum(len(truth.tables[f"{kind}_rejects"]) for kind in KINDS)}
+        problems = [f"{name} is {counted[name]}, not {count}" for name, count in wanted.items() if counted[name] != count]
+        return Finding("counters at /metrics", "process", 0, 0, problems)
+
+
+def volume(case):
+    """Two thirds wait in the streams, one third arrives while Pintail reads."""
+    lake = case.lake_on_s3()
+    case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=4)
+    case.put(case.given.records * 2 // 3)
+    with case.pintail:
+        case.put(case.given.records - case.given.records * 2 // 3, seconds=10)
+        case.wait_until_complete()
+        case.judge(counters=True)
+
+
+def kill(case):
+    """SIGKILL and an immediate restart, four times while records arrive: nothing lost, nothing twice."""
+    lake = case.lake_on_s3()
+    case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=3, large=0.0)
+    count, moments = case.given.records // 3, random.Random(case.given.seed)
+    case.put(count // 3)
+    with case.pintail, ThreadPoolExecutor(1) as beside:
+        rest = beside.submit(case.put, count - count // 3, 24)
+        for _ in range(4):
+            time.sleep(moments.uniform(2, 6))
+            case.pintail.must_run()
+            case.pintail.kill()
+            case.pintail.start()
+        rest.result()
+        case.wait_until_complete()
+        case.judge()
+
+
+def reshard(case):
+    """Shards split and merge under Pintail's hands; a server that keeps the lineage, and is slow."""
+    lake = case.lake_in_folder()
+    case.set_up(lake, case.stack.enter_context(servers.kinesis_local(case.folder)), shards=2, garbage=0.05, twisted=0.1, large=0.0)
+    case.put(150)
+    with case.pintail:
+        case.put(100, seconds=3)
+        for kind in KINDS:
+            kinesis.split_first_shard(case.kinesis, kind)
+        case.put(150, seconds=3)
+        for kind in KINDS:
+            kinesis.merge_last_shards(case.kinesis, kind)
+        case.put(200, seconds=3)
+        case.wait_until_complete()
+        case.judge()
+
+
+CASES = {"volume": volume, "kill": kill, "reshard": reshard}
+
+
+def unit_tests():
+    print("== tests of the cleaning and of the comparison", flush=True)
+    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare"], cwd=servers.HERE).returncode == 0
+
+
+def default_pintail():
+    """The newest build."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", Path.home() / ".cache/pintail-target"))
+    built = [path for path in (target / "release/pintail", target / "debug/pintail") if path.exists()]
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=21_000, help="records of the volume case; the kill case takes a third (default 21000)")
+    parser.add_argument("--seed", type=int, default=100, help="of the records and of the kills (default 100)")
+    parser.add_argument("--only", choices=["tests", *CASES], help="one part instead of all")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of cases that passed, too")
+    parser.add_argument("--pintail", type=Path, default=default_pintail(), help="the program (default: the newest build in the target folder)")
+    parser.add_argument("--contracts", type=Path, default=REPOSITORY / "schemas", help="folder of the contract files (default: schemas)")
+    given = parser.parse_args()
+    if given.only != "tests" and not (given.pintail and given.pintail.exists()):
+        parser.error("no pintail program: build it first (cargo build --bin pintail) or say --pintail PATH")
+    given.contracts = given.contracts.resolve()
+    given.runs = servers.HOME / "runs"
+    given.runs.mkdir(exist_ok=True)
+    return given
+
+
+def main():
+    for name in [name for name in os.environ if name.startswith(("AWS_", "PINTAIL__"))]:
+        del os.environ[name]  # nothing of this machine's own settings reaches a client or Pintail
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
+    given = arguments()
+    passed = given.only not in (None, "tests") or unit_tests()
+    summary = []
+    for name, run in CASES.items():
+        if given.only in (None, name):
+            with ExitStack() as stack:
+                case = Case(name, given, stack)
+                summary.append(case)
+                try:
+                    run(case)
+                except Exception:  # the other cases still have something to say
+                    traceback.print_exc()
+                    print(f"kept for a second look: {case.folder}", flush=True)
+    show(summary)
+    sys.exit(0 if passed and all(case.passed for case in summary) else 1)
+
+
+def show(cases):
+    for case in cases:
+        figures = "  ".join(f"{name}={value:.1f}" if isinstance(value, float) else f"{name}={value}" for name, value in case.figures.items())
+        print(f"{case.name:<8} {'agrees' if case.passed else 'DIFFERS'}  {figures}")
+
+
+if __name__ == "__main__":
+    main()

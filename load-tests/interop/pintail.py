@@ -1,0 +1,65 @@
+"""The program under test as its users meet it: a config file, a process, signals, an exit code and /metrics."""
+
+import re
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import servers
+from kinesis import KINDS
+
+
+class Pintail:
+    """One deployment; the process behind it may be started and killed many times."""
+
+    def __init__(self, binary, folder, lake, kinesis_endpoint, contracts):
+        self._binary, self._log = binary, folder / "pintail.log"
+        self._listen = f"127.0.0.1:{servers.free_port()}"
+        self._config = folder / "pintail.toml"
+        self._config.write_text(_config(lake, kinesis_endpoint, self._listen, contracts))
+        self._process = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def start(self):
+        credentials = {"AWS_ACCESS_KEY_ID": servers.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
+        self._process = servers.spawn([self._binary, "run", "--config", self._config], self._log, credentials)
+
+    def kill(self):
+        """SIGKILL: no instruction more."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, seconds=60):
+        """SIGTERM; the exit code, or that there was none in time."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return f"still running after {seconds} s"
+
+    def must_run(self):
+        if self._process.poll() is not None:
+            raise RuntimeError(f"pintail exited with {self._process.returncode}:\n{self.log_tail()}")
+
+    def log_tail(self):
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def counter(self, name):
+        """The sum over all labels of a counter at /metrics."""
+        with urllib.request.urlopen(f"http://{self._listen}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE))
+
+
+def _config(lake, kinesis_endpoint, listen, contracts):
+    streams = "".join(f'\n[[stream]]\nname = "{kind}"\ncontract = "{Path(contracts) / kind}.toml"\n' for kind in KINDS)
+    s3 = f'endpoint = "{lake.endpoint}"\n' if lake.endpoint else ""
+    return (f'pipeline = "interop"\n\n[lake]\nuri = "{lake.uri}"\nflush_interval = "2s"\n{s3}\n[source]\nstart = "trim_horizon"\n\n'
+            f'[serve]\nlisten = "{listen}"\n\n[aws]\nregion = "us-east-1"\nendpoint = "{kinesis_endpoint}"\n{streams}')
