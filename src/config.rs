@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contract::{self, Contract};
+use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
+use crate::source::{KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Document, DurationMs, FromToml, Invalid, Problems, Section};
 
 /// Prefix of environment variables that override keys.
@@ -40,15 +42,15 @@ pub struct Config {
     /// Part of every ledger key: never changed once there are tables.
     pub pipeline: String,
     /// Where the tables are.
-    pub lake: LakeConfig,
+    pub lake: LakeSection,
     /// How streams are read.
-    pub source: SourceConfig,
+    pub source: SourceSection,
     /// Bytes in flight over all streams; each has an equal share.
     pub budget_bytes: u64,
     /// Where metrics, health, the API and the live page are served.
     pub listen: SocketAddr,
     /// Where Kinesis is.
-    pub aws: AwsConfig,
+    pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
     pub shutdown_grace: Duration,
     /// The streams.
@@ -57,35 +59,20 @@ pub struct Config {
 
 /// `[lake]`
 #[derive(Debug, Clone)]
-pub struct LakeConfig {
-    /// A folder (`/data/lake`, `file:///data/lake`) or `s3://bucket/prefix`.
-    pub uri: String,
-    /// Region of the bucket; default: that of `[aws]`, then the SDK's.
-    pub region: Option<String>,
-    /// An S3-compatible server instead of AWS.
-    pub endpoint: Option<String>,
-    /// A micro-batch is committed when its first record is this old.
-    pub flush_interval: Duration,
-    /// A micro-batch is committed when it holds this much.
-    pub flush_bytes: u64,
+pub struct LakeSection {
+    /// Where the tables are.
+    pub location: LakeConfig,
+    /// When a micro-batch is committed.
+    pub flush: WriterOptions,
 }
 
 /// `[source]`
 #[derive(Debug, Clone)]
-pub struct SourceConfig {
+pub struct SourceSection {
     /// What to do about a range that was trimmed before it was read.
     pub on_data_loss: OnDataLoss,
     /// GetRecords calls a second and shard, of the 5 that all its consumers share.
     pub reads_per_second: f64,
-}
-
-/// `[aws]`
-#[derive(Debug, Clone, Default)]
-pub struct AwsConfig {
-    /// Default: the SDK's own (environment, profile).
-    pub region: Option<String>,
-    /// A Kinesis-compatible server instead of AWS.
-    pub endpoint: Option<String>,
 }
 
 /// `[[stream]]`
@@ -96,27 +83,7 @@ pub struct StreamConfig {
     /// What its records are.
     pub contract: Arc<Contract>,
     /// Where a stream that the ledger does not know starts.
-    pub start: Start,
-}
-
-/// Where a stream that the ledger does not know starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// With the oldest record that Kinesis still has.
-    TrimHorizon,
-    /// With the first record after the first start of this pipeline.
-    Latest,
-    /// With the first record that arrived at or after this time, epoch ms.
-    At(i64),
-}
-
-/// What to do about a range that was trimmed before it was read. The alarm is raised either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDataLoss {
-    /// Stop, so that somebody decides.
-    Fail,
-    /// Go on behind the gap.
-    Continue,
+    pub start: StartPosition,
 }
 
 impl StreamConfig {
@@ -126,7 +93,7 @@ impl StreamConfig {
     }
 }
 
-impl FromToml for Start {
+impl FromToml for StartPosition {
     const EXPECTED: &'static str =
         "\"trim_horizon\" (oldest), \"latest\", or a time with its zone like \"2026-01-31T08:00:00Z\"";
 
@@ -236,7 +203,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let listen = serve.optional::<SocketAddr>("listen");
     serve.finish();
     let mut aws = root.section("aws");
-    let aws_config = AwsConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
+    let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
     aws.finish();
     let mut shutdown = root.section("shutdown");
     let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
@@ -244,7 +211,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let streams = read_streams(&mut root, folder, start, problems);
     root.finish();
     let mut lake = lake?;
-    lake.region = lake.region.or_else(|| aws_config.region.clone());
+    lake.location.region = lake.location.region.or_else(|| aws_config.region.clone());
     let budget_place = budget_bytes.as_ref().map_or_else(|| document.place(), |bytes| bytes.place.clone());
     let config = Config {
         pipeline: pipeline?.value,
@@ -288,7 +255,7 @@ fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
     usable.then_some(endpoint.value)
 }
 
-fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeConfig> {
+fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeSection> {
     let uri = section.required::<String>("uri");
     let interval = section.optional::<DurationMs>("flush_interval");
     let flush_bytes = section.optional::<ByteSize>("flush_bytes");
@@ -311,17 +278,15 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeConfig
     let region = text(&mut section, "region");
     let endpoint = endpoint(&mut section, problems);
     section.finish();
-    Some(LakeConfig {
-        uri: uri?.value,
-        region,
-        endpoint,
+    let flush = WriterOptions {
         flush_interval: Duration::from_millis(interval.map_or(5_000, |interval| interval.value.0)),
         flush_bytes: flush_bytes.map_or(32 << 20, |bytes| bytes.value.0),
-    })
+    };
+    Some(LakeSection { location: LakeConfig { uri: uri?.value, region, endpoint }, flush })
 }
 
-fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceConfig, Start) {
-    let start = section.optional::<Start>("start").map_or(Start::TrimHorizon, |start| start.value);
+fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection, StartPosition) {
+    let start = section.optional::<StartPosition>("start").map_or(StartPosition::TrimHorizon, |start| start.value);
     let on_data_loss = section.optional::<OnDataLoss>("on_data_loss").map_or(OnDataLoss::Fail, |policy| policy.value);
     let reads = section.optional::<f64>("reads_per_second");
     if let Some(At { value, place }) = &reads
@@ -330,13 +295,13 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceConfig, 
         problems.note(place, format_args!("`source.reads_per_second` = {value}; a shard gives 5 to all its consumers"));
     }
     section.finish();
-    (SourceConfig { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, start)
+    (SourceSection { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, start)
 }
 
 fn read_streams(
     root: &mut Section<'_>,
     folder: &Path,
-    default_start: Start,
+    default_start: StartPositionPosition,
     problems: &Problems,
 ) -> Option<Vec<StreamConfig>> {
     let place = root.place();
@@ -353,14 +318,14 @@ fn read_streams(
 fn read_stream(
     mut section: Section<'_>,
     folder: &Path,
-    default_start: Start,
+    default_start: StartPositionPosition,
     problems: &Problems,
     taken: &mut BTreeMap<String, String>,
 ) -> Option<StreamConfig> {
     let place = section.place();
     let (name, arn) = (section.optional::<String>("name"), section.optional::<String>("arn"));
     let path = section.required::<String>("contract");
-    let start = section.optional::<Start>("start").map_or(default_start, |start| start.value);
+    let start = section.optional::<StartPosition>("start").map_or(default_start, |start| start.value);
     section.finish();
     let id = match (name, arn) {
         (Some(one), None) | (None, Some(one)) => Some(one),
@@ -405,7 +370,7 @@ fn resolve(folder: &Path, path: &str) -> PathBuf {
 
 /// A share must hold two worst-case reads beside a full micro-batch, or the stream could wait for itself.
 fn check_budget(config: &Config, place: &crate::toml_doc::Place, problems: &Problems) {
-    let needed = 2 * READ_COST_MAX + config.lake.flush_bytes;
+    let needed = 2 * READ_COST_MAX + config.lake.flush.flush_bytes;
     let share = config.budget_share_bytes();
     if share < needed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
@@ -419,7 +384,7 @@ fn check_budget(config: &Config, place: &crate::toml_doc::Place, problems: &Prob
                 share >> 20,
                 mib(needed) * streams,
                 mib(READ_COST_MAX),
-                mib(config.lake.flush_bytes),
+                mib(config.lake.flush.flush_bytes),
             ),
         );
     }

@@ -32,7 +32,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct App {
     config: Config,
     kinesis: Kinesis,
-    store: Arc<LakeStore>,
+    store: LakeStore,
     registry: Registry,
     status: StatusBoard,
     windows: Vec<Arc<StreamWindows>>,
@@ -61,11 +61,9 @@ impl App {
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };
-        let server = Server::bind(config.listen, sources)
-            .await
-            .with_context(|| format!("cannot listen on {} (`serve.listen`)", config.listen))?;
+        let server = Server::bind(config.listen, sources).await.context("`serve.listen`")?;
         let kinesis = Kinesis::connect(&config.aws).await;
-        let store = Arc::new(LakeStore::open(&config.lake).await?);
+        let store = LakeStore::open(&config.lake.location).await?;
         Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
     }
 
@@ -91,10 +89,10 @@ impl App {
                 config: config.clone(),
                 pipeline: self.config.pipeline.clone(),
                 source: self.config.source.clone(),
-                lake: self.config.lake.clone(),
+                flush: self.config.lake.flush,
                 budget_bytes: self.config.budget_share_bytes(),
                 kinesis: self.kinesis.clone(),
-                store: Arc::clone(&self.store),
+                store: self.store.clone(),
                 windows: Arc::clone(windows),
                 metrics: self.registry.stream(config.name()),
                 board: self.status.stream(config.name()),
@@ -103,13 +101,14 @@ impl App {
             let (reading, cut_off) = (reading.clone(), cut_off.clone());
             streams.spawn(stream.run(reading, cut_off));
         }
-        around.spawn(self.server.run(serving.clone()));
+        let server = self.server.run(serving.clone());
+        around.spawn(async move { server.await.context("HTTP") });
         let result = supervise(&mut streams, shutdown, &reading, grace).await;
         cut_off.cancel();
         streams.shutdown().await;
         serving.cancel();
         while let Some(ended) = around.join_next().await {
-            ended.context("a task panicked")?;
+            ended.context("a task panicked")??;
         }
         result
     }
@@ -158,12 +157,12 @@ fn flatten(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) ->
 }
 
 /// Histograms gather raw values until somebody folds them; without scrapes that would grow.
-async fn keep_up(registry: Registry, stop: CancellationToken) {
+async fn keep_up(registry: Registry, stop: CancellationToken) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tokio::select! {
             _ = ticks.tick() => registry.handle().run_upkeep(),
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
         }
     }
 }

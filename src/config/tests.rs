@@ -21,11 +21,11 @@ const SMALL: &str =
 #[test]
 fn defaults_are_what_the_documentation_says() {
     let config = load(SMALL, &[]).unwrap();
-    assert_eq!(config.lake.flush_interval, Duration::from_secs(5));
-    assert_eq!((config.lake.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
+    assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(5));
+    assert_eq!((config.lake.flush.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.source.reads_per_second, 4.0);
-    assert_eq!((config.streams[0].start, config.source.on_data_loss), (Start::TrimHorizon, OnDataLoss::Fail));
+    assert_eq!((config.streams[0].start, config.source.on_data_loss), (StartPosition::TrimHorizon, OnDataLoss::Fail));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
 #[test]
 fn the_environment_overrides_and_a_misspelt_variable_is_refused() {
     let config = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVAL", "2s"), ("PATH", "/bin")]).unwrap();
-    assert_eq!(config.lake.flush_interval, Duration::from_secs(2));
+    assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(2));
     let problems = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVALL", "2s")]).unwrap_err();
     assert!(problems[0].contains("PINTAIL__LAKE__FLUSH_INTERVALL stands for no key"), "{problems:?}");
 }
@@ -74,9 +74,9 @@ fn two_streams_cannot_share_a_name_or_a_table() {
 
 #[test]
 fn a_start_is_a_word_or_a_time_with_its_zone() {
-    assert_eq!(Start::from_text("2026-01-31T08:00:00+01:00"), Some(Start::At(1_769_842_800_000)));
+    assert_eq!(StartPosition::from_text("2026-01-31T08:00:00+01:00"), Some(StartPosition::At(1_769_842_800_000)));
     for text in ["2026-01-31", "2026-01-31T08:00:00", "1769842800", "1970-01-01T00:00:00Z", ""] {
-        assert_eq!(Start::from_text(text), None, "{text}");
+        assert_eq!(StartPosition::from_text(text), None, "{text}");
     }
 }
 

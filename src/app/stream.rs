@@ -1,0 +1,163 @@
+//! One stream from end to end: find it, open its tables, then read and write until told to stop.
+
+use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
+
+use anyhow::Context;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::pipe::Pipe;
+use crate::budget::Budget;
+use crate::checkpoint::LedgerHandle;
+use crate::config::{SourceSection, StreamConfig};
+use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
+use crate::limits::WRITER_QUEUE_BATCHES;
+use crate::metrics::StreamMetrics;
+use crate::record::{ProbeRef, WindowSink};
+use crate::source::{self, Coordinator, Kinesis, SourceError, SourceOptions, StreamDescription, Timing};
+use crate::status::StreamBoard;
+use crate::window::StreamWindows;
+
+/// How often the board and the budget's gauges are brought up to date.
+const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// Who is in trouble until the tables are open.
+const START: &str = "start";
+
+/// All that one stream needs.
+pub struct Stream {
+    pub config: StreamConfig,
+    pub pipeline: String,
+    pub source: SourceSection,
+    pub flush: WriterOptions,
+    pub budget_bytes: u64,
+    pub kinesis: Kinesis,
+    pub store: LakeStore,
+    pub windows: Arc<StreamWindows>,
+    pub metrics: StreamMetrics,
+    pub board: StreamBoard,
+    pub probe: Option<ProbeRef>,
+}
+
+impl Stream {
+    /// Until `reading` is cancelled and everything read is committed, or `cut_off` is.
+    pub async fn run(self, reading: CancellationToken, cut_off: CancellationToken) -> anyhow::Result<()> {
+        let name = self.config.name().to_owned();
+        tokio::select! {
+            biased;
+            () = cut_off.cancelled() => Ok(()),
+            result = self.work(reading, cut_off.clone()) => result.with_context(|| format!("stream {name}")),
+        }
+    }
+
+    async fn work(self, reading: CancellationToken, cut_off: CancellationToken) -> anyhow::Result<()> {
+        let description = match source::describe(&self.kinesis, &self.config.id, &self.board, &reading).await {
+            Ok(description) => description,
+            // Told to stop before the stream could be reached: there is nothing to drain.
+            Err(SourceError::Cancelled { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(lake) = self.open_lake(&description, &reading).await? else { return Ok(()) };
+        self.board.resolved(START);
+        tracing::info!(stream = self.config.name(), shards = lake.ledger().shards.len(), "reading");
+        self.read_and_write(description, lake, reading, cut_off).await
+    }
+
+    /// `None` if told to stop while the lake was away.
+    async fn open_lake(
+        &self,
+        description: &StreamDescription,
+        reading: &CancellationToken,
+    ) -> anyhow::Result<Option<StreamLake>> {
+        let identity = StreamIdentity {
+            pipeline: self.pipeline.clone(),
+            stream: description.name.clone(),
+            created_at_s: description.created_at_s,
+        };
+        let opening = StreamLake::open_patiently(&self.store, &identity, &self.config.contract, &self.board);
+        let opened = reading.run_until_cancelled(opening).await.transpose()?;
+        Ok(opened)
+    }
+
+    async fn read_and_write(
+        self,
+        description: StreamDescription,
+        lake: StreamLake,
+        reading: CancellationToken,
+        cut_off: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let budget = Budget::new(self.budget_bytes);
+        let (batches, batch_queue) = mpsc::channel(WRITER_QUEUE_BATCHES);
+        let (ledger, questions) = LedgerHandle::channel();
+        let windows: Arc<dyn WindowSink> = Arc::clone(&self.windows) as Arc<dyn WindowSink>;
+        let (metrics, board, probe) = (self.metrics.clone(), self.board.clone(), self.probe.clone());
+        let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
+        let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
+        let coordinator = self.coordinator(description, ledger, budget, batches);
+        // The coordinator holds the batches' only sender: when it ends, for whatever reason, the writer drains.
+        let stop_reading = reading.child_token();
+        let read = async {
+            let result = coordinator.run(stop_reading.clone()).await;
+            result.map_err(anyhow::Error::from)
+        };
+        let write = async {
+            let result = writer.run(batch_queue, questions, cut_off).await;
+            stop_reading.cancel();
+            result.map_err(anyhow::Error::from)
+        };
+        tokio::select! {
+            (read, written) = async { tokio::join!(read, write) } => written.and(read),
+            () = watching => Ok(()),
+        }
+    }
+
+    fn coordinator(
+        self,
+        stream: StreamDescription,
+        ledger: LedgerHandle,
+        budget: Budget,
+        writer: mpsc::Sender<crate::record::CleanBatch>,
+    ) -> Coordinator<Pipe> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let options = SourceOptions {
+            start: self.config.start,
+            on_data_loss: self.source.on_data_loss,
+            reads_per_second: self.source.reads_per_second,
+            flush_interval: self.flush.flush_interval,
+        };
+        let way = super::pipe::Way {
+            contract: Arc::clone(&self.config.contract),
+            windows: self.windows,
+            metrics: self.metrics.clone(),
+            board: self.board.clone(),
+            probe: self.probe,
+            cleaners: Mutex::default(),
+        };
+        let pipe = Pipe { way: Arc::new(way), writer, cores: Arc::new(Semaphore::new(cores)) };
+        Coordinator {
+            kinesis: self.kinesis,
+            stream,
+            ledger,
+            budget,
+            sink: Arc::new(pipe),
+            metrics: self.metrics,
+            board: self.board,
+            options,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// Shows what changes without an event of its own. Never ends.
+async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        metrics.budget(budget.bytes_max(), budget.in_use_bytes(), budget.waiting());
+        let snapshot = board.snapshot();
+        metrics.ready(snapshot.trouble.is_empty());
+        for state in ["waiting", "reading", "ended", "fenced", "lost"] {
+            metrics.shards(state, snapshot.shards.values().filter(|shard| shard.state == state).count());
+        }
+    }
+}
