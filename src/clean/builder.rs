@@ -9,7 +9,7 @@ use deltalake::arrow::array::{
 };
 use deltalake::arrow::datatypes::{DataType, SchemaRef};
 
-use super::counts::{Null, NullCounts};
+use super::counts::{NullCounts, NullReason};
 use super::rejects::Fault;
 use super::timestamp::day_of;
 use super::value::{self, Fields};
@@ -191,7 +191,7 @@ fn list_builder<B: deltalake::arrow::array::ArrayBuilder>(values: B, list: DataT
 }
 
 /// The value; or the default, if the record says nothing; or a counted null.
-fn settle<T>(value: Result<T, Null>, default: Option<T>, nulls: &mut NullCounts) -> Option<T> {
+fn settle<T>(value: Result<T, NullReason>, default: Option<T>, nulls: &mut NullCounts) -> Option<T> {
     match value {
         Ok(value) => Some(value),
         Err(null) if null.says_nothing() && default.is_some() => default,

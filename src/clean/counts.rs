@@ -9,7 +9,7 @@ const OTHER: &str = "__other__";
 
 /// Why a column got a null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Null {
+pub(super) enum NullReason {
     Absent,
     Null,
     Sentinel,
@@ -21,7 +21,7 @@ pub(super) enum Null {
     Incomplete,
 }
 
-impl Null {
+impl NullReason {
     pub const ALL: [Self; 9] = [
         Self::Absent,
         Self::Null,
@@ -60,16 +60,16 @@ impl Null {
 
 /// One column's nulls by reason.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct NullCounts([u64; Null::ALL.len()]);
+pub(super) struct NullCounts([u64; NullReason::ALL.len()]);
 
 impl NullCounts {
-    pub fn add(&mut self, null: Null) {
+    pub fn add(&mut self, null: NullReason) {
         self.0[null as usize] += 1;
     }
 
     /// The reasons that occurred.
-    pub fn counted(self) -> impl Iterator<Item = (Null, u64)> {
-        Null::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    pub fn counted(self) -> impl Iterator<Item = (NullReason, u64)> {
+        NullReason::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }
 }
 
@@ -108,5 +108,19 @@ impl UnknownFields {
     pub fn take(&mut self) -> BTreeMap<String, u64> {
         self.record = 0;
         std::mem::take(&mut self.seen).into_iter().map(|(name, seen)| (name, seen.records)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_explains_every_reason() {
+        let guide = include_str!("../../schemas/README.md");
+        for reason in NullReason::ALL {
+            assert!(guide.contains(&format!("| `{}` |", reason.as_str())), "{reason:?}");
+        }
+        assert!(NullReason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
     }
 }

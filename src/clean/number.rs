@@ -1,6 +1,6 @@
 //! Numbers, exactly: no digit is lost without the value becoming a counted null.
 
-use super::counts::Null;
+use super::counts::NullReason;
 use super::json::{Json, TOO_LARGE};
 
 /// Doubles hold every whole number up to here; beyond, neighbours share one.
@@ -55,65 +55,65 @@ fn split_digits(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A whole number from a JSON number or a trimmed numeric text. A fraction must be zero.
-pub(super) fn whole(value: Json<'_>) -> Result<i64, Null> {
+pub(super) fn whole(value: Json<'_>) -> Result<i64, NullReason> {
     match value {
-        Json::Whole(whole) => i64::try_from(whole).map_err(|_| Null::OutOfRange),
+        Json::Whole(whole) => i64::try_from(whole).map_err(|_| NullReason::OutOfRange),
         Json::Real(real) => whole_from_real(real),
         Json::Text(text) => whole_from_text(text),
-        Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_) => Err(Null::WrongType),
+        Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_) => Err(NullReason::WrongType),
     }
 }
 
-fn whole_from_text(text: &str) -> Result<i64, Null> {
-    let decimal = Decimal::split(text).ok_or(Null::Unparsable)?;
+fn whole_from_text(text: &str) -> Result<i64, NullReason> {
+    let decimal = Decimal::split(text).ok_or(NullReason::Unparsable)?;
     if decimal.exponent {
-        return whole_from_real(text.parse().map_err(|_| Null::Unparsable)?);
+        return whole_from_real(text.parse().map_err(|_| NullReason::Unparsable)?);
     }
     if decimal.fraction.is_some_and(|digits| digits.bytes().any(|digit| digit != b'0')) {
-        return Err(Null::Unparsable);
+        return Err(NullReason::Unparsable);
     }
-    let magnitude = decimal.whole.bytes().try_fold(0i128, push_digit).ok_or(Null::OutOfRange)?;
+    let magnitude = decimal.whole.bytes().try_fold(0i128, push_digit).ok_or(NullReason::OutOfRange)?;
     let signed = if decimal.sign == "-" { -magnitude } else { magnitude };
-    i64::try_from(signed).map_err(|_| Null::OutOfRange)
+    i64::try_from(signed).map_err(|_| NullReason::OutOfRange)
 }
 
 /// JSON's `7528.0` and `1e3` are whole numbers too, as far as a double is certain of them.
-fn whole_from_real(real: f64) -> Result<i64, Null> {
+fn whole_from_real(real: f64) -> Result<i64, NullReason> {
     if real.abs() > EXACT_MAX {
-        return Err(Null::OutOfRange);
+        return Err(NullReason::OutOfRange);
     }
     if real.fract() != 0.0 {
-        return Err(Null::Unparsable);
+        return Err(NullReason::Unparsable);
     }
     Ok(real as i64)
 }
 
 /// A finite double from a JSON number or a trimmed numeric text.
-pub(super) fn double(value: Json<'_>) -> Result<f64, Null> {
+pub(super) fn double(value: Json<'_>) -> Result<f64, NullReason> {
     let double = match value {
         Json::Whole(whole) => whole as f64,
         Json::Real(real) => real,
         Json::Text(text) => {
-            Decimal::split(text).ok_or(Null::Unparsable)?;
-            text.parse().map_err(|_| Null::Unparsable)?
+            Decimal::split(text).ok_or(NullReason::Unparsable)?;
+            text.parse().map_err(|_| NullReason::Unparsable)?
         }
-        Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_) => return Err(Null::WrongType),
+        Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_) => return Err(NullReason::WrongType),
     };
-    if double.abs() < TOO_LARGE { Ok(double) } else { Err(Null::OutOfRange) }
+    if double.abs() < TOO_LARGE { Ok(double) } else { Err(NullReason::OutOfRange) }
 }
 
 /// A JSON integer, or a text like `437`, `51k`, `1.2M`, `3B`: exact decimal arithmetic, cut towards zero.
-pub(super) fn magnitude(value: Json<'_>) -> Result<i64, Null> {
+pub(super) fn magnitude(value: Json<'_>) -> Result<i64, NullReason> {
     match value {
-        Json::Whole(whole) => i64::try_from(whole).map_err(|_| Null::OutOfRange),
-        Json::Real(real) if real.abs() > EXACT_MAX => Err(Null::OutOfRange),
-        Json::Real(_) => Err(Null::Unparsable),
+        Json::Whole(whole) => i64::try_from(whole).map_err(|_| NullReason::OutOfRange),
+        Json::Real(real) if real.abs() > EXACT_MAX => Err(NullReason::OutOfRange),
+        Json::Real(_) => Err(NullReason::Unparsable),
         Json::Text(text) => magnitude_from_text(text),
-        Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_) => Err(Null::WrongType),
+        Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_) => Err(NullReason::WrongType),
     }
 }
 
-fn magnitude_from_text(text: &str) -> Result<i64, Null> {
+fn magnitude_from_text(text: &str) -> Result<i64, NullReason> {
     let (number, zeros) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 3),
         Some(b'M') => (&text[..text.len() - 1], 6),
@@ -121,10 +121,10 @@ fn magnitude_from_text(text: &str) -> Result<i64, Null> {
         Some(_) | None => (text, 0),
     };
     let decimal = Decimal::split(number).filter(|decimal| decimal.sign.is_empty() && !decimal.exponent);
-    let decimal = decimal.ok_or(Null::Unparsable)?;
+    let decimal = decimal.ok_or(NullReason::Unparsable)?;
     let moved = decimal.fraction.unwrap_or("").bytes().chain(std::iter::repeat(b'0')).take(zeros);
-    let value = decimal.whole.bytes().chain(moved).try_fold(0i128, push_digit).ok_or(Null::OutOfRange)?;
-    i64::try_from(value).map_err(|_| Null::OutOfRange)
+    let value = decimal.whole.bytes().chain(moved).try_fold(0i128, push_digit).ok_or(NullReason::OutOfRange)?;
+    i64::try_from(value).map_err(|_| NullReason::OutOfRange)
 }
 
 fn push_digit(value: i128, digit: u8) -> Option<i128> {
@@ -150,16 +150,16 @@ mod tests {
             ("1.005k", Ok(1_005)),
             ("8.29k", Ok(8_290)),
             ("007k", Ok(7_000)),
-            ("99999999999999999999999999999999999999999B", Err(Null::OutOfRange)),
+            ("99999999999999999999999999999999999999999B", Err(NullReason::OutOfRange)),
         ] {
             assert_eq!(magnitude(Json::Text(text)), expected, "{text}");
         }
         for text in ["", "k", "51m", "51b", "51 k", "-5", "+5", "1e3", ".5k", "5.k", "1,2k", "51kk", "５1k", "0x5", "é"]
         {
-            assert_eq!(magnitude(Json::Text(text)), Err(Null::Unparsable), "{text}");
+            assert_eq!(magnitude(Json::Text(text)), Err(NullReason::Unparsable), "{text}");
         }
         assert_eq!(magnitude(Json::Whole(-3)), Ok(-3));
-        assert_eq!(magnitude(Json::Real(7.0)), Err(Null::Unparsable));
+        assert_eq!(magnitude(Json::Real(7.0)), Err(NullReason::Unparsable));
     }
 
     #[test]
@@ -172,29 +172,29 @@ mod tests {
             ("1e3", Ok(1000)),
             ("9223372036854775807", Ok(i64::MAX)),
             ("-9223372036854775808.0", Ok(i64::MIN)),
-            ("9223372036854775808", Err(Null::OutOfRange)),
-            ("1e17", Err(Null::OutOfRange)),
-            ("7.5", Err(Null::Unparsable)),
-            ("7528.00000000000000000001", Err(Null::Unparsable)),
-            ("NaN", Err(Null::Unparsable)),
-            ("7.", Err(Null::Unparsable)),
-            ("1e", Err(Null::Unparsable)),
+            ("9223372036854775808", Err(NullReason::OutOfRange)),
+            ("1e17", Err(NullReason::OutOfRange)),
+            ("7.5", Err(NullReason::Unparsable)),
+            ("7528.00000000000000000001", Err(NullReason::Unparsable)),
+            ("NaN", Err(NullReason::Unparsable)),
+            ("7.", Err(NullReason::Unparsable)),
+            ("1e", Err(NullReason::Unparsable)),
         ] {
             assert_eq!(whole(Json::Text(text)), expected, "{text}");
         }
         assert_eq!(whole(Json::Real(7528.0)), Ok(7528));
-        assert_eq!(whole(Json::Real(7528.5)), Err(Null::Unparsable));
-        assert_eq!(whole(Json::Real(TOO_LARGE)), Err(Null::OutOfRange));
-        assert_eq!(whole(Json::Whole(i128::from(u64::MAX))), Err(Null::OutOfRange));
+        assert_eq!(whole(Json::Real(7528.5)), Err(NullReason::Unparsable));
+        assert_eq!(whole(Json::Real(TOO_LARGE)), Err(NullReason::OutOfRange));
+        assert_eq!(whole(Json::Whole(i128::from(u64::MAX))), Err(NullReason::OutOfRange));
     }
 
     #[test]
     fn doubles_are_finite() {
         assert_eq!(double(Json::Text("-5.34445")), Ok(-5.34445));
-        assert_eq!(double(Json::Text("1e999")), Err(Null::OutOfRange));
-        assert_eq!(double(Json::Real(-TOO_LARGE)), Err(Null::OutOfRange));
+        assert_eq!(double(Json::Text("1e999")), Err(NullReason::OutOfRange));
+        assert_eq!(double(Json::Real(-TOO_LARGE)), Err(NullReason::OutOfRange));
         for text in ["inf", "Infinity", "NaN", "", "1.", ".1", "0x1p3", "1_000"] {
-            assert_eq!(double(Json::Text(text)), Err(Null::Unparsable), "{text}");
+            assert_eq!(double(Json::Text(text)), Err(NullReason::Unparsable), "{text}");
         }
     }
 }

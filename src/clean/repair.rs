@@ -107,13 +107,13 @@ impl Opener {
         let Self { parser, repairs, inside_next, .. } = self;
         match parser.parse(bytes, |nodes| unwrap(nodes, repairs, inside_next, read)) {
             Ok(answer) => answer,
-            Err(fault) if fault.reason == RejectReason::InvalidJson => self.from_base64(bytes, fault),
+            Err(fault) if fault.reason == RejectReason::InvalidJson => self.decode_base64(bytes, fault),
             Err(fault) => Err(fault),
         }
     }
 
     /// Text that is not JSON may be base64 of it; else `fault` stands.
-    fn from_base64<R>(&mut self, text: &[u8], fault: Fault) -> Result<Look<R>, Fault> {
+    fn decode_base64<R>(&mut self, text: &[u8], fault: Fault) -> Result<Look<R>, Fault> {
         self.inside_next.clear();
         self.inside_next.extend_from_slice(text);
         let Ok(decoded) = base64_simd::forgiving_decode_inplace(&mut self.inside_next) else { return Err(fault) };

@@ -194,7 +194,8 @@ fn the_partition_day_follows_the_event_time_and_falls_back_to_the_arrival() {
         &contract,
         &[at("2020-08-28T23:59:59.999999").as_bytes(), at("1969-12-31T23:00:00").as_bytes(), at("nonsense").as_bytes()],
     );
-    let dates = ArrayFormatter::try_new(cleaned.rows.column_by_name("_date").unwrap(), &FormatOptions::default()).unwrap();
+    let dates =
+        ArrayFormatter::try_new(cleaned.rows.column_by_name("_date").unwrap(), &FormatOptions::default()).unwrap();
     assert_eq!([0, 1, 2].map(|row| dates.value(row).to_string()), ["2020-08-28", "1969-12-31", "2024-01-14"]);
     assert_eq!(cleaned.nulls(), [("at", "unparsable", 1)]);
 }

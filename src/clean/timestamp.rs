@@ -5,7 +5,7 @@
 
 use chrono::{Datelike, NaiveDate};
 
-use super::counts::Null;
+use super::counts::NullReason;
 use super::json::{Json, members, value};
 use super::text::trim;
 
@@ -21,30 +21,32 @@ pub(super) fn day_of(micros: i64) -> i32 {
 }
 
 /// UTC microseconds from a text, or from `{"$date": ..}` with such a text or whole epoch milliseconds.
-pub(super) fn timestamp(json: Json<'_>) -> Result<i64, Null> {
+pub(super) fn timestamp(json: Json<'_>) -> Result<i64, NullReason> {
     match json {
-        Json::Text(text) => micros(text).ok_or(Null::Unparsable),
+        Json::Text(text) => micros(text).ok_or(NullReason::Unparsable),
         Json::Object(inside) => {
             let mut date = None;
             for (key, at) in members(inside) {
                 if key != "$date" {
-                    return Err(Null::WrongType);
+                    return Err(NullReason::WrongType);
                 }
                 date = inside.get(at..).map(value);
             }
             match date {
-                Some(Json::Whole(millis)) => micros_from_millis(millis).ok_or(Null::OutOfRange),
-                Some(Json::Text(text)) => micros(trim(text)).ok_or(Null::Unparsable),
-                Some(Json::Real(_)) => Err(Null::Unparsable),
-                None | Some(Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_)) => Err(Null::WrongType),
+                Some(Json::Whole(millis)) => micros_from_millis(millis).ok_or(NullReason::OutOfRange),
+                Some(Json::Text(text)) => micros(trim(text)).ok_or(NullReason::Unparsable),
+                Some(Json::Real(_)) => Err(NullReason::Unparsable),
+                None | Some(Json::Null | Json::Boolean(_) | Json::List(_) | Json::Object(_)) => {
+                    Err(NullReason::WrongType)
+                }
             }
         }
-        Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::List(_) => Err(Null::WrongType),
+        Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::List(_) => Err(NullReason::WrongType),
     }
 }
 
 /// Days since 1970-01-01 from a date alone, or the UTC day of a timestamp.
-pub(super) fn date(json: Json<'_>) -> Result<i32, Null> {
+pub(super) fn date(json: Json<'_>) -> Result<i32, NullReason> {
     if let Json::Text(text) = json
         && let Some((days, [])) = calendar_day(text.as_bytes())
     {
@@ -200,6 +202,6 @@ mod tests {
         assert_eq!(date(Json::Text("1969-12-31")), Ok(-1));
         assert_eq!(date(Json::Text("01/02/1970")), Ok(1));
         assert_eq!(date(Json::Text("1970-01-02T00:30:00+01:00")), Ok(0));
-        assert_eq!(date(Json::Text("1970-01-02 ")), Err(Null::Unparsable));
+        assert_eq!(date(Json::Text("1970-01-02 ")), Err(NullReason::Unparsable));
     }
 }

@@ -1,6 +1,6 @@
 //! One value for one column: a field's JSON through the contract's steps, or the reason why it is null.
 
-use super::counts::{Null, NullCounts};
+use super::counts::{NullCounts, NullReason};
 use super::fields::Located;
 use super::json::{Json, elements, value};
 use super::{Object, number, text, timestamp};
@@ -41,36 +41,36 @@ pub(super) fn text<'a>(
     fields: Fields<'a>,
     joined: &'a mut String,
     nulls: &mut NullCounts,
-) -> Result<&'a str, Null> {
+) -> Result<&'a str, NullReason> {
     let steps = &column.steps;
     let said = match &column.source {
         Source::Field(field) => said(fields.get(*field), steps)?,
         Source::Join { fields: parts, with } => join(parts, with, steps, fields, joined, nulls)?,
-        Source::Collect(_) => return Err(Null::WrongType),
+        Source::Collect(_) => return Err(NullReason::WrongType),
     };
     let shaped = steps.strip_prefix.as_deref().and_then(|prefix| said.strip_prefix(prefix)).unwrap_or(said);
     if text::trim(shaped).is_empty() {
-        return Err(Null::Empty);
+        return Err(NullReason::Empty);
     }
     if !steps.one_of.is_empty() && !steps.one_of.iter().any(|allowed| allowed == shaped) {
-        return Err(Null::NotOneOf);
+        return Err(NullReason::NotOneOf);
     }
     Ok(shaped)
 }
 
 /// What a JSON string says, if it says anything.
-fn said<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<&'a str, Null> {
+fn said<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<&'a str, NullReason> {
     match present(json)? {
         Json::Text(text) => {
             let trimmed = text::trim(text);
             if trimmed.is_empty() {
-                return Err(Null::Empty);
+                return Err(NullReason::Empty);
             }
             let said = if steps.trim { trimmed } else { text };
-            if is_sentinel(said, steps) { Err(Null::Sentinel) } else { Ok(said) }
+            if is_sentinel(said, steps) { Err(NullReason::Sentinel) } else { Ok(said) }
         }
         Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::List(_) | Json::Object(_) => {
-            Err(Null::WrongType)
+            Err(NullReason::WrongType)
         }
     }
 }
@@ -83,7 +83,7 @@ fn join<'a>(
     fields: Fields<'_>,
     joined: &'a mut String,
     nulls: &mut NullCounts,
-) -> Result<&'a str, Null> {
+) -> Result<&'a str, NullReason> {
     joined.clear();
     let mut missing = None;
     let mut wrong = false;
@@ -96,9 +96,9 @@ fn join<'a>(
                 joined.push_str(text);
             }
             Err(null) => {
-                wrong |= null == Null::WrongType;
+                wrong |= null == NullReason::WrongType;
                 // A part that is there but unusable says more than one that is not.
-                missing = missing.filter(|first| *first != Null::Absent).or(Some(null));
+                missing = missing.filter(|first| *first != NullReason::Absent).or(Some(null));
             }
         }
     }
@@ -106,17 +106,17 @@ fn join<'a>(
         Some(null) if joined.is_empty() => Err(null),
         Some(_) | None => {
             if wrong {
-                nulls.add(Null::WrongType);
+                nulls.add(NullReason::WrongType);
             }
             Ok(joined)
         }
     }
 }
 
-fn present(json: Option<Json<'_>>) -> Result<Json<'_>, Null> {
+fn present(json: Option<Json<'_>>) -> Result<Json<'_>, NullReason> {
     match json {
-        None => Err(Null::Absent),
-        Some(Json::Null) => Err(Null::Null),
+        None => Err(NullReason::Absent),
+        Some(Json::Null) => Err(NullReason::Null),
         Some(
             json
             @ (Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::List(_) | Json::Object(_)),
@@ -131,48 +131,48 @@ fn is_sentinel(text: &str, steps: &Steps) -> bool {
 // === Numbers, times, truth ===
 
 /// The number of an integer or long column.
-pub(super) fn whole(column: &Column, fields: Fields<'_>) -> Result<i64, Null> {
+pub(super) fn whole(column: &Column, fields: Fields<'_>) -> Result<i64, NullReason> {
     whole_of(column, fields.only(column), 0)
 }
 
 /// The number of an integer column.
-pub(super) fn integer(column: &Column, fields: Fields<'_>) -> Result<i32, Null> {
-    i32::try_from(whole(column, fields)?).map_err(|_| Null::OutOfRange)
+pub(super) fn integer(column: &Column, fields: Fields<'_>) -> Result<i32, NullReason> {
+    i32::try_from(whole(column, fields)?).map_err(|_| NullReason::OutOfRange)
 }
 
 /// The number of a double column.
-pub(super) fn double(column: &Column, fields: Fields<'_>) -> Result<f64, Null> {
+pub(super) fn double(column: &Column, fields: Fields<'_>) -> Result<f64, NullReason> {
     double_of(column, fields.only(column), 0)
 }
 
 /// The truth of a boolean column.
-pub(super) fn boolean(column: &Column, fields: Fields<'_>) -> Result<bool, Null> {
+pub(super) fn boolean(column: &Column, fields: Fields<'_>) -> Result<bool, NullReason> {
     match present(fields.only(column))? {
         Json::Boolean(truth) => Ok(truth),
         Json::Null | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::List(_) | Json::Object(_) => {
-            Err(Null::WrongType)
+            Err(NullReason::WrongType)
         }
     }
 }
 
 /// The UTC microseconds of a timestamp column.
-pub(super) fn time(column: &Column, fields: Fields<'_>) -> Result<i64, Null> {
+pub(super) fn time(column: &Column, fields: Fields<'_>) -> Result<i64, NullReason> {
     timestamp::timestamp(written(fields.only(column), &column.steps)?)
 }
 
 /// The days since 1970-01-01 of a date column.
-pub(super) fn date(column: &Column, fields: Fields<'_>) -> Result<i32, Null> {
+pub(super) fn date(column: &Column, fields: Fields<'_>) -> Result<i32, NullReason> {
     timestamp::date(written(fields.only(column), &column.steps)?)
 }
 
 /// A value that may be written as a text, and is then trimmed and said to mean something.
-fn written<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<Json<'a>, Null> {
+fn written<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<Json<'a>, NullReason> {
     match present(json)? {
         Json::Text(text) => {
             let trimmed = text::trim(text);
             match trimmed {
-                "" => Err(Null::Empty),
-                _ if is_sentinel(trimmed, steps) => Err(Null::Sentinel),
+                "" => Err(NullReason::Empty),
+                _ if is_sentinel(trimmed, steps) => Err(NullReason::Sentinel),
                 _ => Ok(Json::Text(trimmed)),
             }
         }
@@ -182,20 +182,20 @@ fn written<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<Json<'a>, Null> 
     }
 }
 
-fn whole_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<i64, Null> {
+fn whole_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<i64, NullReason> {
     let json = written(json, &column.steps)?;
     let whole = if column.steps.magnitude { number::magnitude(json)? } else { number::whole(json)? };
     within(column, index, whole as f64).map(|()| whole)
 }
 
-fn double_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<f64, Null> {
+fn double_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<f64, NullReason> {
     let double = number::double(written(json, &column.steps)?)?;
     within(column, index, double).map(|()| double)
 }
 
-fn within(column: &Column, index: usize, value: f64) -> Result<(), Null> {
+fn within(column: &Column, index: usize, value: f64) -> Result<(), NullReason> {
     let inside = column.steps.range(index).is_none_or(|range| range.contains(value));
-    if inside { Ok(()) } else { Err(Null::OutOfRange) }
+    if inside { Ok(()) } else { Err(NullReason::OutOfRange) }
 }
 
 // === Lists ===
@@ -204,18 +204,26 @@ fn within(column: &Column, index: usize, value: f64) -> Result<(), Null> {
 pub(super) fn texts<'a>(
     column: &Column,
     fields: Fields<'a>,
-    push: impl FnMut(Result<&'a str, Null>),
-) -> Result<(), Null> {
+    push: impl FnMut(Result<&'a str, NullReason>),
+) -> Result<(), NullReason> {
     each(column, fields, |json, _| said(json, &column.steps), push)
 }
 
 /// The numbers of an `array<long>` column; see [`each`].
-pub(super) fn wholes(column: &Column, fields: Fields<'_>, push: impl FnMut(Result<i64, Null>)) -> Result<(), Null> {
+pub(super) fn wholes(
+    column: &Column,
+    fields: Fields<'_>,
+    push: impl FnMut(Result<i64, NullReason>),
+) -> Result<(), NullReason> {
     each(column, fields, |json, index| whole_of(column, json, index), push)
 }
 
 /// The numbers of an `array<double>` column; see [`each`].
-pub(super) fn doubles(column: &Column, fields: Fields<'_>, push: impl FnMut(Result<f64, Null>)) -> Result<(), Null> {
+pub(super) fn doubles(
+    column: &Column,
+    fields: Fields<'_>,
+    push: impl FnMut(Result<f64, NullReason>),
+) -> Result<(), NullReason> {
     each(column, fields, |json, index| double_of(column, json, index), push)
 }
 
@@ -224,9 +232,9 @@ pub(super) fn doubles(column: &Column, fields: Fields<'_>, push: impl FnMut(Resu
 fn each<'a, T>(
     column: &Column,
     fields: Fields<'a>,
-    element: impl Fn(Option<Json<'a>>, usize) -> Result<T, Null>,
-    mut push: impl FnMut(Result<T, Null>),
-) -> Result<(), Null> {
+    element: impl Fn(Option<Json<'a>>, usize) -> Result<T, NullReason>,
+    mut push: impl FnMut(Result<T, NullReason>),
+) -> Result<(), NullReason> {
     match &column.source {
         Source::Field(field) => match present(fields.get(*field))? {
             Json::List(inside) => {
@@ -234,28 +242,28 @@ fn each<'a, T>(
                 Ok(())
             }
             Json::Null | Json::Boolean(_) | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::Object(_) => {
-                Err(Null::WrongType)
+                Err(NullReason::WrongType)
             }
         },
         Source::Collect(parts) => {
             if parts.iter().all(|part| fields.get(*part).is_none()) {
-                return Err(Null::Absent);
+                return Err(NullReason::Absent);
             }
             for (index, part) in parts.iter().enumerate() {
                 element(fields.get(*part), index)
-                    .map_err(|null| if null.says_nothing() { Null::Incomplete } else { null })?;
+                    .map_err(|null| if null.says_nothing() { NullReason::Incomplete } else { null })?;
             }
             parts.iter().enumerate().for_each(|(index, part)| push(element(fields.get(*part), index)));
             Ok(())
         }
-        Source::Join { .. } => Err(Null::WrongType),
+        Source::Join { .. } => Err(NullReason::WrongType),
     }
 }
 
 // === Required columns ===
 
 /// Whether the column has a value in this record.
-pub(super) fn usable(column: &Column, fields: Fields<'_>) -> Result<(), Null> {
+pub(super) fn usable(column: &Column, fields: Fields<'_>) -> Result<(), NullReason> {
     match column.column_type {
         ColumnType::String => text(column, fields, &mut String::new(), &mut NullCounts::default()).map(drop),
         ColumnType::Integer => integer(column, fields).map(drop),

@@ -161,7 +161,7 @@ impl Reader<'_> {
         if let Some(at) = collect {
             self.offered("collect", &at.place, ARRAYS, of);
             if at.value.len() < 2 {
-                self.note(&at.place, "`collect` needs at least two fields, like [\"latitude\", \"longitude\"]");
+                self.note(&at.place, "`collect` needs at least two fields, like [\"x\", \"y\"]");
             }
             return self.numbers(&at.value, &at.place, fields).map(Source::Collect);
         }
@@ -177,7 +177,7 @@ impl Reader<'_> {
         join.finish();
         let from = from?;
         if from.value.len() < 2 {
-            self.note(&from.place, "`join.from` needs at least two fields, like [\"first_name\", \"last_name\"]");
+            self.note(&from.place, "`join.from` needs at least two fields, like [\"first\", \"last\"]");
         }
         let fields = self.numbers(&from.value, &from.place, fields)?;
         Some(Source::Join { fields, with: with?.value })

@@ -92,7 +92,7 @@ impl Reader<'_, '_> {
     fn keys(&mut self) -> Option<Vec<KeyPlan>> {
         let Some(at) = self.section.value("by") else { return Some(Vec::new()) };
         let Some(elements) = at.value.as_array() else {
-            self.note(&at.place, "`by` is no list; expected columns and derived keys, like [\"country\"]");
+            self.note(&at.place, "`by` is no list; expected columns and derived keys, like [\"colour\"]");
             return None;
         };
         let keys: Vec<Option<KeyPlan>> = elements.iter().map(|element| self.key(element)).collect();
@@ -179,12 +179,12 @@ impl Reader<'_, '_> {
     fn measures(&mut self) -> Option<Vec<MeasurePlan>> {
         let Some(mut section) = self.section.optional_section("measure") else {
             let place = self.section.place();
-            self.note(&place, "`measure` is missing; expected at least one, like { posts = \"count\" }");
+            self.note(&place, "`measure` is missing; expected at least one, like { events = \"count\" }");
             return None;
         };
         let names = section.keys();
         if names.is_empty() {
-            self.note(&section.place(), "`measure` is empty; expected at least one, like { posts = \"count\" }");
+            self.note(&section.place(), "`measure` is empty; expected at least one, like { events = \"count\" }");
         }
         let measures: Vec<Option<MeasurePlan>> =
             names.into_iter().map(|name| self.measure(&mut section, name)).collect();

@@ -116,6 +116,17 @@ fn a_record_of_this_kind_has_a_field_that_no_required_column_reads() {
     assert!(only.kind_fields.is_empty());
 }
 
+#[test]
+fn the_guide_builds_a_contract_that_compiles() {
+    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/README.md")).unwrap();
+    let blocks = guide.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
+    let doors = accepted(&blocks.collect::<String>());
+    assert_eq!((doors.columns.len(), doors.windows.len()), (4, 1));
+    for reason in crate::record::RejectReason::ALL.map(|reason| reason.as_str()) {
+        assert!(guide.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+}
+
 // === The definition ===
 
 #[test]
@@ -125,7 +136,7 @@ fn a_definition_changes_with_what_is_aggregated_and_with_nothing_else() {
     let definition = |text: &str| accepted(text).windows[0].definition.clone();
     let first = definition(base);
     // Partials in somebody's lake carry these digits.
-    assert_eq!(first, "DIGITS");
+    assert_eq!(first, "c1139398c3cdfdcf");
     for same in [
         base.replace("name = \"w\"", "name = \"other\""),
         base.replace("every = \"1m\"", "every = \"60s\"\ngrace = \"1h\" # why not"),
@@ -159,227 +170,210 @@ fn with_window(lines: &str) -> String {
     format!("{columns}[[window]]\nname = \"w\"\n{lines}\n")
 }
 
+const COLUMN_MISUSE: &[(&str, &str)] = &[
+    (
+        "type = \"int\"",
+        "c.toml:4: type \"int\" is not offered; did you mean \"integer\"? (offered: string, integer, long, double, boolean, timestamp, date, array<string>, array<long>, array<double>)",
+    ),
+    ("type = \"string\"\nform = \"x\"", "c.toml:5: unknown key `column.form`; did you mean `from`?"),
+    (
+        "type = \"integer\"\nstrip_prefix = \"x\"",
+        "c.toml:5: `strip_prefix` is not offered for a column of type integer; it is for string",
+    ),
+    (
+        "type = \"integer\"\none_of = [\"x\"]",
+        "c.toml:5: `one_of` is not offered for a column of type integer; it is for string",
+    ),
+    (
+        "type = \"integer\"\ntrim = false",
+        "c.toml:5: `trim` is not offered for a column of type integer; it is for string, array<string>",
+    ),
+    (
+        "type = \"boolean\"\nnull_if = [\"x\"]",
+        "c.toml:5: `null_if` is not offered for a column of type boolean; it is for string, integer, long, double, timestamp, date",
+    ),
+    (
+        "type = \"string\"\nparse = \"magnitude\"",
+        "c.toml:5: `parse` is not offered for a column of type string; it is for integer, long",
+    ),
+    ("type = \"long\"\nparse = \"hex\"", "c.toml:5: `parse` = \"hex\"; only \"magnitude\" is offered"),
+    (
+        "type = \"string\"\nrange = [0, 1]",
+        "c.toml:5: `range` is not offered for a column of type string; it is for integer, long, double, array<long>, array<double>",
+    ),
+    ("type = \"long\"\nrange = [1, 0]", "c.toml:5: `range` = [1, 0]; expected [lowest, highest]"),
+    ("type = \"long\"\nrange = [[0, 1], [0, 1]]", "c.toml:5: `range` = [[0, 1], [0, 1]]; expected [lowest, highest]"),
+    (
+        "type = \"array<double>\"\ncollect = [\"x\", \"y\"]\nrange = [[0, 1], [0, 1], [0, 1]]",
+        "c.toml:6: `range` = [[0, 1], [0, 1], [0, 1]]; expected [lowest, highest], or 2 of these, one for each collected field",
+    ),
+    (
+        "type = \"string\"\ncollect = [\"x\", \"y\"]",
+        "c.toml:5: `collect` is not offered for a column of type string; it is for array<string>, array<long>, array<double>",
+    ),
+    ("type = \"array<long>\"\ncollect = [\"x\"]", "c.toml:5: `collect` needs at least two fields, like [\"x\", \"y\"]"),
+    (
+        "type = \"long\"\njoin = { from = [\"x\", \"y\"], with = \" \" }",
+        "c.toml:5: `join` is not offered for a column of type long; it is for string",
+    ),
+    (
+        "type = \"string\"\njoin = { from = [\"x\"], with = \" \" }",
+        "c.toml:5: `join.from` needs at least two fields, like [\"first\", \"last\"]",
+    ),
+    (
+        "type = \"string\"\njoin = { from = [\"x\", \"y\"] }",
+        "c.toml:5: `column.join.with` is missing; expected a text in quotes",
+    ),
+    (
+        "type = \"string\"\nfrom = \"x\"\njoin = { from = [\"x\", \"y\"], with = \" \" }",
+        "c.toml:2: more than one of `from`, `join` and `collect`; a column has one source",
+    ),
+    (
+        "type = \"string\"\nfrom = \"x..y\"",
+        "c.toml:5: \"x..y\" is no JSON field; expected a name, or names like \"a.b\"",
+    ),
+    (
+        "type = \"string\"\nrequired = true\ndefault = \"x\"",
+        "c.toml:6: `default` on a required column: a record without a value is a reject; drop one",
+    ),
+    ("type = \"integer\"\ndefault = 3000000000", "c.toml:5: `default` = 3000000000 is no value of type integer"),
+    (
+        "type = \"integer\"\ndefault = 7\nrange = [0, 5]",
+        "c.toml:5: `default` = 7 is not what `range` or `one_of` allow",
+    ),
+    (
+        "type = \"timestamp\"\ndefault = \"x\"",
+        "c.toml:5: `default` is not offered for a column of type timestamp; it is for string, integer, long, double, boolean",
+    ),
+    (
+        "type = \"string\"\n[[column]]\nname = \"a\"\ntype = \"string\"",
+        "c.toml:6: column `a` is declared twice; rename one",
+    ),
+    (
+        "type = \"string\"\n[[column]]\nname = \"A\"\ntype = \"string\"",
+        "c.toml:6: column `A` clashes with `a`: Delta does not tell upper from lower case; rename one",
+    ),
+    (
+        "type = \"string\"\n[[column]]\nname = \"_date\"\ntype = \"date\"",
+        "c.toml:6: column name \"_date\" begins with `_`, which is kept for bookkeeping columns like `_shard_id`; take it away",
+    ),
+    (
+        "type = \"string\"\n[[column]]\nname = \"a b\"\ntype = \"date\"",
+        "c.toml:6: column name \"a b\" must be letters, digits and `_`",
+    ),
+    ("type = \"string\"\n[[column]]\ntype = \"date\"", "c.toml:5: `column.name` is missing; expected a text in quotes"),
+];
+
 #[test]
 fn misuse_of_columns_is_refused_with_its_line() {
-    for (lines, expected) in [
-        (
-            "type = \"int\"",
-            "c.toml:4: type \"int\" is not offered; did you mean \"integer\"? (offered: string, integer, long, double, boolean, timestamp, date, array<string>, array<long>, array<double>)",
-        ),
-        ("type = \"string\"\nform = \"x\"", "c.toml:5: unknown key `column.form`; did you mean `from`?"),
-        (
-            "type = \"integer\"\nstrip_prefix = \"x\"",
-            "c.toml:5: `strip_prefix` is not offered for a column of type integer; it is for string",
-        ),
-        (
-            "type = \"integer\"\none_of = [\"x\"]",
-            "c.toml:5: `one_of` is not offered for a column of type integer; it is for string",
-        ),
-        (
-            "type = \"integer\"\ntrim = false",
-            "c.toml:5: `trim` is not offered for a column of type integer; it is for string, array<string>",
-        ),
-        (
-            "type = \"boolean\"\nnull_if = [\"x\"]",
-            "c.toml:5: `null_if` is not offered for a column of type boolean; it is for string, integer, long, double, timestamp, date",
-        ),
-        (
-            "type = \"string\"\nparse = \"magnitude\"",
-            "c.toml:5: `parse` is not offered for a column of type string; it is for integer, long",
-        ),
-        ("type = \"long\"\nparse = \"hex\"", "c.toml:5: `parse` = \"hex\"; only \"magnitude\" is offered"),
-        (
-            "type = \"string\"\nrange = [0, 1]",
-            "c.toml:5: `range` is not offered for a column of type string; it is for integer, long, double, array<long>, array<double>",
-        ),
-        ("type = \"long\"\nrange = [1, 0]", "c.toml:5: `range` = [1, 0]; expected [lowest, highest]"),
-        (
-            "type = \"long\"\nrange = [[0, 1], [0, 1]]",
-            "c.toml:5: `range` = [[0, 1], [0, 1]]; expected [lowest, highest]",
-        ),
-        (
-            "type = \"array<double>\"\ncollect = [\"x\", \"y\"]\nrange = [[0, 1], [0, 1], [0, 1]]",
-            "c.toml:6: `range` = [[0, 1], [0, 1], [0, 1]]; expected [lowest, highest], or 2 of these, one for each collected field",
-        ),
-        (
-            "type = \"string\"\ncollect = [\"x\", \"y\"]",
-            "c.toml:5: `collect` is not offered for a column of type string; it is for array<string>, array<long>, array<double>",
-        ),
-        (
-            "type = \"array<long>\"\ncollect = [\"x\"]",
-            "c.toml:5: `collect` needs at least two fields, like [\"latitude\", \"longitude\"]",
-        ),
-        (
-            "type = \"long\"\njoin = { from = [\"x\", \"y\"], with = \" \" }",
-            "c.toml:5: `join` is not offered for a column of type long; it is for string",
-        ),
-        (
-            "type = \"string\"\njoin = { from = [\"x\"], with = \" \" }",
-            "c.toml:5: `join.from` needs at least two fields, like [\"first_name\", \"last_name\"]",
-        ),
-        (
-            "type = \"string\"\njoin = { from = [\"x\", \"y\"] }",
-            "c.toml:5: `column.join.with` is missing; expected a text in quotes",
-        ),
-        (
-            "type = \"string\"\nfrom = \"x\"\njoin = { from = [\"x\", \"y\"], with = \" \" }",
-            "c.toml:2: more than one of `from`, `join` and `collect`; a column has one source",
-        ),
-        (
-            "type = \"string\"\nfrom = \"x..y\"",
-            "c.toml:5: \"x..y\" is no JSON field; expected a name, or names like \"a.b\"",
-        ),
-        (
-            "type = \"string\"\nrequired = true\ndefault = \"x\"",
-            "c.toml:6: `default` on a required column: a record without a value is a reject; drop one",
-        ),
-        ("type = \"integer\"\ndefault = 3000000000", "c.toml:5: `default` = 3000000000 is no value of type integer"),
-        (
-            "type = \"integer\"\ndefault = 7\nrange = [0, 5]",
-            "c.toml:5: `default` = 7 is not what `range` or `one_of` allow",
-        ),
-        (
-            "type = \"timestamp\"\ndefault = \"x\"",
-            "c.toml:5: `default` is not offered for a column of type timestamp; it is for string, integer, long, double, boolean",
-        ),
-        (
-            "type = \"string\"\n[[column]]\nname = \"a\"\ntype = \"string\"",
-            "c.toml:6: column `a` is declared twice; rename one",
-        ),
-        (
-            "type = \"string\"\n[[column]]\nname = \"A\"\ntype = \"string\"",
-            "c.toml:6: column `A` clashes with `a`: Delta does not tell upper from lower case; rename one",
-        ),
-        (
-            "type = \"string\"\n[[column]]\nname = \"_date\"\ntype = \"date\"",
-            "c.toml:6: column name \"_date\" begins with `_`, which is kept for bookkeeping columns like `_shard_id`; take it away",
-        ),
-        (
-            "type = \"string\"\n[[column]]\nname = \"a b\"\ntype = \"date\"",
-            "c.toml:6: column name \"a b\" must be letters, digits and `_`",
-        ),
-        (
-            "type = \"string\"\n[[column]]\ntype = \"date\"",
-            "c.toml:5: `column.name` is missing; expected a text in quotes",
-        ),
-    ] {
-        assert_eq!(refused(&with_column(lines)).problems(), [expected], "{lines}");
+    for (lines, expected) in COLUMN_MISUSE {
+        assert_eq!(refused(&with_column(lines)).problems(), [*expected], "{lines}");
     }
 }
 
+/// `COUNT` stands for a measure without fault.
+const WINDOW_MISUSE: &[(&str, &str)] = &[
+    ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
+    ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
+    ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
+    (
+        "every = \"1m\"\nhop = \"10s\"\nCOUNT",
+        "c.toml:17: `hop` is not offered: windows do not overlap; declare one with a smaller `every` and add neighbours up when reading",
+    ),
+    (
+        "every = \"1m\"\nwhere = \"n > 1\"\nCOUNT",
+        "c.toml:17: `where` is not offered: a window counts every row; put what you would filter by into `by`",
+    ),
+    ("every = \"1m\"", "c.toml:14: `measure` is missing; expected at least one, like { events = \"count\" }"),
+    (
+        "every = \"1m\"\nmeasure = {}",
+        "c.toml:17: `measure` is empty; expected at least one, like { events = \"count\" }",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"distinct(s)\" }",
+        "c.toml:17: measure \"distinct(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"quantiles(n)\" }",
+        "c.toml:17: measure \"quantiles(n)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"top(s)\" }",
+        "c.toml:17: measure \"top(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"sum(s)\" }",
+        "c.toml:17: measure \"sum(s)\": the column is string; it takes integer, long, double",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"max(s)\" }",
+        "c.toml:17: measure \"max(s)\": the column is string; it takes integer, long, double, timestamp, date",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"sum(nn)\" }",
+        "c.toml:17: sum(nn) names \"nn\" (no such column; did you mean `n`?)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { _c = \"count\" }",
+        "c.toml:17: measure name \"_c\" begins with `_`, which is kept for bookkeeping columns like `_shard_id`; take it away",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { records = \"count\" }",
+        "c.toml:14: window column `records` is declared twice; rename one",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { m = \"mean(n)\", m_sum = \"sum(n)\" }",
+        "c.toml:14: window column `m_sum` is declared twice; rename one",
+    ),
+    ("every = \"1m\"\nby = [\"country\"]\nCOUNT", "c.toml:17: `by` names \"country\" (no such column)"),
+    ("every = \"1m\"\nby = [\"l\"]\nCOUNT", "c.toml:17: `by` names `l`, which is array<long>; a key is a single value"),
+    (
+        "every = \"1m\"\nby = \"s\"\nCOUNT",
+        "c.toml:17: `by` is no list; expected columns and derived keys, like [\"colour\"]",
+    ),
+    (
+        "every = \"1m\"\nby = [5]\nCOUNT",
+        "c.toml:17: `by` holds 5; expected a column's name, or {name = .., bucket = ..} or {name = .., year = ..}",
+    ),
+    (
+        "every = \"1m\"\nby = [{ name = \"k\", year = \"n\" }]\nCOUNT",
+        "c.toml:17: `n` is long; this key can be made of timestamp, date",
+    ),
+    (
+        "every = \"1m\"\nby = [{ name = \"k\", bucket = \"s\", bounds = [1], labels = [\"x\"] }]\nCOUNT",
+        "c.toml:17: `s` is string; this key can be made of integer, long, double",
+    ),
+    (
+        "every = \"1m\"\nby = [{ name = \"k\", bucket = \"n\", bounds = [1, 2], labels = [\"x\", \"y\", \"z\"] }]\nCOUNT",
+        "c.toml:17: 3 `labels` for 2 `bounds`; expected as many (the last is open-ended) or one fewer",
+    ),
+    (
+        "every = \"1m\"\nby = [{ name = \"k\", bucket = \"n\", bounds = [2, 2], labels = [\"x\", \"y\"] }]\nCOUNT",
+        "c.toml:17: `bounds` must rise from one to the next",
+    ),
+    (
+        "every = \"1m\"\nby = [{ name = \"k\", bucket = \"n\" }]\nCOUNT",
+        "c.toml:17: `bucket` needs `bounds` and `labels`",
+    ),
+    (
+        "every = \"1m\"\nby = [{ name = \"k\" }]\nCOUNT",
+        "c.toml:17: a derived key takes one of `bucket` (with `bounds` and `labels`) and `year`",
+    ),
+    (
+        "every = \"1m\"\nCOUNT\n[[window]]\nname = \"w\"\nevery = \"1m\"\nCOUNT",
+        "c.toml:18: window table `w` is declared twice; rename one",
+    ),
+    (
+        "every = \"1m\"\nCOUNT\n[[window]]\nname = \"t_rejects\"\nevery = \"1m\"\nCOUNT",
+        "c.toml:18: window table `t_rejects` is declared twice; rename one",
+    ),
+];
+
 #[test]
 fn misuse_of_windows_is_refused_with_its_line() {
-    let count = "measure = { c = \"count\" }";
-    for (lines, expected) in [
-        (format!("every = \"0s\"\n{count}"), "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
-        (format!("every = \"400d\"\n{count}"), "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
-        (format!("every = \"1m\"\ngrace = \"1s\"\n{count}"), "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
-        (
-            format!("every = \"1m\"\nhop = \"10s\"\n{count}"),
-            "c.toml:17: `hop` is not offered: windows do not overlap; declare one with a smaller `every` and add neighbours up when reading",
-        ),
-        (
-            format!("every = \"1m\"\nwhere = \"n > 1\"\n{count}"),
-            "c.toml:17: `where` is not offered: a window counts every row; put what you would filter by into `by`",
-        ),
-        (
-            "every = \"1m\"".to_owned(),
-            "c.toml:14: `measure` is missing; expected at least one, like { posts = \"count\" }",
-        ),
-        (
-            "every = \"1m\"\nmeasure = {}".to_owned(),
-            "c.toml:17: `measure` is empty; expected at least one, like { posts = \"count\" }",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { c = \"distinct(s)\" }".to_owned(),
-            "c.toml:17: measure \"distinct(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { c = \"quantiles(n)\" }".to_owned(),
-            "c.toml:17: measure \"quantiles(n)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { c = \"top(s)\" }".to_owned(),
-            "c.toml:17: measure \"top(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { c = \"sum(s)\" }".to_owned(),
-            "c.toml:17: measure \"sum(s)\": the column is string; it takes integer, long, double",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { c = \"max(s)\" }".to_owned(),
-            "c.toml:17: measure \"max(s)\": the column is string; it takes integer, long, double, timestamp, date",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { c = \"sum(nn)\" }".to_owned(),
-            "c.toml:17: sum(nn) names \"nn\" (no such column; did you mean `n`?)",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { _c = \"count\" }".to_owned(),
-            "c.toml:17: measure name \"_c\" begins with `_`, which is kept for bookkeeping columns like `_shard_id`; take it away",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { records = \"count\" }".to_owned(),
-            "c.toml:14: window column `records` is declared twice; rename one",
-        ),
-        (
-            "every = \"1m\"\nmeasure = { m = \"mean(n)\", m_sum = \"sum(n)\" }".to_owned(),
-            "c.toml:14: window column `m_sum` is declared twice; rename one",
-        ),
-        (format!("every = \"1m\"\nby = [\"country\"]\n{count}"), "c.toml:17: `by` names \"country\" (no such column)"),
-        (
-            format!("every = \"1m\"\nby = [\"l\"]\n{count}"),
-            "c.toml:17: `by` names `l`, which is array<long>; a key is a single value",
-        ),
-        (
-            format!("every = \"1m\"\nby = \"s\"\n{count}"),
-            "c.toml:17: `by` is no list; expected columns and derived keys, like [\"country\"]",
-        ),
-        (
-            format!("every = \"1m\"\nby = [5]\n{count}"),
-            "c.toml:17: `by` holds 5; expected a column's name, or {name = .., bucket = ..} or {name = .., year = ..}",
-        ),
-        (
-            format!("every = \"1m\"\nby = [{{ name = \"k\", year = \"n\" }}]\n{count}"),
-            "c.toml:17: `n` is long; this key can be made of timestamp, date",
-        ),
-        (
-            format!(
-                "every = \"1m\"\nby = [{{ name = \"k\", bucket = \"s\", bounds = [1], labels = [\"x\"] }}]\n{count}"
-            ),
-            "c.toml:17: `s` is string; this key can be made of integer, long, double",
-        ),
-        (
-            format!(
-                "every = \"1m\"\nby = [{{ name = \"k\", bucket = \"n\", bounds = [1, 2], labels = [\"x\", \"y\", \"z\"] }}]\n{count}"
-            ),
-            "c.toml:17: 3 `labels` for 2 `bounds`; expected as many (the last is open-ended) or one fewer",
-        ),
-        (
-            format!(
-                "every = \"1m\"\nby = [{{ name = \"k\", bucket = \"n\", bounds = [2, 2], labels = [\"x\", \"y\"] }}]\n{count}"
-            ),
-            "c.toml:17: `bounds` must rise from one to the next",
-        ),
-        (
-            format!("every = \"1m\"\nby = [{{ name = \"k\", bucket = \"n\" }}]\n{count}"),
-            "c.toml:17: `bucket` needs `bounds` and `labels`",
-        ),
-        (
-            format!("every = \"1m\"\nby = [{{ name = \"k\" }}]\n{count}"),
-            "c.toml:17: a derived key takes one of `bucket` (with `bounds` and `labels`) and `year`",
-        ),
-        (
-            format!("every = \"1m\"\n{count}\n[[window]]\nname = \"w\"\nevery = \"1m\"\n{count}"),
-            "c.toml:18: window table `w` is declared twice; rename one",
-        ),
-        (
-            format!("every = \"1m\"\n{count}\n[[window]]\nname = \"t_rejects\"\nevery = \"1m\"\n{count}"),
-            "c.toml:18: window table `t_rejects` is declared twice; rename one",
-        ),
-    ] {
-        let problems = refused(&with_window(&lines));
-        assert_eq!(problems.problems().first().map(String::as_str), Some(expected), "{lines}");
+    for (lines, expected) in WINDOW_MISUSE {
+        let problems = refused(&with_window(&lines.replace("COUNT", "measure = { c = \"count\" }")));
+        assert_eq!(problems.problems().first().map(String::as_str), Some(*expected), "{lines}");
     }
 }
 

@@ -15,7 +15,8 @@ fn pin_cell(field: &str, json: &str) -> Result<String, String> {
 }
 
 fn geo_cell(latitude: &str, longitude: &str) -> Result<String, String> {
-    let record = format!("{{\"ind\":1,\"country\":\"Albania\",\"timestamp\":\"2020-08-28 03:52:47\"{latitude}{longitude}}}");
+    let record =
+        format!("{{\"ind\":1,\"country\":\"Albania\",\"timestamp\":\"2020-08-28 03:52:47\"{latitude}{longitude}}}");
     cell_of(&shipped("geo.toml"), &record, "coordinates")
 }
 
@@ -283,11 +284,9 @@ fn decision_15_transport_damage_is_repaired_and_counted() {
     let contract = shipped("geo.toml");
     let plain = clean_one(&contract, GEO_7528.as_bytes());
     assert_eq!(plain.repairs(), []);
-    for (payload, repair) in [
-        (format!("[{GEO_7528}]"), Repair::ListOfOne),
-        (in_string, Repair::JsonInString),
-        (base64, Repair::Base64),
-    ] {
+    for (payload, repair) in
+        [(format!("[{GEO_7528}]"), Repair::ListOfOne), (in_string, Repair::JsonInString), (base64, Repair::Base64)]
+    {
         let cleaned = clean_one(&contract, payload.as_bytes());
         assert_eq!(cleaned.row(0), plain.row(0));
         assert_eq!(cleaned.repairs(), [(repair, 1)]);
@@ -337,7 +336,8 @@ fn decision_15c_json_is_rfc_8259_and_at_most_128_deep() {
 
 #[test]
 fn decision_16_unknown_fields_are_counted_once_a_record() {
-    let renamed = PIN_8304.replace("image_src", "img_src").replace("\"downloaded\":1", "\"downloaded\":1,\"downloaded\":0");
+    let renamed =
+        PIN_8304.replace("image_src", "img_src").replace("\"downloaded\":1", "\"downloaded\":1,\"downloaded\":0");
     let cleaned = clean(&shipped("pin.toml"), &[renamed.as_bytes(), renamed.as_bytes(), PIN_8304.as_bytes()]);
     assert_eq!(cleaned.unknown(), [("downloaded", 3), ("img_src", 2)]);
     assert_eq!(cleaned.nulls(), [("image_src", "absent", 2)]);

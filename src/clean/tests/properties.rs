@@ -24,9 +24,48 @@ fn record() -> impl Strategy<Value = (&'static str, &'static str)> {
 fn json_like() -> impl Strategy<Value = String> {
     let token = prop::sample::select(
         &[
-            "{", "}", "[", "]", ":", ",", "\"", "\\", "\\u", "d800", "\\ud83e", "\\udd0d", "\\n", "\\x", "0", "1", "-", "+", ".", "e",
-            "E5", "007", "1e999", "99999999999999999999", "true", "false", "null", "NaN", "tru", " ", "\n", "\u{1}",
-            "\u{0}", "\u{a0}", "\u{feff}", "é", "🤍", "\"ind\"", "\"a\"", "/", "//", "'",
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\\",
+            "\\u",
+            "d800",
+            "\\ud83e",
+            "\\udd0d",
+            "\\n",
+            "\\x",
+            "0",
+            "1",
+            "-",
+            "+",
+            ".",
+            "e",
+            "E5",
+            "007",
+            "1e999",
+            "99999999999999999999",
+            "true",
+            "false",
+            "null",
+            "NaN",
+            "tru",
+            " ",
+            "\n",
+            "\u{1}",
+            "\u{0}",
+            "\u{a0}",
+            "\u{feff}",
+            "é",
+            "🤍",
+            "\"ind\"",
+            "\"a\"",
+            "/",
+            "//",
+            "'",
         ][..],
     );
     prop::collection::vec(token, 0..24).prop_map(|tokens| tokens.concat())
@@ -79,9 +118,9 @@ fn rewritten(record: &str, choices: &[u8]) -> String {
         out.push_str(&written(key, &mut pick));
         out.push_str(spaces[usize::from(pick(4))]);
         out.push(':');
-        match value {
-            serde_json::Value::String(text) => out.push_str(&written(text, &mut pick)),
-            other => out.push_str(&other.to_string()),
+        match value.as_str() {
+            Some(text) => out.push_str(&written(text, &mut pick)),
+            None => out.push_str(&value.to_string()),
         }
         out.push_str(spaces[usize::from(pick(4))]);
     }
@@ -143,6 +182,20 @@ proptest! {
             // That parser refuses numbers that fit nothing; they are JSON all the same.
             Err(error) if error.to_string().starts_with("number out of range") => {}
             Err(error) => prop_assert!(ours.is_err(), "{json:?} {error}"),
+        }
+    }
+
+    #[test]
+    fn a_number_is_the_nearest_double_however_it_is_written(
+        number in "-?(0|[1-9][0-9]{0,24})([.][0-9]{1,24})?([eE][+-]?[0-9]{1,3})?",
+    ) {
+        let expected: f64 = number.parse().unwrap();
+        let parsed = super::super::json::Parser::default().parse(number.as_bytes(), |nodes| {
+            super::super::number::double(super::super::json::value(nodes))
+        });
+        match parsed.unwrap() {
+            Ok(double) => prop_assert_eq!(double, expected),
+            Err(_) => prop_assert!(expected.is_infinite(), "{}", number),
         }
     }
 
