@@ -169,11 +169,7 @@ impl Config {
 
 /// Hands the environment's overrides to the document; a variable that names no key is a problem, since a
 /// misspelt override would otherwise silently do nothing.
-fn override_from(
-    environment: impl Iterator<Item = (String, String)>,
-    document: &mut Document,
-    problems: &Problems,
-) {
+fn override_from(environment: impl Iterator<Item = (String, String)>, document: &mut Document, problems: &Problems) {
     for (variable, value) in environment {
         let Some(keys) = variable.strip_prefix(ENV_PREFIX) else { continue };
         let path = keys.to_lowercase().replace("__", ".");
@@ -301,7 +297,7 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
 fn read_streams(
     root: &mut Section<'_>,
     folder: &Path,
-    default_start: StartPositionPosition,
+    default_start: StartPosition,
     problems: &Problems,
 ) -> Option<Vec<StreamConfig>> {
     let place = root.place();
@@ -318,7 +314,7 @@ fn read_streams(
 fn read_stream(
     mut section: Section<'_>,
     folder: &Path,
-    default_start: StartPositionPosition,
+    default_start: StartPosition,
     problems: &Problems,
     taken: &mut BTreeMap<String, String>,
 ) -> Option<StreamConfig> {

@@ -79,7 +79,8 @@ impl App {
 
     /// Reads, cleans, counts and commits until `shutdown` resolves, then drains. An error is why it ended early.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let (reading, serving, cut_off) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (reading, serving, cut_off) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));

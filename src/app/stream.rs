@@ -72,7 +72,7 @@ impl Stream {
         let identity = StreamIdentity {
             pipeline: self.pipeline.clone(),
             stream: description.name.clone(),
-            created_at_s: description.created_at_s,
+            created_at_s: description.created_s,
         };
         let opening = StreamLake::open_patiently(&self.store, &identity, &self.config.contract, &self.board);
         let opened = reading.run_until_cancelled(opening).await.transpose()?;

@@ -15,8 +15,7 @@ fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>>
         .map_err(|invalid| invalid.problems().iter().map(|problem| problem.replace(&shown, "")).collect())
 }
 
-const SMALL: &str =
-    "pipeline = \"p\"\n[lake]\nuri = \"/lake\"\n[[stream]]\nname = \"s\"\ncontract = \"a.toml\"\n";
+const SMALL: &str = "pipeline = \"p\"\n[lake]\nuri = \"/lake\"\n[[stream]]\nname = \"s\"\ncontract = \"a.toml\"\n";
 
 #[test]
 fn defaults_are_what_the_documentation_says() {

@@ -116,6 +116,18 @@ impl LakeError {
         }
     }
 
+    /// Whether the store answered, and said no. At a start that is a mistake to be told; in flight it is waited for,
+    /// since permissions come back.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Store { source, .. } = self else { return false };
+        matches!(
+            source,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+                | object_store::Error::NotFound { .. }
+        )
+    }
+
     /// The error and its causes on one line.
     pub(crate) fn chain(&self) -> String {
         let mut line = self.to_string();

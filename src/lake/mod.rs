@@ -22,6 +22,7 @@ mod micro_batch;
 mod moment;
 mod parquet;
 mod partition;
+mod plan;
 mod rejects;
 mod schema;
 mod stats;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use error::LakeError;
 pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
+pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;
 pub use writer::{Writer, WriterOptions};

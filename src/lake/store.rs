@@ -73,6 +73,19 @@ impl LakeStore {
         }
     }
 
+    /// As [`Self::open`], but makes nothing: `None` if the lake is a folder that is not there.
+    pub async fn open_existing(config: &LakeConfig) -> Result<Option<Self>, LakeError> {
+        let folder = match config.uri.split_once("://") {
+            Some(("file", _)) => Url::parse(&config.uri).ok().and_then(|url| url.to_file_path().ok()),
+            Some(_) => None,
+            None => Some(PathBuf::from(&config.uri)),
+        };
+        match folder {
+            Some(folder) if !folder.is_dir() => Ok(None),
+            Some(_) | None => Self::open(config).await.map(Some),
+        }
+    }
+
     fn open_folder(config: &LakeConfig, folder: PathBuf) -> Result<Self, LakeError> {
         let refused = |reason: String| LakeError::Location { uri: config.uri.clone(), reason };
         std::fs::create_dir_all(&folder).map_err(|error| refused(format!("cannot be created: {error}")))?;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deltalake::arrow::datatypes::SchemaRef;
 
-use super::commit::{Outcome, Proposal, TableLog};
-use super::error::LakeError;
+use super::alarm::{Alarm, Troubles};
+use super::commit::{Outcome, Proposal, TableLog, backoff};
+use super::error::{Action, LakeError};
 use super::ledger::{self, StreamIdentity};
 use super::log::{TableState, read_table};
 use super::moment::MomentClock;
@@ -14,6 +16,7 @@ use super::store::LakeStore;
 use super::table::{Kind, TableSpec, check, open_table};
 use crate::checkpoint::LedgerView;
 use crate::contract::Contract;
+use crate::status::StreamBoard;
 
 /// `applied` of a stream that was deleted and made again: its followers have nothing left to do.
 const HANDED_OVER: i64 = i64::MAX;
@@ -48,6 +51,31 @@ impl StreamLake {
         Self::open_tables(store, identity, tables, MomentClock::system()).await
     }
 
+    /// As [`Self::open`]; a lake that is away is waited for, visibly. One that refuses us is not.
+    pub async fn open_patiently(
+        store: &LakeStore,
+        identity: &StreamIdentity,
+        contract: &Contract,
+        board: &StreamBoard,
+    ) -> Result<Self, LakeError> {
+        let troubles = Troubles::new(board.clone(), "lake");
+        let mut alarm = Alarm::new(&contract.table, Duration::ZERO, troubles, None);
+        let mut failures = 0;
+        loop {
+            match Self::open(store.clone(), identity.clone(), contract).await {
+                Err(error) if error.action() == Action::Retry && !error.is_refusal() => {
+                    alarm.failed(&error);
+                    failures += 1;
+                    tokio::time::sleep(backoff(failures)).await;
+                }
+                opened => {
+                    alarm.well();
+                    return opened;
+                }
+            }
+        }
+    }
+
     pub(crate) async fn open_tables(
         store: LakeStore,
         identity: StreamIdentity,
@@ -75,12 +103,17 @@ impl StreamLake {
 }
 
 impl TableSet {
-    fn of(contract: &Contract, identity: &StreamIdentity) -> Self {
+    pub fn of(contract: &Contract, identity: &StreamIdentity) -> Self {
         let partials = contract.windows.iter().map(|window| {
-            let name = format!("{}_partials", window.name);
-            Self::follower(identity, name, Kind::Partials, &window.partials_schema, Some(&window.definition))
+            Self::follower(
+                identity,
+                window.partials_table(),
+                Kind::Partials,
+                &window.partials_schema,
+                Some(&window.definition),
+            )
         });
-        let rejects = format!("{}_rejects", contract.table);
+        let rejects = contract.rejects_table();
         Self {
             rows: Self::ledger(identity, contract.table.clone(), &contract.rows_schema),
             rejects: Self::follower(identity, rejects, Kind::Rejects, &contract.rejects_schema, None),
@@ -105,7 +138,7 @@ impl TableSet {
     }
 
     /// All but the rows table.
-    fn following(&self) -> impl Iterator<Item = &TableSpec> {
+    pub fn following(&self) -> impl Iterator<Item = &TableSpec> {
         std::iter::once(&self.rejects).chain(&self.partials)
     }
 }

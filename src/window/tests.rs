@@ -133,7 +133,9 @@ fn partials_hold_exactly_the_records_of_their_ranges() {
     let rows = &partials[0];
     assert_eq!(rows.schema(), windows.contract.windows[0].partials_schema);
     assert_eq!(rows.num_rows(), 1);
-    let long = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<deltalake::arrow::datatypes::Int64Type>().value(0);
+    let long = |name: &str| {
+        rows.column_by_name(name).unwrap().as_primitive::<deltalake::arrow::datatypes::Int64Type>().value(0)
+    };
     assert_eq!((long("n"), long("records"), long("average_count")), (2, 2, 2));
     let sum = rows.column_by_name("total").unwrap().as_primitive::<deltalake::arrow::datatypes::Decimal128Type>();
     assert_eq!((sum.value(0), sum.data_type().to_string()), (21, "Decimal128(38, 0)".to_owned()));
@@ -176,7 +178,8 @@ fn memory_holds_the_newest_starts_only() {
 
 fn orders() -> impl Strategy<Value = Vec<Order>> {
     let place = prop::option::of(prop::sample::select(vec!["x", "y", "z"]));
-    let order = (place, prop::option::of(any::<i32>()), prop::option::of(-1e12..1e12f64), -3 * MINUTE_US..3 * MINUTE_US);
+    let order =
+        (place, prop::option::of(any::<i32>()), prop::option::of(-1e12..1e12f64), -3 * MINUTE_US..3 * MINUTE_US);
     let order = order.prop_map(|(place, amount, weight, arrived_at_us)| Order { place, amount, weight, arrived_at_us });
     prop::collection::vec(order, 0..40)
 }

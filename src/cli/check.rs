@@ -1,0 +1,95 @@
+//! `check`: everything that is wrong at once, then the plan. Writes nothing.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::positions::{describe, time};
+use crate::checkpoint::LedgerView;
+use crate::config::{Config, StreamConfig};
+use crate::lake::{LakeStore, StreamIdentity, StreamPlan, plan_tables};
+use crate::source::{Kinesis, StartPosition, StreamTarget};
+
+/// The configuration and the contracts; then what Kinesis and the lake say to them.
+pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(path, std::env::vars())?;
+    println!("{}: the configuration and {} contracts hold together", path.display(), config.streams.len());
+    println!("pipeline {}, budget {} MiB for each stream", config.pipeline, config.budget_share_bytes() >> 20);
+    let kinesis = Kinesis::connect(&config.aws).await;
+    let store = LakeStore::open_existing(&config.lake.location).await?;
+    match &store {
+        Some(store) => println!("lake {}", store.uri()),
+        None => println!("lake {}: will be created", config.lake.location.uri),
+    }
+    let mut problems = 0;
+    for stream in &config.streams {
+        problems += check_stream(&config, stream, &kinesis, store.as_ref()).await;
+    }
+    if problems > 0 {
+        println!("\n{problems} problem{} to mend before `pintail run`", if problems == 1 { "" } else { "s" });
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("\nready for `pintail run --config {}`", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints one stream's plan; returns how many problems it has.
+async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis, store: Option<&LakeStore>) -> usize {
+    println!("\nstream {} by {}", stream.name(), stream.contract.file.display());
+    let target = StreamTarget::new(&stream.id);
+    let (description, listed) = match kinesis.describe(&target).await {
+        Ok(description) => match kinesis.list_shards(&target, None).await {
+            Ok(listed) => (description, listed),
+            Err(error) => return problem(&error.chain()),
+        },
+        Err(error) => return problem(&error.chain()),
+    };
+    let retention_h = description.retention.as_secs() / 3600;
+    println!("  created {}, retention {retention_h} h", time(description.created_s.saturating_mul(1000)));
+    let identity = StreamIdentity {
+        pipeline: config.pipeline.clone(),
+        stream: description.name.clone(),
+        created_at_s: description.created_s,
+    };
+    let plan = match store {
+        Some(store) => plan_tables(store, &identity, &stream.contract).await,
+        None => Ok(StreamPlan { tables: Vec::new(), ledger: LedgerView::default() }),
+    };
+    let ledger = match plan {
+        Ok(plan) => {
+            plan.tables.iter().for_each(|table| println!("  table {:<32} {}", table.name, table.state));
+            plan.ledger
+        }
+        Err(error) => return problem(&error.to_string()),
+    };
+    print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
+    0
+}
+
+fn print_shards(
+    stream: &StreamConfig,
+    listed: &[(crate::checkpoint::ShardId, bool)],
+    ledger: &LedgerView,
+) {
+    let configured = match stream.start {
+        StartPosition::TrimHorizon => "from the beginning".to_owned(),
+        StartPosition::Latest => "from the moment of the first start".to_owned(),
+        StartPosition::At(ms) => format!("from {}", time(ms)),
+    };
+    for (shard, closed) in listed {
+        let closed = if *closed { " (closed)" } else { "" };
+        match ledger.shards.get(shard) {
+            Some(entry) => println!("  shard {shard}{closed}: {}", describe(entry)),
+            // Shards that appear after the first registration are children, and are always read whole.
+            None if ledger.shards.is_empty() => println!("  shard {shard}{closed}: new, {configured}"),
+            None => println!("  shard {shard}{closed}: new, from the beginning"),
+        }
+    }
+    for shard in ledger.shards.iter().filter(|(shard, entry)| !entry.ended && !listed.iter().any(|(id, _)| id == *shard)) {
+        println!("  shard {}: in the ledger, {}, but Kinesis no longer lists it: records may be lost", shard.0, describe(shard.1));
+    }
+}
+
+fn problem(what: &str) -> usize {
+    println!("  PROBLEM: {what}");
+    1
+}
