@@ -63,7 +63,7 @@ pub struct Processor {
 }
 
 /// Runs the demo until its time is over or `shutdown` resolves, prints the reckoning and writes the report file.
-/// Posting nothing wrong is not success: ask [`Report::is_clean`].
+/// `Ok` says that the demo ran; whether anything was lost is for [`Report::is_clean`] to say.
 pub async fn run<Started>(
     args: DemoArgs,
     start: impl FnOnce(ProcessorSetup) -> Started,
