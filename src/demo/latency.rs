@@ -118,8 +118,13 @@ impl LatencyProbe {
         }
     }
 
-    fn note(&self, stream: &str, range: &PositionRange, which: impl FnOnce(&mut Timelines) -> &mut Timeline) {
-        let now = Instant::now();
+    fn note(
+        &self,
+        stream: &str,
+        range: &PositionRange,
+        at: Instant,
+        which: impl FnOnce(&mut Timelines) -> &mut Timeline,
+    ) {
         let through = match range.through {
             Position::After(number) => number,
             Position::Beginning | Position::At(_) | Position::End => return,
@@ -129,7 +134,7 @@ impl LatencyProbe {
             streams.insert(stream.to_owned(), BTreeMap::new());
         }
         if let Some(shards) = streams.get_mut(stream) {
-            which(shards.entry(range.shard.clone()).or_default()).reached(through, now);
+            which(shards.entry(range.shard.clone()).or_default()).reached(through, at);
         }
     }
 
@@ -140,11 +145,12 @@ impl LatencyProbe {
 
 impl Probe for LatencyProbe {
     fn counted(&self, stream: &str, range: &PositionRange) {
-        self.note(stream, range, |timelines| &mut timelines.counted);
+        self.note(stream, range, Instant::now(), |timelines| &mut timelines.counted);
     }
 
     fn committed(&self, stream: &str, ranges: &[PositionRange]) {
-        ranges.iter().for_each(|range| self.note(stream, range, |timelines| &mut timelines.committed));
+        let now = Instant::now();
+        ranges.iter().for_each(|range| self.note(stream, range, now, |timelines| &mut timelines.committed));
         self.moved.notify_waiters();
     }
 }
@@ -183,20 +189,21 @@ mod tests {
         assert_eq!(percentile(&[], 50), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_record_is_there_when_the_first_range_that_covers_it_is() {
+    #[test]
+    fn a_record_is_there_when_the_first_range_that_covers_it_is() {
         let (log, probe) = (AcceptedLog::default(), LatencyProbe::default());
         let streams = ["pin".to_owned()];
         let sent = Instant::now();
         let shard = ShardId::new("shardId-000000000000");
         log.add("pin", (1..=10).map(|value| (shard.clone(), Accepted { number: number(value), sent })));
-        tokio::time::advance(Duration::from_millis(20)).await;
-        probe.counted("pin", &range(5));
-        tokio::time::advance(Duration::from_millis(30)).await;
-        probe.counted("pin", &range(3));
-        probe.counted("pin", &range(10));
-        tokio::time::advance(Duration::from_millis(950)).await;
-        probe.committed("pin", &[range(10)]);
+        let counted = |through, ms| {
+            let at = sent + Duration::from_millis(ms);
+            probe.note("pin", &range(through), at, |timelines| &mut timelines.counted);
+        };
+        counted(5, 20);
+        counted(3, 50);
+        counted(10, 50);
+        probe.note("pin", &range(10), sent + Duration::from_secs(1), |timelines| &mut timelines.committed);
         assert_eq!(
             probe.latencies(&log, &streams),
             LatencyMs {
@@ -209,19 +216,16 @@ mod tests {
         assert_eq!(probe.window_p50_so_far(&log, &streams), Some(20.0));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn caught_up_means_committed_to_the_last_accepted_record() {
         let (log, probe) = (AcceptedLog::default(), LatencyProbe::default());
-        assert!(probe.caught_up(&log, Duration::from_secs(1)).await);
+        assert!(probe.caught_up(&log, Duration::ZERO).await);
         let accepted = Accepted { number: number(10), sent: Instant::now() };
         log.add("pin", [(ShardId::new("shardId-000000000000"), accepted)]);
         probe.committed("pin", &[range(9)]);
-        assert!(!probe.caught_up(&log, Duration::from_secs(1)).await);
-        let later = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            probe.committed("pin", &[range(10)]);
-        };
-        let (caught_up, ()) = tokio::join!(probe.caught_up(&log, Duration::from_secs(1)), later);
+        assert!(!probe.caught_up(&log, Duration::from_millis(1)).await);
+        let later = async { probe.committed("pin", &[range(10)]) };
+        let (caught_up, ()) = tokio::join!(probe.caught_up(&log, Duration::from_secs(60)), later);
         assert!(caught_up);
     }
 }

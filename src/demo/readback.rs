@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use deltalake::arrow::array::{Array, AsArray, RecordBatch};
 use deltalake::arrow::datatypes::Int64Type;
 use deltalake::arrow::error::ArrowError;
+use deltalake::logstore::parquet_reader::ParquetObjectReader;
 use deltalake::parquet::arrow::ProjectionMask;
-use deltalake::parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use deltalake::parquet::errors::ParquetError;
 use deltalake::{DeltaTableBuilder, DeltaTableError};
 use futures::TryStreamExt;
@@ -117,7 +118,7 @@ pub async fn reckon(lake: &Url, tables: &StreamTables, accepted: &AcceptedShards
     let mut found = Found::new();
     let mut reckoning = Reckoning::default();
     let rows = Table::open(lake, &tables.rows).await?;
-    reckoning.rows = rows.read(&[], |batch| Ok(collect(&mut found, batch)?)).await?;
+    reckoning.rows = rows.read(&[], |batch| collect(&mut found, batch)).await?;
     let rejects = Table::open(lake, &tables.rejects).await?;
     let by_reason = &mut reckoning.rejects;
     rejects
@@ -217,11 +218,11 @@ impl Table {
         let failed = |source| ReadbackError::Log { table: url.clone(), source };
         let mut table = DeltaTableBuilder::from_url(url.clone()).and_then(DeltaTableBuilder::build).map_err(failed)?;
         let store = table.object_store();
-        let files = match table.load().await {
-            Ok(()) => table.get_files_by_partitions(&[]).await.map_err(failed)?,
-            Err(DeltaTableError::NotATable(_)) => Vec::new(),
-            Err(error) => return Err(failed(error)),
-        };
+        if !table.verify_deltatable_existence().await.map_err(failed)? {
+            return Ok(Self { url, store, files: Vec::new() });
+        }
+        table.load().await.map_err(failed)?;
+        let files = table.get_files_by_partitions(&[]).await.map_err(failed)?;
         Ok(Self { url, store, files })
     }
 

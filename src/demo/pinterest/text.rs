@@ -7,7 +7,7 @@ use super::words::{BRAND_FIRST, BRAND_LAST, Category, EMOJI, FOREIGN, FOREIGN_TA
 
 const TITLE_CHARS: [(f64, f64); 6] = [(0.0, 6.0), (0.1, 25.0), (0.5, 51.0), (0.9, 83.0), (0.99, 143.0), (1.0, 192.0)];
 const DESCRIPTION_CHARS: [(f64, f64); 5] = [(0.0, 8.0), (0.03, 39.0), (0.35, 87.0), (0.75, 150.0), (1.0, 174.0)];
-const TAG_CHARS: [(f64, f64); 5] = [(0.0, 9.5), (0.1, 14.6), (0.5, 18.2), (0.9, 22.4), (1.0, 28.0)];
+const TAG_CHARS: [(f64, f64); 5] = [(0.0, 11.5), (0.1, 16.1), (0.5, 18.2), (0.9, 21.2), (1.0, 27.0)];
 
 /// What the site leaves of a longer description; an ellipsis and a no-break space follow.
 const DESCRIPTION_CUT_CHARS: usize = 177;
@@ -175,7 +175,7 @@ fn brand(dice: &mut Dice) -> String {
 }
 
 fn tagline(dice: &mut Dice, category: &Category) -> String {
-    let chars = 18 + dice.below(46) as usize;
+    let chars = 14 + dice.below(38) as usize;
     let mut tagline = title_case(&words(dice, category, chars));
     if dice.chance(0.3) {
         replace_a_space(dice, &mut tagline, ", ");

@@ -1,0 +1,290 @@
+//! Posts an emulation's records with PutRecords, at a rate or at the course's pace.
+//!
+//! Every record counts as posted when Kinesis has acknowledged it with a shard and a sequence number, and not
+//! before. A call may be accepted in part: the failed entries are picked out by index and sent again. The SDK's own
+//! retries are off, because a second attempt that we do not see is a second record that we do not know of.
+
+mod pace;
+mod put;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::{BuildError, SdkError};
+use aws_sdk_kinesis::operation::put_records::PutRecordsError;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::put::Target;
+use super::accepted::AcceptedLog;
+use super::pinterest::{Action, Kind};
+use crate::checkpoint::SequenceNumberError;
+
+/// PutRecords takes no more.
+const BATCH_RECORDS_MAX: usize = 500;
+
+/// Slices that may wait per stream.
+const QUEUE_SLICES: usize = 4;
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A stream that accepts nothing for this long ends the posting.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why posting stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ProducerError {
+    /// An answer that trying again does not change.
+    #[error("PutRecords to stream {stream:?} was refused, and trying again would not help")]
+    Refused {
+        /// The stream.
+        stream: String,
+        /// The answer.
+        #[source]
+        source: Box<SdkError<PutRecordsError>>,
+    },
+    /// Throttled, unreachable or failing for too long.
+    #[error("stream {stream:?} accepted nothing for {} s; the last answer was: {last}", PATIENCE.as_secs())]
+    Unavailable {
+        /// The stream.
+        stream: String,
+        /// The last reason.
+        last: String,
+    },
+    /// An entry lacks data or a key.
+    #[error("a record for stream {stream:?} cannot be put")]
+    Entry {
+        /// The stream.
+        stream: String,
+        /// What is missing.
+        #[source]
+        source: Box<BuildError>,
+    },
+    /// An acknowledgement without a usable number.
+    #[error("stream {stream:?} acknowledged a record with a number that cannot be used")]
+    Number {
+        /// The stream.
+        stream: String,
+        /// What is wrong with it.
+        #[source]
+        source: SequenceNumberError,
+    },
+    /// The answer has another number of entries than the call.
+    #[error("PutRecords to stream {stream:?} sent {sent} records and was answered for {answered}")]
+    Mismatch {
+        /// The stream.
+        stream: String,
+        /// Entries sent.
+        sent: usize,
+        /// Entries answered.
+        answered: usize,
+    },
+}
+
+/// How fast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// Records a second over all streams.
+    Rate(f64),
+    /// As the course's emulator: 0 or 1 s between actions.
+    Course,
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The streams of pin, geo and user.
+    pub streams: [String; 3],
+    /// How fast.
+    pub pace: Pace,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// Stop after this many records (over all streams).
+    pub records: Option<u64>,
+}
+
+/// What has happened so far; written by the producer, read by whoever shows progress.
+#[derive(Debug, Default)]
+pub struct Counters {
+    acknowledged: [AtomicU64; 3],
+    bytes: AtomicU64,
+    again: AtomicU64,
+    unanswered: AtomicU64,
+}
+
+impl Counters {
+    /// Records that Kinesis acknowledged.
+    pub fn acknowledged(&self, kind: Kind) -> u64 {
+        self.acknowledged[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes that Kinesis acknowledged.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records that had to be sent again.
+    pub fn sent_again(&self) -> u64 {
+        self.again.load(Ordering::Relaxed)
+    }
+
+    /// Records of calls without an answer: they may be in the stream once more than anybody knows.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+}
+
+/// A client for [`produce`]: without the SDK's retries, with a limit on each call.
+pub fn client(config: &SdkConfig) -> Client {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(CALL_TIMEOUT).build();
+    let config = aws_sdk_kinesis::config::Builder::from(config)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .build();
+    Client::from_conf(config)
+}
+
+/// Posts until the plan is done or `stop` resolves, then waits for the answers to what was sent. With `log`, writes
+/// down every acknowledged record; without, memory is bounded.
+pub async fn produce(
+    client: &Client,
+    actions: impl Iterator<Item = Action>,
+    plan: &Plan,
+    counters: &Arc<Counters>,
+    log: Option<&Arc<AcceptedLog>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ProducerError> {
+    let mut tasks = JoinSet::new();
+    let queues = Kind::ALL.map(|kind| {
+        let (sender, queue) = mpsc::channel(QUEUE_SLICES);
+        let target = Target {
+            client: client.clone(),
+            stream: plan.streams[kind as usize].clone(),
+            kind,
+            counters: Arc::clone(counters),
+            log: log.map(Arc::clone),
+        };
+        tasks.spawn(target.put_all(queue));
+        sender
+    });
+    let limit = plan.records.map_or(usize::MAX, |records| usize::try_from(records).unwrap_or(usize::MAX));
+    tokio::select! {
+        () = stop => {}
+        () = deadline(plan.duration) => {}
+        _ = pace::feed(actions, plan.pace, limit, &queues) => {}
+    }
+    drop(queues);
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(result) => result?,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    Ok(())
+}
+
+async fn deadline(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aws_sdk_kinesis::types::ShardIteratorType;
+    use ferrokinesis::store::StoreOptions;
+
+    use super::super::kinesis::EmbeddedKinesis;
+    use super::super::pinterest::{Emulation, EmulationOptions, Population};
+    use super::*;
+    use crate::checkpoint::{SequenceNumber, ShardId};
+
+    const STREAMS: [&str; 3] = ["pin", "geo", "user"];
+
+    fn plan(rate: f64, records: u64) -> Plan {
+        let streams = STREAMS.map(str::to_owned);
+        Plan { streams, pace: Pace::Rate(rate), duration: None, records: Some(records) }
+    }
+
+    fn emulation() -> Emulation {
+        Emulation::new(Arc::new(Population::new()), EmulationOptions::default())
+    }
+
+    async fn stored(kinesis: &EmbeddedKinesis, stream: &str) -> Vec<(ShardId, SequenceNumber)> {
+        let client = kinesis.client();
+        let mut stored = Vec::new();
+        for shard in client.list_shards().stream_name(stream).send().await.unwrap().shards() {
+            let start = client.get_shard_iterator().stream_name(stream).shard_id(shard.shard_id());
+            let start = start.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+            let mut iterator = start.shard_iterator;
+            loop {
+                let read = client.get_records().set_shard_iterator(iterator).send().await.unwrap();
+                if read.records.is_empty() {
+                    break;
+                }
+                let numbers =
+                    read.records.iter().map(|record| SequenceNumber::parse(record.sequence_number()).unwrap());
+                stored.extend(numbers.map(|number| (ShardId::new(shard.shard_id()), number)));
+                iterator = read.next_shard_iterator;
+            }
+        }
+        stored
+    }
+
+    async fn assert_log_is_what_is_stored(kinesis: &EmbeddedKinesis, log: &AcceptedLog, counters: &Counters) -> u64 {
+        let mut total = 0;
+        for kind in Kind::ALL {
+            let stored = stored(kinesis, kind.name()).await;
+            let distinct: BTreeSet<_> = stored.iter().cloned().collect();
+            assert_eq!(distinct.len(), stored.len());
+            let logged = log.stream(kind.name());
+            let pairs = logged.iter().flat_map(|(shard, all)| all.iter().map(|one| (shard.clone(), one.number)));
+            assert_eq!(pairs.collect::<BTreeSet<_>>(), distinct);
+            assert_eq!(log.count(kind.name()), stored.len() as u64);
+            assert_eq!(counters.acknowledged(kind), stored.len() as u64);
+            total += stored.len() as u64;
+        }
+        total
+    }
+
+    #[tokio::test]
+    async fn the_log_is_exactly_what_the_streams_hold() {
+        let kinesis = EmbeddedKinesis::start(&STREAMS, 2).await.unwrap();
+        let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
+        let client = client(&kinesis.sdk_config());
+        let never = std::future::pending();
+        produce(&client, emulation(), &plan(10_000.0, 1_500), &counters, Some(&log), never).await.unwrap();
+        assert_eq!(assert_log_is_what_is_stored(&kinesis, &log, &counters).await, 1_500);
+    }
+
+    #[tokio::test]
+    async fn partly_refused_calls_are_completed_without_losing_or_doubling_a_record() {
+        let limited = StoreOptions { enforce_limits: true, create_stream_ms: 1, ..StoreOptions::default() };
+        let kinesis = EmbeddedKinesis::start_with(limited, &STREAMS, 1).await.unwrap();
+        let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
+        let client = client(&kinesis.sdk_config());
+        let never = std::future::pending();
+        produce(&client, emulation(), &plan(100_000.0, 4_200), &counters, Some(&log), never).await.unwrap();
+        assert!(counters.sent_again() > 0, "the limit of a shard was never met");
+        assert_eq!(assert_log_is_what_is_stored(&kinesis, &log, &counters).await, 4_200);
+    }
+
+    #[tokio::test]
+    async fn a_missing_stream_ends_the_posting_and_is_named() {
+        let kinesis = EmbeddedKinesis::start(&["pin", "geo"], 1).await.unwrap();
+        let client = client(&kinesis.sdk_config());
+        let never = std::future::pending();
+        let ended = produce(&client, emulation(), &plan(1_000.0, 90_000), &Arc::default(), None, never).await;
+        let error = anyhow::Error::new(ended.unwrap_err());
+        let shown = format!("{error:#}");
+        assert!(shown.contains("\"user\"") && shown.contains("ResourceNotFoundException"), "{shown}");
+    }
+}
