@@ -50,7 +50,7 @@ pub(super) enum ReaderExit {
     /// Kinesis does not accept the position that reading should go on from.
     Refused,
     /// Records were trimmed before they were read, and the policy is not to go on.
-    Lost(LostRange),
+    Lost(Box<LostRange>),
 }
 
 /// Both ways in which a reader is told to stop.

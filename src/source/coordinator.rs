@@ -18,6 +18,7 @@ use super::error::{Action, ReadError, SourceError};
 use super::kinesis::Kinesis;
 use super::loss::{LostRange, alarm};
 use super::pacing::{Backoff, jittered};
+use super::parking::Parking;
 use super::reader::Reader;
 use super::stream::{ListedShard, StreamDescription};
 use super::survey::{Survey, first_registrations, survey, unless_final};
@@ -25,7 +26,7 @@ use super::tree::{self, Flaw, Plan};
 use super::trouble::Troubles;
 use super::{SourceOptions, StartPosition, Timing};
 use crate::budget::Budget;
-use crate::checkpoint::{LedgerClosed, LedgerHandle, LedgerView, Position, Registration, ShardEntry, ShardId};
+use crate::checkpoint::{LedgerClosed, LedgerHandle, LedgerView, Registration, ShardEntry, ShardId};
 use crate::clock;
 use crate::metrics::StreamMetrics;
 use crate::record::BatchSink;
@@ -74,17 +75,13 @@ impl<S: BatchSink + 'static> Coordinator<S> {
         while let Some(left) = crew.readers.join_next().await {
             panicked = panicked.and(left.map(|_| ()));
         }
-        outcome.and(panicked.map_err(SourceError::from))
+        match outcome {
+            // The writer may be told to stop a moment before us.
+            Err(SourceError::Ledger(_)) if cancel.is_cancelled() => Ok(()),
+            settled => settled,
+        }
+        .and(panicked.map_err(SourceError::from))
     }
-}
-
-/// Why a shard must not be read at the moment.
-#[derive(Debug)]
-enum Parked {
-    /// Somebody else commits it: wait until its position has stood still.
-    Fenced { position: Position, since: Instant },
-    /// Something is odd about it: look at the stream first.
-    UntilSurvey,
 }
 
 struct Crew<S> {
@@ -93,13 +90,14 @@ struct Crew<S> {
     stop: CancellationToken,
     readers: JoinSet<(ShardId, ReaderExit)>,
     reading: BTreeSet<ShardId>,
-    parked: BTreeMap<ShardId, Parked>,
+    parked: Parking,
     from_horizon: BTreeSet<ShardId>,
     /// In how many listings in a row a shard of the ledger was absent.
     absent: BTreeMap<ShardId, u32>,
     listed: Vec<ListedShard>,
     view: LedgerView,
-    /// What `latest` means, for good.
+    /// What `latest` means, for good. Whole seconds, rounded down, since not every server keeps arrival times finer:
+    /// at this edge a record too many is right and one too few is not.
     pinned_ms: i64,
     surveyed: bool,
     survey_at: Instant,
@@ -127,12 +125,12 @@ impl<S: BatchSink + 'static> Crew<S> {
             stop,
             readers: JoinSet::new(),
             reading: BTreeSet::new(),
-            parked: BTreeMap::new(),
+            parked: Parking::default(),
             from_horizon: BTreeSet::new(),
             absent: BTreeMap::new(),
             listed: Vec::new(),
             view: LedgerView::default(),
-            pinned_ms: clock::now_ms(),
+            pinned_ms: clock::now_ms() / 1000 * 1000,
             surveyed: false,
             survey_at: Instant::now(),
             flaw: None,
@@ -142,7 +140,6 @@ impl<S: BatchSink + 'static> Crew<S> {
 
     async fn work(&mut self) -> Result<(), SourceError> {
         loop {
-            let fenced = self.parked.values().any(|parked| matches!(parked, Parked::Fenced { .. }));
             let fence_check = tokio::time::sleep(self.context.options.flush_interval);
             tokio::select! {
                 Some(left) = self.readers.join_next(), if !self.readers.is_empty() => {
@@ -150,7 +147,7 @@ impl<S: BatchSink + 'static> Crew<S> {
                     self.left(shard, exit).await?;
                 }
                 () = tokio::time::sleep_until(self.survey_at) => self.look().await?,
-                () = fence_check, if fenced => self.check_fences().await?,
+                () = fence_check, if self.parked.any_fenced() => self.check_fences().await?,
             }
         }
     }
@@ -166,7 +163,7 @@ impl<S: BatchSink + 'static> Crew<S> {
                 self.surveyed = true;
                 self.backoff.reset();
                 self.context.troubles.clear(LISTING);
-                self.parked.retain(|_, parked| matches!(parked, Parked::Fenced { .. }));
+                self.parked.surveyed();
                 self.free_fenced();
                 self.survey_at = Instant::now() + jittered(self.context.timing.relist);
                 self.audit();
@@ -281,7 +278,7 @@ impl<S: BatchSink + 'static> Crew<S> {
     /// The one place that decides whether a shard whose turn it is may be read by this process. Leases, if there
     /// are any, are asked here.
     fn may_read(&self, shard: &ShardId) -> bool {
-        !self.reading.contains(shard) && !self.parked.contains_key(shard)
+        !self.reading.contains(shard) && !self.parked.holds(shard)
     }
 
     fn start(&mut self, shard: &ShardId, entry: &ShardEntry) {
@@ -330,19 +327,20 @@ impl<S: BatchSink + 'static> Crew<S> {
         tracing::info!(stream = self.context.stream.name, %shard, ?exit, "shard reader stopped");
         match exit {
             ReaderExit::Ended => self.look_within(Duration::ZERO),
-            // Nobody told it to, or we would not be here: whoever takes the batches has gone.
+            ReaderExit::Stopped if self.stop.is_cancelled() => {}
+            // Nobody told it to: whoever takes the batches has gone.
             ReaderExit::Stopped => return Err(LedgerClosed.into()),
             ReaderExit::Fenced => self.park_fenced(shard).await?,
             ReaderExit::Missing => {
-                self.parked.insert(shard, Parked::UntilSurvey);
+                self.parked.until_survey(shard);
                 self.look_within(self.context.timing.relist_soon);
             }
             ReaderExit::Refused => {
                 self.from_horizon.insert(shard.clone());
-                self.parked.insert(shard, Parked::UntilSurvey);
+                self.parked.until_survey(shard);
                 self.look_within(Duration::ZERO);
             }
-            ReaderExit::Lost(range) => return Err(SourceError::DataLoss(Box::new(range))),
+            ReaderExit::Lost(range) => return Err(SourceError::DataLoss(range)),
         }
         Ok(())
     }
@@ -350,8 +348,7 @@ impl<S: BatchSink + 'static> Crew<S> {
     async fn park_fenced(&mut self, shard: ShardId) -> Result<(), SourceError> {
         self.view = self.ledger.view(true).await?;
         self.context.board.shard(&shard, |status| status.state = "fenced");
-        let position = position_of(&self.view, &shard);
-        self.parked.insert(shard, Parked::Fenced { position, since: Instant::now() });
+        self.parked.fenced(shard, &self.view, Instant::now());
         Ok(())
     }
 
@@ -361,20 +358,9 @@ impl<S: BatchSink + 'static> Crew<S> {
         self.act().await
     }
 
-    /// A fenced shard may be taken again once its position has stood still: whoever moved it has stopped, or has
-    /// nothing to read. If that is wrong, the ledger fences again; no record is ever counted twice by trying.
     fn free_fenced(&mut self) {
-        let (view, rest) = (&self.view, self.context.options.flush_interval * FENCE_FLUSHES);
-        self.parked.retain(|shard, parked| match parked {
-            Parked::UntilSurvey => true,
-            Parked::Fenced { position, since } => {
-                let now = position_of(view, shard);
-                if now != *position {
-                    (*position, *since) = (now, Instant::now());
-                }
-                since.elapsed() < rest
-            }
-        });
+        let rest = self.context.options.flush_interval * FENCE_FLUSHES;
+        self.parked.free_still(&self.view, rest, Instant::now());
     }
 
     // === Telling ===
@@ -403,7 +389,7 @@ impl<S: BatchSink + 'static> Crew<S> {
     fn state_of(&self, shard: &ShardId, plan: &Plan) -> &'static str {
         if self.reading.contains(shard) {
             "reading"
-        } else if matches!(self.parked.get(shard), Some(Parked::Fenced { .. })) {
+        } else if self.parked.holds_fenced(shard) {
             "fenced"
         } else if plan.ended.contains(shard) {
             "ended"
@@ -411,8 +397,4 @@ impl<S: BatchSink + 'static> Crew<S> {
             "waiting"
         }
     }
-}
-
-fn position_of(view: &LedgerView, shard: &ShardId) -> Position {
-    view.shards.get(shard).map_or(Position::Beginning, ShardEntry::resume)
 }

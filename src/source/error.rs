@@ -184,7 +184,7 @@ pub enum SourceError {
         source: ReadError,
     },
     /// Kinesis does not let us read the stream, found when we started.
-    #[error("stream {stream} cannot be read: {}", source.chain())]
+    #[error("stream {stream} cannot be read")]
     Refused {
         /// As configured.
         stream: String,

@@ -19,6 +19,7 @@ mod error;
 mod kinesis;
 mod loss;
 mod pacing;
+mod parking;
 mod reader;
 mod stream;
 mod survey;

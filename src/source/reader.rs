@@ -214,7 +214,7 @@ impl<S: BatchSink> Reader<S> {
         if alarm(&range, self.context.options.on_data_loss, &self.context.metrics, &self.context.board) {
             Ok(())
         } else {
-            Err(ReaderExit::Lost(range))
+            Err(ReaderExit::Lost(Box::new(range)))
         }
     }
 

@@ -1,1 +1,6 @@
+//! The source against an embedded Kinesis, and against a scripted one that misbehaves.
 
+mod emulator;
+mod fake;
+mod faults;
+mod rig;
