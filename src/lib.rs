@@ -34,6 +34,7 @@ pub mod app;
 pub mod budget;
 pub mod checkpoint;
 pub mod clean;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod contract;

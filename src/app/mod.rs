@@ -41,9 +41,9 @@ pub struct App {
 }
 
 impl App {
-    /// Builds clients and binds HTTP. Calls neither Kinesis nor the lake yet, so that an endpoint which is away
-    /// is waited for and not an error.
-    pub async fn build(config: Config, probe: Option<ProbeRef>) -> anyhow::Result<Self> {
+    /// Binds HTTP and opens the lake's client. Calls neither Kinesis nor the lake yet, so that an endpoint which is
+    /// away is waited for and not an error.
+    pub async fn build(config: Config, kinesis: Kinesis, probe: Option<ProbeRef>) -> anyhow::Result<Self> {
         let registry = Registry::new().context("metrics cannot be set up")?;
         let status = StatusBoard::default();
         let windows: Vec<Arc<StreamWindows>> = config
@@ -62,7 +62,6 @@ impl App {
             started_ms: now_ms(),
         };
         let server = Server::bind(config.listen, sources).await.context("`serve.listen`")?;
-        let kinesis = Kinesis::connect(&config.aws).await;
         let store = LakeStore::open(&config.lake.location).await?;
         Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
     }

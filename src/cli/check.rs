@@ -65,11 +65,7 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
     0
 }
 
-fn print_shards(
-    stream: &StreamConfig,
-    listed: &[(crate::checkpoint::ShardId, bool)],
-    ledger: &LedgerView,
-) {
+fn print_shards(stream: &StreamConfig, listed: &[(crate::checkpoint::ShardId, bool)], ledger: &LedgerView) {
     let configured = match stream.start {
         StartPosition::TrimHorizon => "from the beginning".to_owned(),
         StartPosition::Latest => "from the moment of the first start".to_owned(),
@@ -84,8 +80,14 @@ fn print_shards(
             None => println!("  shard {shard}{closed}: new, from the beginning"),
         }
     }
-    for shard in ledger.shards.iter().filter(|(shard, entry)| !entry.ended && !listed.iter().any(|(id, _)| id == *shard)) {
-        println!("  shard {}: in the ledger, {}, but Kinesis no longer lists it: records may be lost", shard.0, describe(shard.1));
+    for shard in
+        ledger.shards.iter().filter(|(shard, entry)| !entry.ended && !listed.iter().any(|(id, _)| id == *shard))
+    {
+        println!(
+            "  shard {}: in the ledger, {}, but Kinesis no longer lists it: records may be lost",
+            shard.0,
+            describe(shard.1)
+        );
     }
 }
 

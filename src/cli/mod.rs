@@ -4,6 +4,7 @@
 //! 75 fenced. A library function and not `main` itself, so that the load harness can run itself as Pintail.
 
 mod check;
+mod demo;
 mod positions;
 mod run;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo;
+use crate::demo::{DemoArgs, PostArgs};
 use crate::toml_doc::Invalid;
 
 /// The call or the configuration is wrong (sysexits' EX_USAGE).
@@ -46,9 +47,9 @@ enum Command {
     Run(ConfigArgs),
     /// The whole thing on this machine: a Kinesis in this process, a posting emulation, the processor, a local
     /// lake and the live page. Ends with what was posted, what arrived, and what was lost (nothing).
-    Demo(demo::DemoArgs),
+    Demo(DemoArgs),
     /// Posts the emulation's pins, places and users to three streams of any Kinesis endpoint.
-    Post(demo::PostArgs),
+    Post(PostArgs),
     /// Reads the configuration and every contract, says everything that is wrong, then shows the plan: streams,
     /// shards, where each would start, tables. Writes nothing.
     Check(ConfigArgs),
@@ -97,8 +98,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let stop = stop_signal()?;
     match command {
         Command::Run(args) => run::run(&args.config, stop).await,
-        Command::Demo(args) => run::demo(args, stop).await,
-        Command::Post(args) => run::post(args, stop).await,
+        Command::Demo(args) => demo::demo(args, stop).await,
+        Command::Post(args) => demo::post(args, stop).await,
         Command::Check(args) => check::check(&args.config).await,
         Command::Positions(args) => positions::positions(&args.config.config, args.json).await,
     }

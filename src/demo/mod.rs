@@ -18,5 +18,8 @@ pub mod readback;
 pub mod report;
 mod run;
 
+pub use args::{DemoArgs, PostArgs};
+pub use pinterest::Kind;
 pub use post::{PostSummary, post};
+pub use readback::StreamTables;
 pub use run::{Processor, ProcessorSetup, run};

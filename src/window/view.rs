@@ -116,7 +116,7 @@ impl StreamWindows {
             let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
             starts.extend(cells.map(|group| group.start_us));
         }
-        starts.into_iter().rev().take(starts_max).last().unwrap_or(i64::MAX)
+        starts.into_iter().rev().take(starts_max).next_back().unwrap_or(i64::MAX)
     }
 
     fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
