@@ -32,19 +32,23 @@ pub(super) struct Opener {
     repairs: Vec<Repair>,
     inside: Vec<u8>,
     inside_next: Vec<u8>,
+    /// Of records that became objects. What a reject inflated to is gone, and must not cost its neighbours.
     batch_inflated_bytes: usize,
+    record_inflated_bytes: usize,
 }
 
 /// What one look at some bytes led to.
 enum Look<R> {
     /// An object, and what `read` made of it.
     Object(R),
-    /// A repair; `inside_next` holds what was in there, and the fault stands if that leads nowhere.
-    Inside(Option<Fault>),
+    /// A guess; `inside_next` holds what was in there, and the fault stands if that leads nowhere.
+    Guessed(Fault),
+    /// No guess, since magic bytes said so; `inside_next` holds what was in there.
+    Inflated,
 }
 
 impl Opener {
-    /// The limit on inflated bytes is per read.
+    /// The limit on inflated bytes is per read as well as per record.
     pub fn begin_batch(&mut self) {
         self.batch_inflated_bytes = 0;
     }
@@ -73,12 +77,17 @@ impl Opener {
     /// Shows `read` the nodes of the object in a payload, or says why there is none.
     pub fn open<R>(&mut self, payload: &[u8], mut read: impl FnMut(&[Node<'_>]) -> R) -> Result<R, Fault> {
         self.repairs.clear();
+        self.record_inflated_bytes = 0;
         let mut outer: Option<Fault> = None;
         let mut look = self.look(payload, &mut read);
         loop {
             match look {
-                Ok(Look::Object(answer)) => return Ok(answer),
-                Ok(Look::Inside(fault)) => outer = outer.or(fault),
+                Ok(Look::Object(answer)) => {
+                    self.batch_inflated_bytes += self.record_inflated_bytes;
+                    return Ok(answer);
+                }
+                Ok(Look::Guessed(fault)) => outer = outer.or(Some(fault)),
+                Ok(Look::Inflated) => outer = None,
                 Err(fault) => return Err(blame(outer, fault)),
             }
             std::mem::swap(&mut self.inside, &mut self.inside_next);
@@ -91,14 +100,14 @@ impl Opener {
     fn look<R>(&mut self, bytes: &[u8], read: &mut impl FnMut(&[Node<'_>]) -> R) -> Result<Look<R>, Fault> {
         if bytes.starts_with(GZIP_MAGIC) {
             self.repair(Repair::Gzip)?;
-            return self.inflate(MultiGzDecoder::new(bytes), "gzip").map(|()| Look::Inside(None));
+            return self.inflate(MultiGzDecoder::new(bytes), "gzip").map(|()| Look::Inflated);
         }
         if bytes.starts_with(ZSTD_MAGIC) {
             self.repair(Repair::Zstd)?;
             let corrupt = |error| Fault::new(RejectReason::CorruptCompression, format!("zstd: {error}"));
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(corrupt)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(corrupt)?;
-            return self.inflate(decoder, "zstd").map(|()| Look::Inside(None));
+            return self.inflate(decoder, "zstd").map(|()| Look::Inflated);
         }
         if bytes.trim_ascii().is_empty() {
             let detail = format!("{} bytes, nothing but white space", bytes.len());
@@ -120,7 +129,7 @@ impl Opener {
         let decoded_len = decoded.len();
         self.inside_next.truncate(decoded_len);
         match self.repair(Repair::Base64) {
-            Ok(()) => Ok(Look::Inside(Some(fault))),
+            Ok(()) => Ok(Look::Guessed(fault)),
             Err(too_many) if self.inside_next.trim_ascii_start().starts_with(b"{") => Err(too_many),
             Err(_) => Err(fault),
         }
@@ -136,7 +145,7 @@ impl Opener {
         let bytes_max = INFLATED_BYTES_MAX.min(batch_left);
         let out = &mut self.inside_next;
         let result = read_bounded(&mut decoder, out, bytes_max);
-        self.batch_inflated_bytes += out.len();
+        self.record_inflated_bytes = self.record_inflated_bytes.max(out.len());
         match result {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -204,7 +213,7 @@ fn unwrap<'a, R>(
                 push_repair(repairs, Repair::JsonInString)?;
                 inside_next.clear();
                 inside_next.extend_from_slice(text.as_bytes());
-                return Ok(Look::Inside(Some(fault)));
+                return Ok(Look::Guessed(fault));
             }
             Json::List(inside) => match (elements(inside).next(), elements(inside).nth(1)) {
                 (Some(Json::Object(_) | Json::List(_) | Json::Text(_)), None) => {
@@ -233,12 +242,14 @@ fn not_an_object(what: &str) -> Fault {
 fn blame(outer: Option<Fault>, inner: Fault) -> Fault {
     let Some(outer) = outer else { return inner };
     match inner.reason {
-        RejectReason::TooDeep | RejectReason::TooManyRepairs | RejectReason::InflatesTooLarge => inner,
+        RejectReason::TooDeep
+        | RejectReason::TooManyRepairs
+        | RejectReason::InflatesTooLarge
+        | RejectReason::CorruptCompression => inner,
         RejectReason::Empty
         | RejectReason::InvalidUtf8
         | RejectReason::InvalidJson
         | RejectReason::NotAnObject
-        | RejectReason::CorruptCompression
         | RejectReason::AnotherKind
         | RejectReason::RequiredColumn => inner.inside(outer),
     }

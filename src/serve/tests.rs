@@ -13,10 +13,10 @@ use super::*;
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
 use crate::clock::now_ms;
-use crate::contract::window::{Derive, Function, KeyPlan, MeasurePlan, partials_schema};
-use crate::contract::{ARRIVED_AT, Column, ColumnType, Contract, EventTime, WindowPlan};
+use crate::contract::{self, ARRIVED_AT, Contract};
 use crate::limits::{SERVE_CONNECTIONS_MAX, SERVE_URI_BYTES_MAX};
 use crate::record::{CleanBatch, CleanCounts, RejectReason, Repair, ShardGrant, WindowSink};
+use crate::toml_doc::Problems;
 use crate::window::LiveFilter;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -85,31 +85,31 @@ fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 }
 
 /// Counts words a minute: `words_by_kind`, and all of them without a key: `words`.
+const CONTRACT: &str = r#"
+table = "heard"
+[[column]]
+name = "kind"
+type = "string"
+[[column]]
+name = "letters"
+type = "long"
+[[window]]
+name = "words_by_kind"
+every = "1m"
+by = ["kind"]
+measure = { words = "count", letters = "sum(letters)" }
+[[window]]
+name = "words"
+every = "1m"
+by = []
+measure = { words = "count", letters = "sum(letters)" }
+"#;
+
 fn contract() -> Contract {
-    let kind = KeyPlan { name: "kind".into(), column: 0, source: ColumnType::String, derive: Derive::Value };
-    let measures = vec![
-        MeasurePlan { name: "words".into(), function: Function::Count },
-        MeasurePlan { name: "letters".into(), function: Function::SumInteger(1) },
-    ];
-    let window = |name: &str, keys: Vec<KeyPlan>| WindowPlan {
-        name: name.into(),
-        every_us: 60_000_000,
-        grace_us: 2_000_000,
-        partials_schema: partials_schema(&keys, &measures),
-        keys,
-        measures: measures.clone(),
-        definition: "0".repeat(16),
-    };
-    let column = |name: &str, column_type| Column { name: name.into(), column_type, required: false };
-    Contract {
-        file: "schemas/words.toml".into(),
-        table: "words".into(),
-        event_time: EventTime::Arrival,
-        columns: vec![column("kind", ColumnType::String), column("letters", ColumnType::Long)],
-        windows: vec![window("words_by_kind", vec![kind]), window("words", Vec::new())],
-        rows_schema: rows_schema(),
-        rejects_schema: Arc::new(Schema::empty()),
-    }
+    let problems = Problems::default();
+    let contract = contract::parse("words.toml", CONTRACT.to_owned(), &problems);
+    problems.into_result().unwrap();
+    contract.unwrap()
 }
 
 fn rows_schema() -> Arc<Schema> {

@@ -138,7 +138,7 @@ fn partials_hold_exactly_the_records_of_their_ranges() {
     };
     assert_eq!((long("n"), long("records"), long("average_count")), (2, 2, 2));
     let sum = rows.column_by_name("total").unwrap().as_primitive::<deltalake::arrow::datatypes::Decimal128Type>();
-    assert_eq!((sum.value(0), sum.data_type().to_string()), (21, "Decimal128(38, 0)".to_owned()));
+    assert_eq!((sum.value(0), sum.precision(), sum.scale()), (21, 38, 0));
     assert_eq!(partials[1].num_rows(), 2, "one small and one large order");
     assert_eq!(windows.partials(&[range("a", 0, 3)])[0].num_rows(), 1, "asking takes nothing away");
 }

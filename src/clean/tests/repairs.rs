@@ -91,7 +91,6 @@ fn text_that_only_looks_like_base64_is_rejected_as_what_it_is() {
         (base64(b"7528"), RejectReason::InvalidJson),
         (base64(b" "), RejectReason::InvalidJson),
         (base64(b"{\"ind\":"), RejectReason::InvalidJson),
-        (base64(&[0x1f, 0x8b, 0, 0, 0]), RejectReason::InvalidJson),
         (in_string(&not_a_record), RejectReason::NotAnObject),
         (in_list(&in_string(b"junk")), RejectReason::NotAnObject),
     ] {
@@ -120,6 +119,8 @@ fn what_does_not_inflate_is_corrupt_and_what_inflates_to_nonsense_is_nonsense() 
         (gzip(b"junk"), RejectReason::InvalidJson),
         (zstd(b"\xff\xff"), RejectReason::InvalidUtf8),
         (gzip(b"[1,2]"), RejectReason::NotAnObject),
+        (base64(&[0x1f, 0x8b, 0, 0, 0]), RejectReason::CorruptCompression),
+        (base64(&zstd(b"\xff\xff")), RejectReason::InvalidUtf8),
     ] {
         let cleaned = geo(&payload);
         assert_eq!(cleaned.reject().0, reason, "{:?}", cleaned.reject());
@@ -160,6 +161,14 @@ fn inflating_stops_at_the_limit_of_a_read_and_starts_anew_with_the_next() {
         assert_eq!(batch.rejects[0].reason, RejectReason::InflatesTooLarge);
         assert!(batch.rejects[0].detail.contains("all compressed records of a read"), "{}", batch.rejects[0].detail);
     }
+}
+
+#[test]
+fn a_bomb_costs_its_neighbours_nothing() {
+    let bomb = zstd(&geo_of(INFLATED_BYTES_MAX + 1));
+    let good = gzip(GEO_7528.as_bytes());
+    let (batch, _) = Cleaner::new(shipped("geo.toml")).clean(raw(&[&bomb, &good, &bomb, &good]));
+    assert_eq!((batch.rows.num_rows(), batch.rejects.len()), (2, 2));
 }
 
 #[test]
