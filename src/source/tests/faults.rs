@@ -231,6 +231,37 @@ async fn a_start_in_the_future_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_arrived_before_the_start_is_not_read() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    let start_ms = clock::now_ms() - 10_000;
+    let mut early = record("1");
+    early["ApproximateArrivalTimestamp"] = json!(start_ms as f64 / 1000.0 - 1.0);
+    let (on_time, mut backwards) = (record("2"), early.clone());
+    backwards["SequenceNumber"] = json!("3");
+    fake.script().reads = [ok(json!({"Records": [early, on_time, backwards], "NextShardIterator": "n"}))].into();
+    let world = World::new();
+    let start = SourceOptions { start: StartPosition::At(start_ms), ..options() };
+    let run = Run::start(&fake.kinesis, &world, start, brisk()).await;
+    world.until_records(2).await;
+    run.stop().await;
+    // The third only looks early: arrival times go backwards, numbers do not.
+    assert_eq!(world.payloads(), ["2", "1"]);
+}
+
+#[tokio::test]
+async fn a_shard_found_later_is_read_from_its_beginning_whatever_the_start() {
+    let fake = Fake::start(vec![open(7, &[6])]).await;
+    fake.script().reads = [read(&["1"])].into();
+    let world = World::new();
+    world.knows(shard(0), ShardEntry { ended: true, ..after("5") });
+    let latest = SourceOptions { start: StartPosition::Latest, ..options() };
+    let run = Run::start(&fake.kinesis, &world, latest, brisk()).await;
+    world.until_records(1).await;
+    run.stop().await;
+    assert_eq!(starts(&fake), ["TRIM_HORIZON"]);
+}
+
+#[tokio::test]
 async fn a_shard_that_vanished_unread_is_ended_with_an_alarm_and_its_children_are_read() {
     let fake = Fake::start(vec![open(3, &[0, 1])]).await;
     fake.script().reads = [read(&["1"])].into();
