@@ -149,16 +149,17 @@ fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
     let schema = partition.batches.first().map(RecordBatch::schema);
     let schema: SchemaRef = schema.ok_or_else(|| ParquetError::General("a partition without batches".to_owned()))?;
     let properties = properties(&schema, &partition.batches)?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
     for batch in &partition.batches {
         writer.write(batch)?;
     }
-    let file = writer.finish()?;
+    let file = writer.close()?;
     let stats = stats_json(&schema, &partition.batches, &file);
     Ok(Encoded {
         path: format!("{}/part-{}.zstd.parquet", partition.folder(), Uuid::new_v4()),
         partition: partition.day_text(),
-        bytes: Bytes::from(writer.into_inner()?),
+        bytes: Bytes::from(bytes),
         stats,
         rows: partition.rows() as u64,
     })

@@ -79,6 +79,11 @@ impl Writer {
         Self { committer, followers, options, budget }
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_parts(self) -> (Committer, Vec<Follower>) {
+        (self.committer, self.followers)
+    }
+
     /// Runs until every sender of batches is gone and all that they sent is committed and followed. `cancel` stops
     /// it at once; the ledger is right either way. `Err` only for what no repetition mends.
     pub async fn run(
