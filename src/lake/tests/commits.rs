@@ -35,7 +35,7 @@ async fn what_was_committed_is_what_the_next_process_reads() {
 
     let info = &lake.entry(ROWS, version + 1).await[0]["commitInfo"];
     assert_eq!(info["isBlindAppend"], true);
-    assert_eq!(info["positions"]["b"]["through"], after(5).to_string());
+    assert_eq!(info["positions"]["b"]["through"], number(5).to_string());
     assert_eq!(info["staged"][REJECTS].as_array().unwrap().len(), 1);
     assert_eq!(info["staged"][PARTIALS].as_array().unwrap().len(), 1);
     let told = ours.windows.committed.lock().unwrap();
