@@ -124,6 +124,7 @@ impl Committer {
 
     /// Commits the transactions that `fill` makes of the ledger, if it makes any.
     async fn commit_without_rows(&mut self, fill: impl Fn(&LedgerView, &mut Txns)) -> Result<(), LakeError> {
+        let started = Instant::now();
         let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
         let outcome = self.rows.commit(&mut self.alarm, |state| {
             let view = ledger_of(&identity, &table, state).map_err(Stop::Broken)?;
@@ -140,7 +141,7 @@ impl Committer {
         self.view = view_of(&self.identity, &self.rows)?;
         match outcome {
             Outcome::Landed(version) => {
-                self.board_table(self.rows.name(), |table| table.version = version);
+                self.rows_committed(version, started.elapsed());
                 Ok(())
             }
             Outcome::Stopped(Stop::Settled | Stop::Fenced(_)) => Ok(()),
@@ -161,6 +162,9 @@ impl Committer {
         let outcome = self.rows.commit(&mut self.alarm, |state| {
             let view = ledger_of(&identity, &table, state).map_err(Stop::Broken)?;
             let txns = batch_txns(&identity, &view, covered)?;
+            if txns.is_empty() && actions.is_empty() {
+                return Err(Stop::Settled);
+            }
             Ok(Proposal { txns, actions: actions.clone(), info: info.clone(), operation: OPERATION })
         });
         let outcome = outcome.await?;
@@ -171,7 +175,10 @@ impl Committer {
                 Ok(None)
             }
             Outcome::Stopped(Stop::Fenced(shards)) => Ok(Some(shards)),
-            Outcome::Stopped(Stop::Settled) => Ok(Some(Vec::new())),
+            Outcome::Stopped(Stop::Settled) => {
+                *batch = MicroBatch::default();
+                Ok(None)
+            }
             Outcome::Stopped(Stop::Broken(error)) => Err(error),
         }
     }
@@ -184,15 +191,11 @@ impl Committer {
         if let Some(probe) = &self.probe {
             probe.committed(&self.identity.stream, &ranges);
         }
-        self.metrics.commit_landed(took, now_ms as f64 / 1000.0);
-        self.board_table(self.rows.name(), |table| {
-            table.version = version;
-            table.last_commit_ms = Some(now_ms);
-        });
+        self.rows_committed(version, took);
         for staged in staged {
             let files = staged.adds.len() as u64;
             self.metrics.table_grew(&staged.table, staged.rows, files, staged.bytes);
-            self.board_table(&staged.table, |table| {
+            self.board.table(&staged.table, |table| {
                 table.rows += staged.rows;
                 table.files += files;
                 table.bytes += staged.bytes;
@@ -250,8 +253,13 @@ impl Committer {
         Ok(tables)
     }
 
-    fn board_table(&self, table: &str, change: impl FnOnce(&mut crate::status::TableStatus)) {
-        self.board.table(table, change);
+    fn rows_committed(&self, version: u64, took: Duration) {
+        let now_ms = self.clock.now().wall_ms;
+        self.metrics.commit_landed(took, now_ms as f64 / 1000.0);
+        self.board.table(self.rows.name(), |table| {
+            table.version = version;
+            table.last_commit_ms = Some(now_ms);
+        });
     }
 }
 
@@ -293,7 +301,10 @@ fn commit_info(
     staged: &[Staged],
 ) -> Vec<(&'static str, Value)> {
     let position = |(shard, part): (&ShardId, &Part)| {
-        let through = part.through.to_string();
+        let through = match part.through {
+            Position::After(number) => number.to_string(),
+            other @ (Position::Beginning | Position::At(_) | Position::End) => other.to_string(),
+        };
         (shard.to_string(), json!({ "through": through, "seenMs": part.seen_ms, "ended": part.end.is_some() }))
     };
     let positions: Map<String, Value> = batch.parts().iter().map(position).collect();

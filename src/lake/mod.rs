@@ -31,6 +31,9 @@ mod stream;
 mod table;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::LakeError;
 pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
 pub use plan::{StreamPlan, TablePlan, plan_tables};

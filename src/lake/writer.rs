@@ -79,6 +79,11 @@ impl Writer {
         Self { committer, followers, options, budget }
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_parts(self) -> (Committer, Vec<Follower>) {
+        (self.committer, self.followers)
+    }
+
     /// Runs until every sender of batches is gone and all that they sent is committed and followed. `cancel` stops
     /// it at once; the ledger is right either way. `Err` only for what no repetition mends.
     pub async fn run(
@@ -249,12 +254,12 @@ impl Desk {
         let shard = batch.range.shard.clone();
         let tail = self.tails.get(&shard).filter(|tail| !tail.grant.is_revoked()).map(|tail| tail.through);
         let expected = tail.or_else(|| self.view.shards.get(&shard).map(ShardEntry::resume));
-        if expected == Some(batch.range.after) {
+        if expected == Some(batch.range.after) && moves_rightly(&batch) {
             self.tails.insert(shard, Tail { through: batch.range.through, grant: batch.grant.clone() });
             self.pending.push(batch, Instant::now());
         } else {
-            let after = batch.range.after;
-            tracing::error!(%shard, %after, ?expected, "a batch does not follow the last one, its shard starts anew");
+            let (after, through) = (batch.range.after, batch.range.through);
+            tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
             batch.grant.revoke();
             self.forget(&shard);
         }
@@ -267,6 +272,15 @@ impl Desk {
         }
         self.pending.remove(shard);
         self.windows.discard(shard);
+    }
+}
+
+/// Whether the range goes forward, or stands still without a record.
+fn moves_rightly(batch: &CleanBatch) -> bool {
+    match (batch.range.after, batch.range.through) {
+        (Position::After(after), Position::After(through)) if through > after => true,
+        (Position::Beginning | Position::At(_), Position::After(_)) => true,
+        (after, through) => after == through && batch.rows.num_rows() == 0 && batch.rejects.is_empty(),
     }
 }
 
@@ -300,4 +314,62 @@ async fn answer(committer: &mut Committer, question: LedgerRequest) -> Result<()
         tracing::debug!("the asker of a ledger question has gone");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::tests::{Instance, Lake, after, batch, quiet};
+
+    async fn desk(lake: &Lake, flush_interval: Duration) -> Desk {
+        let committer = lake.committer(&["a"]).await.committer;
+        let options = WriterOptions { flush_interval, flush_bytes: u64::MAX };
+        Desk::new(committer, options, Budget::new(1 << 20), watch::channel(0).0)
+    }
+
+    #[tokio::test]
+    async fn a_stream_on_which_only_positions_move_is_committed_once_a_minute() {
+        let lake = Lake::in_memory();
+        let mut desk = desk(&lake, Duration::ZERO).await;
+        let grant = ShardGrant::new();
+        desk.admit(quiet("a", 0, 5, &grant));
+        assert!(!desk.is_due(false), "no row, no hurry");
+        desk.last_flush -= QUIET_COMMIT_INTERVAL;
+        assert!(desk.is_due(false));
+        desk.last_flush += QUIET_COMMIT_INTERVAL;
+        assert!(desk.is_due(true), "unless this is the end");
+        desk.admit(batch("a", 0, 10, &grant));
+        assert!(desk.is_due(false), "a row waits for the flush interval only");
+    }
+
+    #[tokio::test]
+    async fn a_seen_that_is_no_news_is_not_committed() {
+        let lake = Lake::in_memory();
+        let mut ours: Instance = lake.committer(&["a"]).await;
+        let grant = ShardGrant::new();
+        let mut pending = MicroBatch::default();
+        pending.push(batch("a", 0, 10, &grant), Instant::now());
+        ours.committer.flush(pending).await.unwrap();
+        let version = ours.committer.view.version;
+        let mut pending = MicroBatch::default();
+        pending.push(quiet("a", 10, 10_000, &grant), Instant::now());
+        ours.committer.flush(pending).await.unwrap();
+        assert_eq!(ours.committer.view.version, version);
+    }
+
+    #[tokio::test]
+    async fn records_that_move_no_position_or_move_it_back_are_refused() {
+        let lake = Lake::in_memory();
+        let mut desk = desk(&lake, Duration::ZERO).await;
+        let (still, back) = (ShardGrant::new(), ShardGrant::new());
+        let mut batch_still = batch("a", 0, 10, &still);
+        batch_still.range.through = after(0);
+        desk.admit(batch_still);
+        assert!(still.is_revoked() && desk.pending.is_empty());
+        desk.admit(batch("a", 0, 10, &back));
+        let mut batch_back = quiet("a", 10, 1, &back);
+        batch_back.range.through = after(9);
+        desk.admit(batch_back);
+        assert!(back.is_revoked() && desk.pending.is_empty());
+    }
 }

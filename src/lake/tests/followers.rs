@@ -1,0 +1,142 @@
+//! The following tables get what was staged for them, once.
+
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::faults::Fault;
+use super::*;
+use crate::lake::follower::Follower;
+use object_store::ObjectStoreExt;
+
+/// Follows up to a version and ends.
+async fn follow(follower: Follower, version: u64) {
+    let (head, heads) = watch::channel(version);
+    drop(head);
+    follower.run(heads).await.unwrap();
+}
+
+async fn follow_all(instance: Instance) {
+    let version = instance.committer.view.version;
+    for follower in instance.followers {
+        follow(follower, version).await;
+    }
+}
+
+async fn applied(lake: &Lake, table: &str) -> i64 {
+    read_table(&lake.store, table, "").await.unwrap().unwrap().txns[&identity().applied_id()]
+}
+
+#[tokio::test]
+async fn what_a_dead_process_staged_is_applied_once_by_the_next() {
+    let lake = Lake::in_memory();
+    let mut dead = lake.committer(&["a", "b"]).await;
+    let grant = ShardGrant::new();
+    dead.committer.flush(micro([batch("a", 0, 10, &grant), batch("b", 0, 5, &grant)])).await.unwrap();
+    dead.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+    assert_eq!((lake.records(REJECTS).await, lake.records(PARTIALS).await), (0, 0));
+
+    for _ in 0..2 {
+        follow_all(Instance::of(lake.open().await)).await;
+        assert_eq!((lake.records(REJECTS).await, lake.records(PARTIALS).await), (3, 3));
+        assert_eq!(applied(&lake, REJECTS).await, lake.version(ROWS).await as i64);
+    }
+    assert_eq!(lake.version(REJECTS).await, 1, "both versions came in one commit");
+}
+
+#[tokio::test]
+async fn two_followers_of_one_table_apply_everything_once() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    let (grant, theirs) = (ShardGrant::new(), Instance::of(lake.open().await));
+    ours.committer.flush(micro([batch("a", 0, 10, &grant)])).await.unwrap();
+    let version = ours.committer.view.version;
+    let both = ours.followers.into_iter().chain(theirs.followers).map(|follower| follow(follower, version));
+    futures::future::join_all(both).await;
+    assert_eq!((lake.records(REJECTS).await, lake.records(PARTIALS).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_follower_survives_lost_answers_and_failures() {
+    for fault in [Fault::LoseAnswer, Fault::ConflictWithItself, Fault::ConflictWithNothing, Fault::Fail] {
+        let lake = Lake::in_memory();
+        let mut ours = lake.committer(&["a"]).await;
+        ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+        lake.faults.next_put("orders_rejects/_delta_log", fault);
+        follow_all(ours).await;
+        assert_eq!((lake.faults.waiting(), lake.records(REJECTS).await), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn staged_files_whose_log_entry_is_gone_are_an_alarm_and_never_skipped() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    let version = ours.committer.view.version;
+    let path = crate::lake::log::entry_path(&lake.store, ROWS, version);
+    lake.faults.inner().delete(&path).await.unwrap();
+    let (board, rejects) = (ours.board.clone(), ours.followers.remove(0));
+    let what = trouble_during(&board, "followers", follow(rejects, version)).await;
+    assert!(what.contains("orders_rejects has not applied version 2 of orders, whose log entry is gone"), "{what}");
+    assert_eq!(applied(&lake, REJECTS).await, 0);
+}
+
+#[tokio::test]
+async fn versions_without_files_are_passed_and_written_down_now_and_then() {
+    let lake = Lake::in_memory();
+    let mut ours = Instance::of(lake.open().await);
+    for shard in 0..120 {
+        ours.committer.register(&[register(&format!("shard-{shard}"))]).await.unwrap();
+    }
+    follow_all(ours).await;
+    assert_eq!(lake.version(REJECTS).await, 1);
+    assert!(applied(&lake, REJECTS).await >= 100);
+    assert_eq!(lake.records(REJECTS).await, 0);
+}
+
+#[tokio::test]
+async fn a_table_that_comes_later_starts_at_the_head() {
+    let lake = Lake::in_memory();
+    let (without, with) = (TableSet { partials: Vec::new(), ..tables() }, tables());
+    let opened = StreamLake::open_tables(lake.store.clone(), identity(), without, lake.clock.moments()).await;
+    let mut ours = Instance::of(opened.unwrap());
+    ours.committer.register(&[register("a")]).await.unwrap();
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+
+    let opened = StreamLake::open_tables(lake.store.clone(), identity(), with, lake.clock.moments()).await;
+    let mut later = Instance::of(opened.unwrap());
+    assert_eq!(applied(&lake, PARTIALS).await, 2);
+    later.committer.flush(micro([batch("a", 10, 20, &ShardGrant::new())])).await.unwrap();
+    follow_all(later).await;
+    assert_eq!((lake.records(REJECTS).await, lake.records(PARTIALS).await), (2, 1));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_made_again_takes_over_what_its_former_self_left_behind() {
+    let lake = Lake::in_memory();
+    let mut former = lake.committer(&["a"]).await;
+    former.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+
+    let again = StreamIdentity { created_at_s: identity().created_at_s + 60, ..identity() };
+    let tables = tables_of(&again);
+    let opened = StreamLake::open_tables(lake.store.clone(), again.clone(), tables, lake.clock.moments()).await;
+    let opened = opened.unwrap();
+    assert!(opened.view.shards.is_empty(), "its shards are other shards");
+    follow_all(Instance::of(opened)).await;
+    assert_eq!(lake.records(REJECTS).await, 1);
+
+    follow_all(former).await;
+    assert_eq!(lake.records(REJECTS).await, 1, "the former self has nothing left to do");
+}
+
+#[tokio::test]
+async fn files_that_another_stream_staged_in_the_same_rows_table_are_not_ours() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    let add = json!({ "path": "x.parquet", "stats": "{\"numRecords\":3}" });
+    let info = json!({ "ledger": "shop/other@1/", "staged": { REJECTS: [add] } });
+    lake.foreign(ROWS, &[json!({ "commitInfo": info })]).await;
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    follow_all(ours).await;
+    assert_eq!(lake.records(REJECTS).await, 1);
+}
