@@ -156,7 +156,7 @@ async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
         metrics.budget(budget.bytes_max(), budget.in_use_bytes(), budget.waiting());
         let snapshot = board.snapshot();
         metrics.ready(snapshot.trouble.is_empty());
-        for state in ["waiting", "reading", "ended", "fenced", "lost"] {
+        for state in ["waiting", "reading", "parked", "fenced", "ended", "lost"] {
             metrics.shards(state, snapshot.shards.values().filter(|shard| shard.state == state).count());
         }
     }
