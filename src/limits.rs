@@ -57,6 +57,10 @@ pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
 /// Live windows: starts kept in memory per declared window. Older ones stay in the lake.
 pub const LIVE_WINDOWS_MAX: usize = 120;
 
+/// Live windows: starts of each window that a restart brings back from the lake. Enough for what people watch, few
+/// enough small files to be there in seconds.
+pub const LIVE_WINDOWS_RESTORED: i64 = 15;
+
 /// Live windows: bytes of committed cells kept per stream; the largest keys beyond it show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -27,33 +27,40 @@ const COLUMNS: [&str; 3] = ["txn", "metaData", "protocol"];
 /// What a checkpoint's parts say together, files left out.
 pub(crate) async fn read(store: &LakeStore, parts: &[ObjectMeta], prefix: &str) -> Result<LogEntry, LakeError> {
     let mut lines = Vec::new();
+    each_lines(store, parts, &COLUMNS, |some| lines.extend_from_slice(some)).await?;
+    LogEntry::parse(&lines, prefix).map_err(|reason| LakeError::Checkpoint {
+        path: parts.first().map_or_else(String::new, |part| part.location.to_string()),
+        reason: "understanding its actions",
+        source: ParquetError::General(reason),
+    })
+}
+
+/// Shows `visit` the actions in these columns as JSON lines, a batch at a time.
+pub(crate) async fn each_lines(
+    store: &LakeStore,
+    parts: &[ObjectMeta],
+    columns: &[&str],
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), LakeError> {
     for part in parts {
         let path = part.location.to_string();
         let failed = |reason, source| LakeError::Checkpoint { path: path.clone(), reason, source };
         let reader = Ranged { objects: store.objects(), file: part.clone() };
         let builder =
             ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|source| failed("opening it", source))?;
-        let roots: Vec<usize> = builder
-            .parquet_schema()
-            .root_schema()
-            .get_fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| COLUMNS.contains(&field.name()))
-            .map(|(index, _)| index)
-            .collect();
+        let fields = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
+        let wanted = fields.filter(|(_, field)| columns.contains(&field.name()));
+        let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let mut batches =
             builder.with_projection(mask).build().map_err(|source| failed("choosing its columns", source))?;
         while let Some(batch) = batches.try_next().await.map_err(|source| failed("reading it", source))? {
+            let mut lines = Vec::new();
             append_lines(&batch, &mut lines).map_err(|source| failed("turning it into actions", source))?;
+            visit(&lines);
         }
     }
-    LogEntry::parse(&lines, prefix).map_err(|reason| LakeError::Checkpoint {
-        path: parts.first().map_or_else(String::new, |part| part.location.to_string()),
-        reason: "understanding its actions",
-        source: ParquetError::General(reason),
-    })
+    Ok(())
 }
 
 /// Appends one JSON line for each row that has one of our columns; all other rows are files.

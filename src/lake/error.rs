@@ -71,8 +71,8 @@ pub enum LakeError {
         #[source]
         source: ArrowError,
     },
-    /// Rows could not be encoded.
-    #[error("encoding a file of table {table}")]
+    /// Rows could not be encoded, or a file of a table not decoded.
+    #[error("encoding or decoding a file of table {table}")]
     Encode {
         /// The table.
         table: String,

@@ -153,7 +153,7 @@ impl Follower {
         let mut entries = entries.buffered(READS_MAX);
         let mut adds = Vec::new();
         while let Some(entry) = entries.try_next().await? {
-            adds.extend(self.staged_in(entry));
+            adds.extend(staged_in(entry, &self.ledger_prefix, self.table.name()));
         }
         Ok(adds)
     }
@@ -166,16 +166,17 @@ impl Follower {
             version,
         })
     }
+}
 
-    fn staged_in(&self, mut entry: LogEntry) -> Vec<Value> {
-        let Some(info) = entry.commit_info.as_mut() else { return Vec::new() };
-        let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
-        if !ledger.is_some_and(|ledger| ledger.starts_with(&self.ledger_prefix)) {
-            return Vec::new();
-        }
-        match info.get_mut(INFO_STAGED).and_then(|staged| staged.get_mut(self.table.name())).map(Value::take) {
-            Some(Value::Array(adds)) => adds,
-            _ => Vec::new(),
-        }
+/// What a commit of the rows table staged for `table`, if it was made for a ledger that starts with this.
+pub(crate) fn staged_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Vec<Value> {
+    let Some(info) = entry.commit_info.as_mut() else { return Vec::new() };
+    let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
+    if !ledger.is_some_and(|ledger| ledger.starts_with(ledger_prefix)) {
+        return Vec::new();
+    }
+    match info.get_mut(INFO_STAGED).and_then(|staged| staged.get_mut(table)).map(Value::take) {
+        Some(Value::Array(adds)) => adds,
+        _ => Vec::new(),
     }
 }

@@ -110,6 +110,33 @@ async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Optio
     building.finish().map(Some)
 }
 
+/// Shows `visit` every action of these kinds up to the head, oldest first, as JSON lines. A table whose files are
+/// counted this way is never held whole.
+pub(crate) async fn each_action(
+    store: &LakeStore,
+    table: &str,
+    kinds: &[&str],
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), LakeError> {
+    let listing = list_log(store, table).await?;
+    let checkpoint = listing.latest_checkpoint();
+    let after = checkpoint.as_ref().map(|(version, _)| *version);
+    let tail: Vec<u64> =
+        listing.commits.iter().copied().filter(|version| after.is_none_or(|at| *version > at)).collect();
+    listing.check_tail(table, after, &tail)?;
+    if let Some((_, parts)) = checkpoint {
+        checkpoint::each_lines(store, &parts, kinds, &mut visit).await?;
+    }
+    let mut entries = futures::stream::iter(tail)
+        .map(|version| async move { (version, store.read(&entry_path(store, table, version)).await) })
+        .buffered(TAIL_READS_MAX);
+    while let Some((version, entry)) = entries.next().await {
+        let gone = || LakeError::Log { table: table.to_owned(), version, reason: "was listed but is gone".to_owned() };
+        visit(&entry?.ok_or_else(gone)?.0);
+    }
+    Ok(())
+}
+
 /// A table state before `metaData` and `protocol` have been seen.
 struct Building<'a> {
     table: &'a str,

@@ -24,6 +24,7 @@ mod parquet;
 mod partition;
 mod plan;
 mod rejects;
+mod restore;
 mod schema;
 mod stats;
 mod store;

@@ -4,7 +4,7 @@
 //! show as one folded `__other__`, counted. Partials and sealed rows never fold.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
@@ -17,7 +17,8 @@ use crate::metrics::StreamMetrics;
 /// Cells by (window, start).
 #[derive(Debug)]
 pub struct Committed {
-    windows: usize,
+    /// By window: the oldest start that is wholly in memory, epoch us.
+    since_us: Vec<AtomicI64>,
     starts: DashMap<(usize, i64), HashMap<Vec<KeyValue>, Cell>>,
     bytes: AtomicUsize,
     version: AtomicU64,
@@ -27,11 +28,25 @@ pub struct Committed {
 impl Committed {
     /// An empty layer for this many declared windows.
     pub fn new(windows: usize, metrics: StreamMetrics) -> Self {
-        Self { windows, starts: DashMap::new(), bytes: AtomicUsize::new(0), version: AtomicU64::new(0), metrics }
+        let since_us = (0..windows).map(|_| AtomicI64::new(i64::MIN)).collect();
+        Self { since_us, starts: DashMap::new(), bytes: AtomicUsize::new(0), version: AtomicU64::new(0), metrics }
+    }
+
+    /// Starts before `since_us` are in the lake, but not wholly in memory.
+    pub fn begin_at(&self, window: usize, since_us: i64) {
+        self.since_us[window].store(since_us, Ordering::Relaxed);
+    }
+
+    /// See [`Self::begin_at`].
+    pub fn since_us(&self, window: usize) -> i64 {
+        self.since_us[window].load(Ordering::Relaxed)
     }
 
     /// Adds a cell.
     pub fn add(&self, window: usize, group: Group, cell: &Cell) {
+        if group.start_us < self.since_us(window) {
+            return;
+        }
         let mut cells = self.starts.entry((window, group.start_us)).or_default();
         if cells.contains_key(&group.key) {
             merge_cell(&mut cells, &group.key, cell);
@@ -67,7 +82,7 @@ impl Committed {
 
     /// Drops the oldest starts of every window that has too many. They stay in the lake.
     pub fn evict(&self) {
-        for window in 0..self.windows {
+        for window in 0..self.since_us.len() {
             let mut starts: Vec<i64> =
                 self.starts.iter().filter(|entry| entry.key().0 == window).map(|entry| entry.key().1).collect();
             starts.sort_unstable();

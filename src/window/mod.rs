@@ -26,6 +26,7 @@ pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 use crate::checkpoint::{Position, PositionRange, ShardId};
 use crate::contract::Contract;
+use crate::limits::LIVE_WINDOWS_RESTORED;
 use crate::metrics::StreamMetrics;
 use crate::record::{CleanBatch, WindowSink};
 use aggregate::{WindowCells, aggregate};
@@ -80,13 +81,29 @@ impl StreamWindows {
         Ok(())
     }
 
-    /// Adds rows of a partials table, read at start, to the committed layer. Rows of another definition are left
-    /// out. `window` is the index in the contract.
-    pub fn restore(&self, window: usize, rows: &RecordBatch) {
-        let plan = &self.contract.windows[window];
-        for (group, cell) in partials::decode_current(plan, rows) {
+    /// The oldest start that a restart brings back, epoch us: [`LIVE_WINDOWS_RESTORED`] starts before `now_us`.
+    /// `window` is the index in the contract.
+    pub fn restored_since_us(&self, window: usize, now_us: i64) -> i64 {
+        let every_us = self.contract.windows[window].every_us;
+        now_us.div_euclid(every_us).saturating_sub(LIVE_WINDOWS_RESTORED - 1).saturating_mul(every_us)
+    }
+
+    /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
+    /// from now on: their rows are not all in memory. Rows of another definition are left out.
+    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) {
+        if rows.is_empty() {
+            return;
+        }
+        self.committed.begin_at(window, since_us);
+        for (group, cell) in rows.iter().flat_map(|rows| partials::decode_current(&self.contract.windows[window], rows))
+        {
             self.committed.add(window, group, &cell);
         }
+    }
+
+    /// The declared windows, in the contract's order.
+    pub fn count(&self) -> usize {
+        self.contract.windows.len()
     }
 
     fn cells_through(&self, ranges: &[PositionRange]) -> Vec<Vec<(ShardId, WindowCells)>> {

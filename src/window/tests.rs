@@ -200,7 +200,7 @@ proptest! {
             let covered = [range(&shard, 0, 1)];
             source.observe(&batch(&source, covered[0].clone(), part)).unwrap();
             for (window, rows) in source.partials(&covered).iter().enumerate() {
-                restored.restore(window, rows);
+                restored.restore(window, i64::MIN, std::slice::from_ref(rows));
             }
         }
         restored.committed(&[], 9);

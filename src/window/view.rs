@@ -116,7 +116,8 @@ impl StreamWindows {
             let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
             starts.extend(cells.map(|group| group.start_us));
         }
-        starts.into_iter().rev().take(starts_max).next_back().unwrap_or(i64::MAX)
+        let newest = starts.into_iter().rev().take(starts_max);
+        newest.filter(|start_us| *start_us >= self.committed.since_us(window)).last().unwrap_or(i64::MAX)
     }
 
     fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
