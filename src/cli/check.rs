@@ -12,7 +12,11 @@ use crate::source::{Kinesis, StartPosition, StreamTarget};
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
 pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(path, std::env::vars())?;
-    println!("{}: the configuration and {} contracts hold together", path.display(), config.streams.len());
+    println!(
+        "{}: the configuration and the contracts of {} stream(s) hold together",
+        path.display(),
+        config.streams.len()
+    );
     println!("pipeline {}, budget {} MiB for each stream", config.pipeline, config.budget_share_bytes() >> 20);
     let kinesis = Kinesis::connect(&config.aws).await;
     let store = LakeStore::open_existing(&config.lake.location).await?;

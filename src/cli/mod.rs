@@ -8,6 +8,7 @@ mod demo;
 mod positions;
 mod run;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -157,6 +158,7 @@ fn init_logs(format: LogFormat, quiet: bool) {
     let default = if quiet { "warn" } else { "info,aws_config=warn,aws_smithy_runtime=warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("PINTAIL_LOG").unwrap_or_else(|_| default.into());
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = logs.with_ansi(std::io::stderr().is_terminal());
     let result = match format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

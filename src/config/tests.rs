@@ -84,3 +84,32 @@ fn the_streams_name_is_the_end_of_its_arn() {
     let text = SMALL.replace("name = \"s\"", "arn = \"arn:aws:kinesis:eu-west-1:123456789012:stream/orders\"");
     assert_eq!(load(&text, &[]).unwrap().streams[0].name(), "orders");
 }
+
+#[test]
+fn the_shipped_example_is_what_it_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/pintail.toml");
+    let config = Config::load(&file, std::iter::empty()).unwrap();
+    let names: Vec<&str> = config.streams.iter().map(StreamConfig::name).collect();
+    assert_eq!(names, ["streaming-pin", "streaming-geo", "streaming-user"]);
+    // What is commented out shows the default.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let shown = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(&format!("# {key} = ")))
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .trim_matches('"')
+            .to_owned()
+    };
+    assert_eq!(DurationMs::from_text(&shown("flush_interval")).unwrap().0, 5_000);
+    assert_eq!(ByteSize::from_text(&shown("flush_bytes")).unwrap().0, config.lake.flush.flush_bytes);
+    assert_eq!(ByteSize::from_text(&shown("bytes")).unwrap().0, config.budget_bytes);
+    assert_eq!(shown("listen"), config.listen.to_string());
+    assert_eq!(shown("reads_per_second").parse(), Ok(config.source.reads_per_second));
+    assert_eq!(
+        DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),
+        Some(config.shutdown_grace)
+    );
+}
