@@ -10,7 +10,7 @@ use deltalake::arrow::array::{
 use deltalake::arrow::datatypes::{DataType, SchemaRef};
 
 use super::counts::{NullCounts, NullReason};
-use super::rejects::Fault;
+use super::fault::Fault;
 use super::timestamp::day_of;
 use super::value::{self, Fields};
 use crate::checkpoint::ShardId;

@@ -6,8 +6,8 @@
 
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape, fill_tape_padded};
 
+use super::fault::Fault;
 use super::number::Decimal;
-use super::rejects::Fault;
 use super::text::shown;
 use crate::limits::{JSON_DEPTH_MAX, SCRATCH_KEPT_BYTES};
 use crate::record::RejectReason;

@@ -5,14 +5,14 @@
 //!
 //! A record walks the files in this order: `repair` undoes transport damage, `json` parses, `fields` finds the
 //! contract's fields, `value` with `text`, `number` and `timestamp` makes one value of them, `builder` puts it into
-//! its column, `rejects` takes what could not be cleaned.
+//! its column. Whatever is in the way is a `fault`, which makes the record a reject.
 
 mod builder;
 mod counts;
+mod fault;
 mod fields;
 mod json;
 mod number;
-mod rejects;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -24,15 +24,13 @@ use std::sync::Arc;
 
 use simd_json::Node;
 
-pub use rejects::rejects_batch;
-
 use crate::checkpoint::ShardId;
 use crate::contract::Contract;
 use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, RejectReason};
 use builder::RowsBuilder;
 use counts::UnknownFields;
+use fault::Fault;
 use fields::Located;
-use rejects::Fault;
 use repair::Opener;
 use value::Fields;
 

@@ -10,8 +10,8 @@ use std::io::Read;
 use flate2::bufread::MultiGzDecoder;
 use simd_json::Node;
 
+use super::fault::Fault;
 use super::json::{Json, Parser, elements, value};
-use super::rejects::Fault;
 use super::text::{shown, trim};
 use crate::limits::{INFLATED_BATCH_BYTES_MAX, INFLATED_BYTES_MAX, REPAIR_DEPTH_MAX, SCRATCH_KEPT_BYTES};
 use crate::record::{RejectReason, Repair};

@@ -9,7 +9,7 @@ use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::arrow::error::ArrowError;
 
 use crate::checkpoint::ShardId;
-use crate::contract::{ARRIVED_AT, DATE, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
+use crate::contract::{ARRIVED_AT, DATE, DETAIL, PAYLOAD, REASON, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
 use crate::record::Reject;
 
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
@@ -35,9 +35,9 @@ fn column(name: &str, shard: &ShardId, rejects: &[Reject]) -> Result<ArrayRef, A
             Arc::new(Int64Array::from_iter_values(rejects.iter().map(|reject| reject.record.sub_sequence_number)))
         }
         ARRIVED_AT => Arc::new(TimestampMicrosecondArray::from_iter_values(arrived_at_us()).with_timezone("UTC")),
-        "reason" => Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.reason.as_str()))),
-        "detail" => Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.detail.as_str()))),
-        "payload" => Arc::new(BinaryArray::from_iter_values(rejects.iter().map(|reject| &reject.record.data))),
+        REASON => Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.reason.as_str()))),
+        DETAIL => Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.detail.as_str()))),
+        PAYLOAD => Arc::new(BinaryArray::from_iter_values(rejects.iter().map(|reject| &reject.record.data))),
         DATE => {
             let days = arrived_at_us().map(|us| i32::try_from(us.div_euclid(DAY_US)).ok());
             Arc::new(days.collect::<Date32Array>())

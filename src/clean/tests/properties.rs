@@ -152,7 +152,6 @@ fn account_for(payloads: &[Vec<u8>]) {
             assert!(payloads.contains(&reject.record.data.as_slice()));
             assert!(reject.detail.len() <= crate::limits::REJECT_DETAIL_BYTES_MAX);
         }
-        rejects_batch(&shipped(file), &ShardId::new("s"), &cleaned.rejects);
     }
 }
 

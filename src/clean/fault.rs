@@ -1,0 +1,28 @@
+//! Why a record cannot be cleaned. With the record, whole, it is a reject: nothing is skipped silently.
+
+use crate::limits::REJECT_DETAIL_BYTES_MAX;
+use crate::record::{RawRecord, Reject, RejectReason};
+
+/// Why a record cannot be cleaned; becomes a [`Reject`] together with the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub reason: RejectReason,
+    pub detail: String,
+}
+
+impl Fault {
+    pub fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+
+    /// Says that this was found inside what `outer` complains about.
+    pub fn inside(self, outer: Self) -> Self {
+        Self { detail: format!("{}; inside: {}", outer.detail, self.detail), reason: outer.reason }
+    }
+
+    pub fn into_reject(self, record: RawRecord) -> Reject {
+        let Self { reason, mut detail } = self;
+        detail.truncate(detail.floor_char_boundary(REJECT_DETAIL_BYTES_MAX));
+        Reject { record, reason, detail }
+    }
+}
