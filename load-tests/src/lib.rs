@@ -1,1 +1,32 @@
+//! Pintail under load: a harness, and the end-to-end tests in `tests/`, which are small load tests with a seed.
+//!
+//! A [`Scene`] is one Kinesis in this process, one folder for the lake and one set of contracts. On it a [`Poster`]
+//! posts the emulation and books what Kinesis acknowledged; a [`Processor`] (Pintail in this process) or a [`Child`]
+//! (Pintail in a process of its own, which can be killed) works; and [`verify`] reads the tables with deltalake's own
+//! reader and holds them against the book. What the processor says of itself decides nothing here: it is only asked
+//! when what it says is what is tested.
+//!
+//! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
+mod child;
+mod gate;
+mod http;
+mod poster;
+mod processor;
+mod scene;
+mod seed;
+mod tables;
+mod verify;
+mod wait;
+mod windows;
+
+pub use child::Child;
+pub use gate::Gate;
+pub use http::{Answer, get, metric};
+pub use poster::{DIRT, Poster};
+pub use processor::Processor;
+pub use scene::{Instance, Scene, Settings};
+pub use seed::Seed;
+pub use tables::Snapshot;
+pub use verify::{Verdict, verify};
+pub use wait::{PATIENCE, until};

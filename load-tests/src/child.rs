@@ -1,0 +1,102 @@
+//! Pintail in a process of its own, which can be killed.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::Command;
+
+use crate::scene::Instance;
+use crate::wait::{PATIENCE, until};
+
+const STORY_LINES: usize = 30;
+
+/// A running one. Dropping it kills it.
+pub struct Child {
+    process: tokio::process::Child,
+    stderr: PathBuf,
+}
+
+impl Child {
+    /// Runs `program pintail ARGUMENTS` in an environment of credentials and nothing else; standard error goes to a
+    /// file, which must not exist yet.
+    pub fn spawn(program: &str, arguments: &[&str], stderr: PathBuf) -> anyhow::Result<Self> {
+        let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
+        let process = Command::new(program)
+            .arg("pintail")
+            .args(arguments)
+            .env_clear()
+            .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{program} does not start"))?;
+        Ok(Self { process, stderr })
+    }
+
+    /// Runs the service with this configuration file.
+    pub fn run(program: &str, config: &Path, stderr: PathBuf) -> anyhow::Result<Self> {
+        let config = config.to_str().context("a path of text")?;
+        Self::spawn(program, &["run", "--log-format", "json", "--config", config], stderr)
+    }
+
+    /// Where it serves HTTP, as soon as its log says so.
+    pub async fn address(&mut self) -> anyhow::Result<SocketAddr> {
+        until("a child says where it listens", async || {
+            self.alive()?;
+            let lines = self.stderr()?;
+            let entries = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let mut addresses = entries.filter_map(|entry| entry.get("address")?.as_str()?.parse().ok());
+            Ok(addresses.next())
+        })
+        .await
+    }
+
+    /// Everything that it wrote to standard error.
+    pub fn stderr(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(&self.stderr).with_context(|| self.stderr.display().to_string())
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill_9(mut self) -> anyhow::Result<()> {
+        self.alive()?;
+        self.process.kill().await.context("a child cannot be killed")
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
+        self.alive()?;
+        let id = self.process.id().context("the child is gone")?;
+        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        Ok(ended.with_context(|| format!("the child does not end; {}", self.story()))??)
+    }
+}
+
+impl Instance for Child {
+    fn alive(&mut self) -> anyhow::Result<()> {
+        match self.process.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the child has ended with {status}"),
+        }
+    }
+
+    fn story(&self) -> String {
+        let text = self.stderr().unwrap_or_else(|error| error.to_string());
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(STORY_LINES)..].join("\n");
+        format!("the end of the child's log:\n{last}")
+    }
+}

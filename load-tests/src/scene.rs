@@ -1,0 +1,187 @@
+//! One Kinesis, one lake, one set of contracts: where a test takes place.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use pintail::checkpoint::LedgerView;
+use pintail::demo::Kind;
+use pintail::demo::accepted::AcceptedLog;
+use pintail::demo::contracts::shipped;
+use pintail::demo::kinesis::EmbeddedKinesis;
+use pintail::lake::{LakeConfig, LakeStore, read_ledgers};
+use tempfile::TempDir;
+use url::Url;
+
+use crate::child::Child;
+use crate::poster::Poster;
+use crate::processor::Processor;
+use crate::tables::Snapshot;
+use crate::verify::{Verdict, verify};
+use crate::wait::until;
+
+/// A running Pintail, here or in a process of its own.
+pub trait Instance {
+    /// Fails if it has ended.
+    fn alive(&mut self) -> anyhow::Result<()>;
+    /// What it has to say, for the message of a failed test.
+    fn story(&self) -> String;
+}
+
+/// What the configuration file says.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `lake.flush_interval`
+    pub flush_interval_ms: u64,
+    /// `source.start`
+    pub start: &'static str,
+    /// `aws.endpoint`
+    pub endpoint: String,
+    /// The streams that are read.
+    pub streams: Vec<Kind>,
+}
+
+/// The place. Its folder vanishes with it.
+pub struct Scene {
+    /// Holds the three streams.
+    pub kinesis: EmbeddedKinesis,
+    /// For the next start.
+    pub settings: Settings,
+    folder: TempDir,
+    children: Cell<u32>,
+}
+
+impl Scene {
+    /// The three streams with so many shards each, the shipped contracts, and no lake yet.
+    pub async fn new(shards: u32) -> anyhow::Result<Self> {
+        let kinesis = EmbeddedKinesis::start(&Kind::ALL.map(Kind::name), shards).await?;
+        let settings = Settings {
+            flush_interval_ms: 250,
+            start: "trim_horizon",
+            endpoint: kinesis.endpoint(),
+            streams: Kind::ALL.to_vec(),
+        };
+        let scene = Self { kinesis, settings, folder: tempfile::tempdir()?, children: Cell::new(0) };
+        for kind in Kind::ALL {
+            std::fs::write(scene.contract(kind), shipped(kind).1)?;
+        }
+        Ok(scene)
+    }
+
+    /// A poster of its own book.
+    pub fn poster(&self, seed: u64) -> Poster {
+        Poster::new(&self.kinesis, seed)
+    }
+
+    // === Files ===
+
+    /// The lake's folder; there is none before the first start.
+    pub fn lake(&self) -> PathBuf {
+        self.folder.path().join("lake")
+    }
+
+    /// The lake as an address.
+    pub fn lake_url(&self) -> anyhow::Result<Url> {
+        Url::from_directory_path(self.lake()).ok().context("the lake's path is absolute")
+    }
+
+    /// A stream's contract file.
+    pub fn contract(&self, kind: Kind) -> PathBuf {
+        self.folder.path().join(format!("{}.toml", kind.name()))
+    }
+
+    /// Replaces a part of a contract, which must be there.
+    pub fn edit_contract(&self, kind: Kind, from: &str, to: &str) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(self.contract(kind))?;
+        ensure!(text.contains(from), "{from:?} is not in the contract of {}", kind.name());
+        Ok(std::fs::write(self.contract(kind), text.replace(from, to))?)
+    }
+
+    /// Writes the configuration file for the present settings.
+    pub fn configure(&self) -> anyhow::Result<PathBuf> {
+        let Settings { flush_interval_ms, start, endpoint, streams } = &self.settings;
+        let mut text = format!(
+            "pipeline = \"e2e\"\n\n[lake]\nuri = {lake:?}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
+             [source]\nstart = {start:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
+             [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
+            lake = self.lake(),
+        );
+        for name in streams.iter().copied().map(Kind::name) {
+            text.push_str(&format!("\n[[stream]]\nname = \"{name}\"\ncontract = \"{name}.toml\"\n"));
+        }
+        self.write("pintail.toml", &text)
+    }
+
+    /// Writes a file beside the contracts.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    // === Pintail ===
+
+    /// Starts Pintail in this process.
+    pub async fn start(&self) -> anyhow::Result<Processor> {
+        Processor::start(&self.configure()?).await
+    }
+
+    /// Starts Pintail in a process of its own; `program` is this package's binary.
+    pub fn spawn(&self, program: &str) -> anyhow::Result<Child> {
+        Child::run(program, &self.configure()?, self.next_log())
+    }
+
+    /// Runs `pintail run` on a configuration file that may be wrong, for people: logs off.
+    pub fn spawn_with(&self, program: &str, config: &Path) -> anyhow::Result<Child> {
+        Child::run(program, config, self.next_log())
+    }
+
+    fn next_log(&self) -> PathBuf {
+        let number = self.children.get();
+        self.children.set(number + 1);
+        self.folder.path().join(format!("child-{number}.log"))
+    }
+
+    // === Looking ===
+
+    /// What the ledger in a stream's rows table says; empty without a table.
+    pub async fn ledger(&self, kind: Kind) -> anyhow::Result<LedgerView> {
+        let uri = self.lake().display().to_string();
+        let Some(store) = LakeStore::open_existing(&LakeConfig { uri, ..LakeConfig::default() }).await? else {
+            return Ok(LedgerView::default());
+        };
+        let ledgers = read_ledgers(&store, kind.name()).await?.unwrap_or_default();
+        ensure!(ledgers.len() <= 1, "one pipeline, one stream of this name, but {} ledgers", ledgers.len());
+        Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())
+    }
+
+    /// Waits until the ledger covers everything in the book.
+    pub async fn caught_up(&self, log: &AcceptedLog, instance: &mut impl Instance) -> anyhow::Result<()> {
+        let heads = log.heads();
+        let covered = until("everything accepted is committed", async || {
+            instance.alive()?;
+            for kind in &self.settings.streams {
+                let ledger = self.ledger(*kind).await?;
+                let mut heads = heads.iter().filter(|((stream, _), _)| stream == kind.name());
+                let is_covered = |shard, head| {
+                    ledger.shards.get(shard).is_some_and(|entry| entry.ended || entry.position >= Some(head))
+                };
+                if !heads.all(|((_, shard), head)| is_covered(shard, *head)) {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        });
+        covered.await.with_context(|| instance.story())
+    }
+
+    /// A table as deltalake reads it.
+    pub async fn table(&self, name: &str) -> anyhow::Result<Snapshot> {
+        Snapshot::read(&self.lake_url()?, name).await
+    }
+
+    /// Reads everything back: nothing lost, nothing twice, nothing that nobody posted, partials equal to rows.
+    pub async fn verify(&self, log: &AcceptedLog) -> anyhow::Result<Verdict> {
+        verify(&self.lake_url()?, log, &self.settings.streams).await
+    }
+}

@@ -1,0 +1,160 @@
+//! The windows of the shipped contracts, counted again from the rows tables: what the partials must add up to.
+//!
+//! Written from the contracts' meaning and not with the engine's code, so that both cannot be wrong together.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, ensure};
+use chrono::{DateTime, Datelike};
+use pintail::demo::Kind;
+
+use crate::tables::Snapshot;
+
+const MINUTE_US: i128 = 60_000_000;
+
+/// What is compared of a window's key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    records: i128,
+    counted: i128,
+    sum: Option<i128>,
+}
+
+/// By (window start in microseconds, key).
+pub type Cells = BTreeMap<(i128, Option<String>), Totals>;
+
+/// One shipped window.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Its stream.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'static str,
+    key: &'static str,
+    of: Key,
+    count: &'static str,
+    /// A measure `sum(column)`, and the column.
+    sum: Option<(&'static str, &'static str)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Text(&'static str),
+    AgeGroup(&'static str),
+    Year(&'static str),
+}
+
+/// All of them.
+pub const SHIPPED: [Window; 5] = [
+    Window {
+        kind: Kind::Pin,
+        name: "pins_by_category",
+        key: "category",
+        of: Key::Text("category"),
+        count: "pins",
+        sum: Some(("followers", "follower_count")),
+    },
+    Window {
+        kind: Kind::Pin,
+        name: "pins_by_media_type",
+        key: "is_image_or_video",
+        of: Key::Text("is_image_or_video"),
+        count: "pins",
+        sum: None,
+    },
+    Window {
+        kind: Kind::Geo,
+        name: "posts_by_country",
+        key: "country",
+        of: Key::Text("country"),
+        count: "posts",
+        sum: None,
+    },
+    Window {
+        kind: Kind::User,
+        name: "users_by_age_group",
+        key: "age_group",
+        of: Key::AgeGroup("age"),
+        count: "users",
+        sum: None,
+    },
+    Window {
+        kind: Kind::User,
+        name: "users_by_year_joined",
+        key: "year_joined",
+        of: Key::Year("date_joined"),
+        count: "users",
+        sum: None,
+    },
+];
+
+impl Window {
+    /// GROUP BY over the rows.
+    pub fn group_by(&self, rows: &Snapshot) -> anyhow::Result<Cells> {
+        let keys = self.of.of_rows(rows)?;
+        let summed = self.sum.map(|(_, column)| rows.integers(column)).transpose()?;
+        let mut cells = Cells::new();
+        for (row, (arrived, key)) in rows.integers("_arrived_at")?.into_iter().zip(keys).enumerate() {
+            let arrived = arrived.context("every row has an arrival")?;
+            let cell = cells.entry((arrived.div_euclid(MINUTE_US) * MINUTE_US, key)).or_default();
+            cell.add(1, 1, summed.as_ref().and_then(|values| values[row]));
+        }
+        Ok(cells)
+    }
+
+    /// The sum of the partials.
+    pub fn sum_up(&self, partials: &Snapshot) -> anyhow::Result<Cells> {
+        let keys = match self.of {
+            Key::Text(_) | Key::AgeGroup(_) => partials.texts(self.key)?,
+            Key::Year(_) => partials.integers(self.key)?.into_iter().map(|year| Some(year?.to_string())).collect(),
+        };
+        let (starts, ends) = (partials.integers("window_start")?, partials.integers("window_end")?);
+        let (records, counts) = (partials.integers("records")?, partials.integers(self.count)?);
+        let sums = self.sum.map(|(measure, _)| partials.integers(measure)).transpose()?;
+        let mut cells = Cells::new();
+        for (row, key) in keys.into_iter().enumerate() {
+            let start = starts[row].context("every partial has a start")?;
+            ensure!(ends[row] == Some(start + MINUTE_US), "{}: a window of another size", self.name);
+            let cell = cells.entry((start, key)).or_default();
+            let sum = sums.as_ref().and_then(|sums| sums[row]);
+            cell.add(records[row].unwrap_or_default(), counts[row].unwrap_or_default(), sum);
+        }
+        Ok(cells)
+    }
+}
+
+impl Totals {
+    fn add(&mut self, records: i128, counted: i128, sum: Option<i128>) {
+        self.records += records;
+        self.counted += counted;
+        if let Some(more) = sum {
+            self.sum = Some(self.sum.unwrap_or(0) + more);
+        }
+    }
+}
+
+impl Key {
+    fn of_rows(self, rows: &Snapshot) -> anyhow::Result<Vec<Option<String>>> {
+        match self {
+            Self::Text(column) => rows.texts(column),
+            Self::AgeGroup(column) => Ok(rows.integers(column)?.into_iter().map(|age| age_group(age?)).collect()),
+            Self::Year(column) => Ok(rows.integers(column)?.into_iter().map(|time| year(time?)).collect()),
+        }
+    }
+}
+
+fn age_group(age: i128) -> Option<String> {
+    let label = match age {
+        18..=24 => "18-24",
+        25..=35 => "25-35",
+        36..=50 => "36-50",
+        51.. => "+50",
+        _ => return None,
+    };
+    Some(label.to_owned())
+}
+
+fn year(time_us: i128) -> Option<String> {
+    let time = DateTime::from_timestamp_micros(i64::try_from(time_us).ok()?)?;
+    Some(time.year().to_string())
+}
