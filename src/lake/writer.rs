@@ -275,12 +275,14 @@ impl Desk {
     }
 }
 
-/// Whether the range goes forward, or stands still without a record.
+/// Whether the range goes forward, ends the shard, or stands still; the last two without a record.
 fn moves_rightly(batch: &CleanBatch) -> bool {
+    let is_empty = batch.rows.num_rows() == 0 && batch.rejects.is_empty();
     match (batch.range.after, batch.range.through) {
         (Position::After(after), Position::After(through)) if through > after => true,
         (Position::Beginning | Position::At(_), Position::After(_)) => true,
-        (after, through) => after == through && batch.rows.num_rows() == 0 && batch.rejects.is_empty(),
+        (Position::Beginning | Position::At(_) | Position::After(_), Position::End) => is_empty && batch.end.is_some(),
+        (after, through) => after == through && is_empty,
     }
 }
 

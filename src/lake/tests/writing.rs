@@ -125,7 +125,11 @@ async fn an_ending_shard_is_committed_at_once_and_told() {
     let lake = Lake::in_memory();
     let running = run(&lake, PATIENT).await;
     running.ledger.register(vec![register("a")]).await.unwrap();
-    let (last, told) = ending(quiet("a", 0, 5, &ShardGrant::new()), &["b"]);
+    let grant = ShardGrant::new();
+    running.batches.send(batch("a", 0, 10, &grant)).await.unwrap();
+    let mut last = quiet("a", 10, 5, &grant);
+    last.range.through = Position::End;
+    let (last, told) = ending(last, &["b"]);
     running.batches.send(last).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), told).await.expect("not committed").unwrap();
     let view = running.ledger.view(false).await.unwrap();
