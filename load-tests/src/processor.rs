@@ -27,6 +27,7 @@ pub struct Processor {
 impl Processor {
     /// Starts one with this configuration file and made-up credentials.
     pub async fn start(config: &Path) -> anyhow::Result<Self> {
+        show_logs();
         let config = Config::load(config, std::iter::empty())?;
         let endpoint = config.aws.endpoint.clone().context("a scene's configuration has an endpoint")?;
         let app = App::build(config, Kinesis::local(&endpoint), None).await?;
@@ -73,5 +74,13 @@ impl Instance for Processor {
         let streams = self.board.snapshot();
         let troubles = streams.iter().map(|(name, stream)| format!("{name}: {:?}", stream.trouble));
         format!("Pintail's troubles: {}", troubles.collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// `PINTAIL_LOG=debug cargo test -p load-tests --test ... -- --nocapture` shows what it logs.
+fn show_logs() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("PINTAIL_LOG") {
+        // Tests of one binary share the process: the first one's setting is everybody's.
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().ok();
     }
 }

@@ -157,22 +157,29 @@ impl Scene {
 
     /// Waits until the ledger covers everything in the book.
     pub async fn caught_up(&self, log: &AcceptedLog, instance: &mut impl Instance) -> anyhow::Result<()> {
-        let heads = log.heads();
+        let mut behind = Vec::new();
         let covered = until("everything accepted is committed", async || {
             instance.alive()?;
-            for kind in &self.settings.streams {
-                let ledger = self.ledger(*kind).await?;
-                let mut heads = heads.iter().filter(|((stream, _), _)| stream == kind.name());
-                let is_covered = |shard, head| {
-                    ledger.shards.get(shard).is_some_and(|entry| entry.ended || entry.position >= Some(head))
-                };
-                if !heads.all(|((_, shard), head)| is_covered(shard, *head)) {
-                    return Ok(None);
+            behind = self.behind(log).await?;
+            Ok(behind.is_empty().then_some(()))
+        });
+        let covered = covered.await;
+        covered.with_context(|| format!("not committed: {behind:#?}; {}", instance.story()))
+    }
+
+    /// The shards whose book goes further than the ledger: the head of the book, and what the ledger says.
+    async fn behind(&self, log: &AcceptedLog) -> anyhow::Result<Vec<String>> {
+        let (heads, mut behind) = (log.heads(), Vec::new());
+        for kind in &self.settings.streams {
+            let ledger = self.ledger(*kind).await?;
+            for ((stream, shard), head) in heads.iter().filter(|((stream, _), _)| stream == kind.name()) {
+                let entry = ledger.shards.get(shard);
+                if !entry.is_some_and(|entry| entry.ended || entry.position >= Some(*head)) {
+                    behind.push(format!("{stream} {shard}: accepted up to {head}, ledger {entry:?}"));
                 }
             }
-            Ok(Some(()))
-        });
-        covered.await.with_context(|| instance.story())
+        }
+        Ok(behind)
     }
 
     /// A table as deltalake reads it.
