@@ -275,13 +275,13 @@ impl Desk {
     }
 }
 
-/// Whether the range goes forward, ends the shard, or stands still; the last two without a record.
+/// Whether the range goes forward, or stands still without a record. A shard's end stands still too: it is said by
+/// the batch, so that the last number stays in the ledger.
 fn moves_rightly(batch: &CleanBatch) -> bool {
     let is_empty = batch.rows.num_rows() == 0 && batch.rejects.is_empty();
     match (batch.range.after, batch.range.through) {
         (Position::After(after), Position::After(through)) if through > after => true,
         (Position::Beginning | Position::At(_), Position::After(_)) => true,
-        (Position::Beginning | Position::At(_) | Position::After(_), Position::End) => is_empty && batch.end.is_some(),
         (after, through) => after == through && is_empty,
     }
 }

@@ -271,7 +271,7 @@ impl<S: BatchSink> Reader<S> {
         };
         let (committed, answer) = oneshot::channel();
         let end = ShardEnd { children, committed };
-        self.send(Position::End, Vec::new(), None, Some(end), Permit::default()).await?;
+        self.send(self.position, Vec::new(), None, Some(end), Permit::default()).await?;
         match self.stop.clone().or(answer).await? {
             Ok(()) => Err(ReaderExit::Ended),
             Err(_) => Err(ReaderExit::Fenced),

@@ -156,16 +156,6 @@ fn a_fenced_shards_cells_count_for_nothing_and_its_late_batches_neither() {
 }
 
 #[test]
-fn the_end_of_a_shard_covers_all_its_batches() {
-    let windows = windows();
-    windows.observe(&batch(&windows, range("a", 0, 1), &[order("x", 1, 7)])).unwrap();
-    let end = PositionRange { shard: ShardId::new("a"), after: after(0), through: Position::End };
-    assert_eq!(windows.partials(std::slice::from_ref(&end))[0].num_rows(), 1);
-    windows.committed(&[end], 2);
-    assert!(windows.pending.iter().all(|shard| shard.is_empty()));
-}
-
-#[test]
 fn memory_holds_the_newest_starts_only() {
     let windows = windows();
     let minutes = crate::limits::LIVE_WINDOWS_MAX as i64 + 30;

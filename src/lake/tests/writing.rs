@@ -127,13 +127,15 @@ async fn an_ending_shard_is_committed_at_once_and_told() {
     running.ledger.register(vec![register("a")]).await.unwrap();
     let grant = ShardGrant::new();
     running.batches.send(batch("a", 0, 10, &grant)).await.unwrap();
-    let mut last = quiet("a", 10, 5, &grant);
-    last.range.through = Position::End;
-    let (last, told) = ending(last, &["b"]);
+    let (last, told) = ending(quiet("a", 10, 5, &grant), &["b"]);
     running.batches.send(last).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), told).await.expect("not committed").unwrap();
     let view = running.ledger.view(false).await.unwrap();
-    assert_eq!(view.shards[&ShardId::new("a")].resume(), Position::End);
+    let ended = view.shards[&ShardId::new("a")];
+    assert_eq!(
+        (ended.resume(), ended.position.map(|number| number.to_string())),
+        (Position::End, Some("10".to_owned()))
+    );
     assert!(view.shards.contains_key(&ShardId::new("b")));
 }
 
