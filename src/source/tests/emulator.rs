@@ -347,13 +347,12 @@ async fn an_idle_shard_is_known_to_be_complete_until_now_and_the_writer_is_not_f
     let started_ms = clock::now_ms() / 1000 * 1000;
     let run = Run::start(&emulator.kinesis, &world, options(), brisk()).await;
     world.until("two empty batches", |state| state.batches.len() >= 2).await;
-    let reads = run.count("pintail_reads_total", &["result=\"ok\""]);
     run.stop().await;
     let state = world.state();
     let seen: Vec<i64> =
         state.batches.iter().map(|(_, records, seen)| seen.filter(|_| *records == 0).unwrap()).collect();
+    // However often it was asked in between: a second between two batches.
     assert!(seen[0] >= started_ms && seen[1] >= seen[0] + 1000, "{seen:?}");
-    assert!(reads > 10, "many reads, {} batches", seen.len());
     assert_eq!(state.view.shards[&shard(0)].resume(), Position::Beginning);
 }
 
