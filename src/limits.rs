@@ -7,14 +7,21 @@ use std::time::Duration;
 /// GetRecords never answers with more than this (Kinesis API: 10 MiB a call), so it is the worst case of a read.
 pub const READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
-/// Bytes of budget that a payload byte costs while it is in flight: the SDK's response body and the decoded
-/// payload side by side at first (2.4), then payload, Arrow columns and window cells (measured below 2.3 on pins).
-pub const FLIGHT_FACTOR_NUM: u64 = 5;
-/// See [`FLIGHT_FACTOR_NUM`]: the factor is 5/2.
-pub const FLIGHT_FACTOR_DEN: u64 = 2;
+/// Bytes of budget that a payload byte may cost at worst while it is read and cleaned: the SDK's response body and
+/// the decoded payload side by side at first (2.4), then payload, inflated payload and Arrow columns (below 2.5).
+const FLIGHT_FACTOR_NUM: u64 = 5;
+const FLIGHT_FACTOR_DEN: u64 = 2;
 
 /// What one read may cost at worst; a reader reserves this before it calls Kinesis.
 pub const READ_COST_MAX: u64 = READ_BYTES_MAX * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN;
+
+/// Bytes of budget that a cleaned byte costs until its commit: itself, and half as much while it is encoded.
+pub const HELD_FACTOR_NUM: u64 = 3;
+/// See [`HELD_FACTOR_NUM`]: the factor is 3/2.
+pub const HELD_FACTOR_DEN: u64 = 2;
+
+/// What a reject holds beside its payload and its detail, estimated.
+pub const REJECT_OVERHEAD_BYTES: usize = 256;
 
 /// One compressed record may inflate to this, the largest legal record; beyond it the record is a reject.
 pub const INFLATED_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -22,10 +29,10 @@ pub const INFLATED_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// All compressed records of one read together may inflate to this, what the read's permit pays for.
 pub const INFLATED_BATCH_BYTES_MAX: usize = READ_BYTES_MAX as usize;
 
-/// Repairs (list of one, JSON in a string, base64, compression) may nest this deep (records, decision 15).
+/// Repairs (list of one, JSON in a string, base64, compression) may nest this deep.
 pub const REPAIR_DEPTH_MAX: usize = 3;
 
-/// JSON nesting beyond this is a reject (records, decision 15c): a parser's stack is not the sender's to use.
+/// JSON nesting beyond this is a reject: a parser's stack is not the sender's to use.
 pub const JSON_DEPTH_MAX: usize = 128;
 
 /// Unknown field names counted by name per stream; further ones are counted as `__other__`, so that a sender
@@ -61,7 +68,7 @@ pub const LIVE_WINDOWS_MAX: usize = 120;
 /// enough small files to be there in seconds.
 pub const LIVE_WINDOWS_RESTORED: i64 = 15;
 
-/// Live windows: bytes of committed cells kept per stream; the largest keys beyond it show as `__other__`.
+/// Live windows: bytes of committed cells kept per stream, beside `[budget]`; new keys beyond it show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Batches between a stream's readers and its writer. Bytes are bounded by the budget; this bounds the count.

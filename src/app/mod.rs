@@ -9,9 +9,11 @@ mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +85,7 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
+        let cores = Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from)));
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
             let stream = stream::Stream {
@@ -97,18 +100,23 @@ impl App {
                 metrics: self.registry.stream(config.name()),
                 board: self.status.stream(config.name()),
                 probe: self.probe.clone(),
+                cores: Arc::clone(&cores),
             };
             let (reading, cut_off) = (reading.clone(), cut_off.clone());
             streams.spawn(stream.run(reading, cut_off));
         }
         let server = self.server.run(serving.clone());
         around.spawn(async move { server.await.context("HTTP") });
-        let result = supervise(&mut streams, shutdown, &reading, grace).await;
+        let mut result = tokio::select! {
+            result = supervise(&mut streams, shutdown, &reading, grace) => result,
+            // HTTP or upkeep end only by failing: without them nobody sees what the rest does.
+            ended = around.join_next() => flatten(ended),
+        };
         cut_off.cancel();
         streams.shutdown().await;
         serving.cancel();
         while let Some(ended) = around.join_next().await {
-            ended.context("a task panicked")??;
+            result = result.and(flatten(Some(ended)));
         }
         result
     }
@@ -151,8 +159,8 @@ async fn supervise(
 fn flatten(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {
     match ended {
         Some(Ok(result)) => result,
-        Some(Err(error)) => Err(anyhow::Error::new(error).context("a stream's task panicked")),
-        None => bail!("no stream to run"),
+        Some(Err(error)) => Err(anyhow::Error::new(error).context("a task panicked")),
+        None => bail!("nothing to run"),
     }
 }
 

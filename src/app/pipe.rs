@@ -1,4 +1,7 @@
 //! From a read to the writer: clean on the CPU pool, count in the live windows, hand on.
+//!
+//! Only here is it known what a batch really holds, so the permit stays at the read's worst case until then: a
+//! kilobyte of zstd may have become ten megabytes, and an empty record still costs its bookkeeping.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,8 +10,9 @@ use tokio::task::spawn_blocking;
 
 use crate::clean::Cleaner;
 use crate::contract::Contract;
+use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, REJECT_OVERHEAD_BYTES};
 use crate::metrics::StreamMetrics;
-use crate::record::{BatchSink, CleanBatch, ProbeRef, RawBatch, SinkClosed};
+use crate::record::{BatchSink, CleanBatch, ProbeRef, RawBatch, Reject, SinkClosed};
 use crate::status::StreamBoard;
 use crate::window::StreamWindows;
 
@@ -49,17 +53,23 @@ impl Way {
     fn clean_and_count(&self, batch: RawBatch) -> CleanBatch {
         let spare = self.cleaners.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut cleaner = spare.unwrap_or_else(|| Cleaner::new(Arc::clone(&self.contract)));
-        let (cleaned, counts) = cleaner.clean(batch);
+        let (mut cleaned, counts) = cleaner.clean(batch);
         self.cleaners.lock().unwrap_or_else(PoisonError::into_inner).push(cleaner);
         let rows = cleaned.rows.num_rows() as u64;
         self.metrics.cleaned(rows, cleaned.rejects.iter().map(|reject| reject.reason), &counts);
         self.board.cleaned(rows, cleaned.rejects.iter().map(|reject| reject.reason), &counts);
-        if let Err(error) = self.windows.observe(&cleaned) {
-            panic!("{error}; rows without their windows would break the tables' agreement for good");
-        }
+        let cells_bytes = self.windows.observe(&cleaned).unwrap_or_else(|error| {
+            panic!("{error}; rows without their windows would break the tables' agreement for good")
+        });
+        let held_bytes = cells_bytes + cleaned.rows.get_array_memory_size() + rejects_bytes(&cleaned.rejects);
+        cleaned.permit.shrink(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
         if let Some(probe) = &self.probe {
             probe.counted(self.metrics.stream(), &cleaned.range);
         }
         cleaned
     }
+}
+
+fn rejects_bytes(rejects: &[Reject]) -> usize {
+    rejects.iter().map(|reject| REJECT_OVERHEAD_BYTES + reject.record.data.len() + reject.detail.len()).sum()
 }

@@ -1,7 +1,6 @@
 //! One stream from end to end: find it, open its tables, then read and write until told to stop.
 
 use std::sync::{Arc, Mutex};
-use std::thread::available_parallelism;
 
 use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc};
@@ -38,6 +37,8 @@ pub struct Stream {
     pub metrics: StreamMetrics,
     pub board: StreamBoard,
     pub probe: Option<ProbeRef>,
+    /// One permit a core, shared by all streams.
+    pub cores: Arc<Semaphore>,
 }
 
 impl Stream {
@@ -136,7 +137,6 @@ impl Stream {
         budget: Budget,
         writer: mpsc::Sender<crate::record::CleanBatch>,
     ) -> Coordinator<Pipe> {
-        let cores = available_parallelism().map_or(1, usize::from);
         let options = SourceOptions {
             start: self.config.start,
             on_data_loss: self.source.on_data_loss,
@@ -151,7 +151,7 @@ impl Stream {
             probe: self.probe,
             cleaners: Mutex::default(),
         };
-        let pipe = Pipe { way: Arc::new(way), writer, cores: Arc::new(Semaphore::new(cores)) };
+        let pipe = Pipe { way: Arc::new(way), writer, cores: self.cores };
         Coordinator {
             kinesis: self.kinesis,
             stream,

@@ -1,7 +1,6 @@
 //! The command line: what a user can ask for, and what each answer's exit code means.
 //!
-//! Exit codes: 0 done or drained, 64 the configuration or the call is wrong (nothing was opened), 1 failed,
-//! 75 fenced. A library function and not `main` itself, so that the load harness can run itself as Pintail.
+//! Exit codes: 0 done or drained, 64 the configuration or the call is wrong (nothing was opened), 1 failed. A library function and not `main` itself, so that the load harness can run itself as Pintail.
 
 mod check;
 mod demo;
@@ -95,12 +94,21 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
+/// What the command line's own answer (help, version, or what is wrong with the call) comes to.
+pub fn explain(answer: &clap::Error) -> ExitCode {
+    match answer.print() {
+        Ok(()) if answer.use_stderr() => ExitCode::from(EXIT_USAGE),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_closed) => ExitCode::FAILURE,
+    }
+}
+
+/// Only what has something to drain takes signals as a request; the rest just ends.
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
-    let stop = stop_signal()?;
     match command {
-        Command::Run(args) => run::run(&args.config, stop).await,
-        Command::Demo(args) => demo::demo(args, stop).await,
-        Command::Post(args) => demo::post(args, stop).await,
+        Command::Run(args) => run::run(&args.config, stop_signal()?).await,
+        Command::Demo(args) => demo::demo(args, stop_signal()?).await,
+        Command::Post(args) => demo::post(args, stop_signal()?).await,
         Command::Check(args) => check::check(&args.config).await,
         Command::Positions(args) => positions::positions(&args.config.config, args.json).await,
     }
@@ -156,7 +164,13 @@ fn abort_on_panic() {
 
 fn init_logs(format: LogFormat, quiet: bool) {
     let default = if quiet { "warn" } else { "info,aws_config=warn,aws_smithy_runtime=warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PINTAIL_LOG").unwrap_or_else(|_| default.into());
+    let filter = match std::env::var("PINTAIL_LOG") {
+        Ok(wanted) => tracing_subscriber::EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+            eprintln!("pintail: PINTAIL_LOG={wanted:?} is no log filter ({error}); expected like \"pintail=debug\"");
+            default.into()
+        }),
+        Err(_unset) => default.into(),
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let logs = logs.with_ansi(std::io::stderr().is_terminal());
     let result = match format {

@@ -21,7 +21,7 @@ use super::tree;
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
-use crate::limits::{FLIGHT_FACTOR_DEN, FLIGHT_FACTOR_NUM, READ_COST_MAX};
+use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
 use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
 
@@ -226,8 +226,7 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    async fn deliver(&mut self, reply: ReadReply, mut permit: Permit) -> Result<(), ReaderExit> {
-        permit.shrink(reply.bytes * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN);
+    async fn deliver(&mut self, reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
         let caught_up = reply.records.is_empty() && reply.behind_ms == 0;
         let (through, seen_ms) = match reply.records.last() {
             Some(last) => (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000)),

@@ -67,18 +67,19 @@ impl StreamWindows {
     }
 
     /// Counts a batch. Its reader calls this before it hands the batch on, so that no commit can cover records
-    /// that are not counted. A batch whose grant was revoked is left out.
-    pub fn observe(&self, batch: &CleanBatch) -> Result<(), NotTheContracts> {
+    /// that are not counted. A batch whose grant was revoked is left out. Says how many bytes the cells hold.
+    pub fn observe(&self, batch: &CleanBatch) -> Result<usize, NotTheContracts> {
         if batch.range.after == batch.range.through {
-            return Ok(());
+            return Ok(0);
         }
         let windows = aggregate(&self.contract, &batch.rows)?;
+        let bytes = windows.iter().map(cells_bytes).sum();
         let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
         // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
         if !batch.grant.is_revoked() {
             pending.push_back(Pending { through: batch.range.through, windows });
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The oldest start that a restart brings back, epoch us: [`LIVE_WINDOWS_RESTORED`] starts before `now_us`.
@@ -128,7 +129,7 @@ impl StreamWindows {
         for shard in &self.pending {
             for windows in shard.value().iter().flat_map(|batch| &batch.windows) {
                 cells += windows.len();
-                bytes += windows.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum::<usize>();
+                bytes += cells_bytes(windows);
             }
         }
         self.metrics.live("pending", cells, bytes);
@@ -172,6 +173,11 @@ impl WindowSink for StreamWindows {
         let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
         self.pending.remove(shard);
     }
+}
+
+/// Estimated bytes of heap and stack.
+fn cells_bytes(cells: &WindowCells) -> usize {
+    cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
 }
 
 /// Whether a batch that ends at `batch` is covered by a commit that goes through `through`.
