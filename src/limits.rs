@@ -116,5 +116,9 @@ pub const SERVE_URI_BYTES_MAX: usize = 2048;
 /// HTTP: looks at the live windows at a time; each copies up to all live cells.
 pub const SERVE_LOOKS_MAX: usize = 2;
 
+/// Rows of a window start in one answer of the API, unless the question says otherwise. How many keys there are is
+/// in the answer too.
+pub const SERVE_ROWS_DEFAULT: usize = 1000;
+
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

@@ -161,6 +161,11 @@ impl StreamBoard {
         change(self.0.lock().tables.entry(table.to_owned()).or_default());
     }
 
+    /// Whether nobody is in trouble.
+    pub fn is_ready(&self) -> bool {
+        self.0.lock().trouble.is_empty()
+    }
+
     /// A copy.
     pub fn snapshot(&self) -> StreamSnapshot {
         self.0.lock().clone()

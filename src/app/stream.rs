@@ -172,6 +172,6 @@ async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
     loop {
         ticks.tick().await;
         metrics.budget(budget.bytes_max(), budget.in_use_bytes(), budget.waiting());
-        metrics.ready(board.snapshot().trouble.is_empty());
+        metrics.ready(board.is_ready());
     }
 }

@@ -13,6 +13,7 @@ use super::history::Samples;
 use super::views::{Readiness, Shards, Summary, Tables};
 use super::{Shared, Sources};
 use crate::clock::now_ms;
+use crate::limits::SERVE_ROWS_DEFAULT;
 use crate::window::{LiveFilter, LiveWindow};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -66,20 +67,20 @@ pub async fn windows(State(shared): State<Shared>, RawQuery(query): RawQuery) ->
     Ok(([(header::CONTENT_TYPE, JSON_TYPE)], body).into_response())
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct WindowsQuery {
     filter: LiveFilter,
-    rows_max: Option<usize>,
+    rows_max: usize,
 }
 
 impl WindowsQuery {
     fn parse(query: &str) -> Result<Self, RequestError> {
-        let mut parsed = Self::default();
+        let mut parsed = Self { filter: LiveFilter::default(), rows_max: SERVE_ROWS_DEFAULT };
         for (parameter, value) in form_urlencoded::parse(query.as_bytes()) {
             match parameter.as_ref() {
                 "window" => parsed.filter.window = Some(value.into_owned()),
                 "starts" => parsed.filter.starts_max = Some(whole_number("starts", &value)?),
-                "rows" => parsed.rows_max = Some(whole_number("rows", &value)?),
+                "rows" => parsed.rows_max = whole_number("rows", &value)?,
                 other => {
                     let parameter = other.to_owned();
                     return Err(RequestError::UnknownParameter { parameter, expected: "window, starts and rows" });
@@ -101,9 +102,7 @@ impl WindowsQuery {
 
     fn look(&self, sources: &Sources) -> Vec<LiveWindow> {
         let mut live: Vec<LiveWindow> = sources.windows.iter().flat_map(|windows| windows.live(&self.filter)).collect();
-        if let Some(rows_max) = self.rows_max {
-            live.iter_mut().flat_map(|window| &mut window.starts).for_each(|start| start.rows.truncate(rows_max));
-        }
+        live.iter_mut().flat_map(|window| &mut window.starts).for_each(|start| start.rows.truncate(self.rows_max));
         live
     }
 }
