@@ -129,12 +129,12 @@ impl Scene {
 
     /// Starts Pintail in a process of its own; `program` is this package's binary.
     pub fn spawn(&self, program: &str) -> anyhow::Result<Child> {
-        Child::run(program, &self.configure()?, self.next_log())
+        Child::run(program, &self.configure()?, "info", self.next_log())
     }
 
-    /// Runs `pintail run` on a configuration file that may be wrong, for people: logs off.
-    pub fn spawn_with(&self, program: &str, config: &Path) -> anyhow::Result<Child> {
-        Child::run(program, config, self.next_log())
+    /// The same with a configuration file that may be wrong, and without logs: standard error is what people are told.
+    pub fn spawn_quietly(&self, program: &str, config: &Path) -> anyhow::Result<Child> {
+        Child::run(program, config, "off", self.next_log())
     }
 
     fn next_log(&self) -> PathBuf {

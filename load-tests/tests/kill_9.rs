@@ -29,7 +29,7 @@ async fn start_and_kill(scene: &Scene, seed: &mut Seed, works_first: bool) -> an
         let committed = async || Ok((versions(scene).await? > before + 3).then_some(()));
         until("a child commits before it is killed", committed).await?;
     }
-    let moment = Duration::from_millis(seed.below(700));
+    let moment = Duration::from_millis(seed.below(500));
     println!("killed {moment:?} after its {}", if works_first { "first commits" } else { "start" });
     tokio::time::sleep(moment).await;
     child.kill_9().await
