@@ -22,16 +22,16 @@ pub struct Child {
 }
 
 impl Child {
-    /// Runs `program pintail ARGUMENTS` in an environment of credentials and nothing else; standard error goes to a
-    /// file, which must not exist yet.
-    pub fn spawn(program: &str, arguments: &[&str], stderr: PathBuf) -> anyhow::Result<Self> {
+    /// Runs `program pintail run` with this configuration file, in an environment of credentials, `PINTAIL_LOG` and
+    /// nothing else. Standard error goes to a file, which must not exist yet.
+    pub fn run(program: &str, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
         let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
         let process = Command::new(program)
-            .arg("pintail")
-            .args(arguments)
+            .args(["pintail", "run", "--log-format", "json", "--config"])
+            .arg(config)
             .env_clear()
             .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
-            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs([("AWS_EC2_METADATA_DISABLED", "true"), ("PINTAIL_LOG", log)])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
@@ -39,12 +39,6 @@ impl Child {
             .spawn()
             .with_context(|| format!("{program} does not start"))?;
         Ok(Self { process, stderr })
-    }
-
-    /// Runs the service with this configuration file.
-    pub fn run(program: &str, config: &Path, stderr: PathBuf) -> anyhow::Result<Self> {
-        let config = config.to_str().context("a path of text")?;
-        Self::spawn(program, &["run", "--log-format", "json", "--config", config], stderr)
     }
 
     /// Where it serves HTTP, as soon as its log says so.

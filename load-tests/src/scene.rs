@@ -1,10 +1,11 @@
 //! One Kinesis, one lake, one set of contracts: where a test takes place.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use pintail::checkpoint::LedgerView;
+use pintail::checkpoint::{LedgerView, SequenceNumber, ShardId};
 use pintail::demo::Kind;
 use pintail::demo::accepted::AcceptedLog;
 use pintail::demo::contracts::shipped;
@@ -128,12 +129,12 @@ impl Scene {
 
     /// Starts Pintail in a process of its own; `program` is this package's binary.
     pub fn spawn(&self, program: &str) -> anyhow::Result<Child> {
-        Child::run(program, &self.configure()?, self.next_log())
+        Child::run(program, &self.configure()?, "info", self.next_log())
     }
 
-    /// Runs `pintail run` on a configuration file that may be wrong, for people: logs off.
-    pub fn spawn_with(&self, program: &str, config: &Path) -> anyhow::Result<Child> {
-        Child::run(program, config, self.next_log())
+    /// The same with a configuration file that may be wrong, and without logs: standard error is what people are told.
+    pub fn spawn_quietly(&self, program: &str, config: &Path) -> anyhow::Result<Child> {
+        Child::run(program, config, "off", self.next_log())
     }
 
     fn next_log(&self) -> PathBuf {
@@ -155,12 +156,12 @@ impl Scene {
         Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())
     }
 
-    /// Waits until the ledger covers everything in the book.
+    /// Waits until the ledger covers everything that is in the book now.
     pub async fn caught_up(&self, log: &AcceptedLog, instance: &mut impl Instance) -> anyhow::Result<()> {
-        let mut behind = Vec::new();
+        let (heads, mut behind) = (log.heads(), Vec::new());
         let covered = until("everything accepted is committed", async || {
             instance.alive()?;
-            behind = self.behind(log).await?;
+            behind = self.behind(&heads).await?;
             Ok(behind.is_empty().then_some(()))
         });
         let covered = covered.await;
@@ -168,8 +169,8 @@ impl Scene {
     }
 
     /// The shards whose book goes further than the ledger: the head of the book, and what the ledger says.
-    async fn behind(&self, log: &AcceptedLog) -> anyhow::Result<Vec<String>> {
-        let (heads, mut behind) = (log.heads(), Vec::new());
+    async fn behind(&self, heads: &BTreeMap<(String, ShardId), SequenceNumber>) -> anyhow::Result<Vec<String>> {
+        let mut behind = Vec::new();
         for kind in &self.settings.streams {
             let ledger = self.ledger(*kind).await?;
             for ((stream, shard), head) in heads.iter().filter(|((stream, _), _)| stream == kind.name()) {
