@@ -87,6 +87,10 @@ impl Committed {
                 self.starts.iter().filter(|entry| entry.key().0 == window).map(|entry| entry.key().1).collect();
             starts.sort_unstable();
             let surplus = starts.len().saturating_sub(LIVE_WINDOWS_MAX);
+            if surplus > 0 {
+                // A straggler must not bring back an evicted start as if that were all of it.
+                self.begin_at(window, starts[surplus]);
+            }
             for start in &starts[..surplus] {
                 if let Some((_, cells)) = self.starts.remove(&(window, *start)) {
                     let bytes: usize = cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();

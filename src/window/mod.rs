@@ -92,9 +92,6 @@ impl StreamWindows {
     /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
     /// from now on: their rows are not all in memory. Rows of another definition are left out.
     pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) {
-        if rows.is_empty() {
-            return;
-        }
         self.committed.begin_at(window, since_us);
         for (group, cell) in rows.iter().flat_map(|rows| partials::decode_current(&self.contract.windows[window], rows))
         {
@@ -102,7 +99,18 @@ impl StreamWindows {
         }
     }
 
-    /// The declared windows, in the contract's order.
+    /// The first start that is wholly ahead of `now_us`, epoch us: what is shown when nothing could be restored.
+    pub fn next_start_us(&self, window: usize, now_us: i64) -> i64 {
+        let every_us = self.contract.windows[window].every_us;
+        now_us.div_euclid(every_us).saturating_add(1).saturating_mul(every_us)
+    }
+
+    /// The committed layer now stands for this version of the rows table.
+    pub fn restored(&self, version: u64) {
+        self.committed.set_version(version);
+    }
+
+    /// How many windows the contract declares.
     pub fn count(&self) -> usize {
         self.contract.windows.len()
     }

@@ -166,6 +166,22 @@ fn memory_holds_the_newest_starts_only() {
     assert_eq!(kept, (30..minutes).collect::<Vec<_>>());
 }
 
+#[test]
+fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
+    let windows = windows();
+    let minutes = crate::limits::LIVE_WINDOWS_MAX as i64 + 1;
+    let orders: Vec<Order> = (0..minutes).map(|minute| order("x", 1, minute)).collect();
+    windows.observe(&batch(&windows, range("a", 0, 1), &orders)).unwrap();
+    windows.committed(&[range("a", 0, 1)], 1);
+    windows.observe(&batch(&windows, range("a", 1, 2), &[order("x", 1, 0)])).unwrap();
+    assert!(places(&windows).into_keys().all(|(minute, _)| minute > 0));
+
+    let restarted = super::tests::windows();
+    restarted.restore(0, 5 * MINUTE_US, &[]);
+    restarted.observe(&batch(&restarted, range("a", 0, 2), &[order("x", 1, 4), order("x", 1, 5)])).unwrap();
+    assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
+}
+
 fn orders() -> impl Strategy<Value = Vec<Order>> {
     let place = prop::option::of(prop::sample::select(vec!["x", "y", "z"]));
     let order =
