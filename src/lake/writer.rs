@@ -2,7 +2,7 @@
 //!
 //! One flight (a flush or an answer that needs the table) is in the air at a time, and while it is, batches keep
 //! arriving into the next micro-batch: readers and live windows go on until the byte budget says no. A micro-batch
-//! leaves when it is full, old, when a reader waits for bytes, or when it ends a shard.
+//! leaves when it is full, old, when a reader waits for its bytes, or when it ends a shard.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use super::parquet::joined;
 use super::stream::StreamLake;
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerRequest, LedgerView, Position, ShardEntry, ShardId};
+use crate::limits::READ_COST_MAX;
 use crate::metrics::StreamMetrics;
 use crate::record::{CleanBatch, ProbeRef, ShardGrant, WindowSink};
 use crate::status::StreamBoard;
@@ -234,9 +235,17 @@ impl Desk {
             || self.question.is_some()
             || self.pending.ends_a_shard()
             || self.pending.bytes() >= self.options.flush_bytes
-            || (self.pending.content_since().is_some() && self.budget.waiting() > 0)
+            || self.is_pressed()
             || Instant::now() >= self.deadline();
         urgent && !self.pending.is_empty()
+    }
+
+    /// Whether a reader waits because of what is pending. Readers also wait for each other, a moment each, since every
+    /// read reserves its worst case; a flush would not help them. The margin is one read for whoever waits and one
+    /// for whoever reads.
+    fn is_pressed(&self) -> bool {
+        let room = self.budget.bytes_max().saturating_sub(2 * READ_COST_MAX);
+        self.pending.content_since().is_some() && self.budget.waiting() > 0 && self.pending.bytes() > room
     }
 
     fn deadline(&self) -> Instant {
@@ -342,6 +351,28 @@ mod tests {
         assert!(desk.is_due(true), "unless this is the end");
         desk.admit(batch("a", 0, 10, &grant));
         assert!(desk.is_due(false), "a row waits for the flush interval only");
+    }
+
+    #[tokio::test]
+    async fn readers_that_wait_for_each_other_are_no_reason_to_flush_and_pending_bytes_are() {
+        let lake = Lake::in_memory();
+        let mut desk = desk(&lake, Duration::from_secs(3600)).await;
+        let budget = Budget::new(6 * READ_COST_MAX);
+        desk.budget = budget.clone();
+        let grant = ShardGrant::new();
+        let mut first = batch("a", 0, 10, &grant);
+        first.permit = budget.reserve(READ_COST_MAX).await;
+        let mut second = batch("a", 10, 20, &grant);
+        second.permit = budget.reserve(4 * READ_COST_MAX).await;
+        let (_reading, waits) = (budget.reserve(READ_COST_MAX).await, budget.reserve(READ_COST_MAX));
+        tokio::pin!(waits);
+        assert!(futures::poll!(&mut waits).is_pending());
+        desk.admit(first);
+        assert!(!desk.is_due(false), "the bytes are elsewhere");
+        desk.admit(second);
+        assert!(desk.is_due(false), "the bytes are here");
+        drop(std::mem::take(&mut desk.pending));
+        assert!(futures::poll!(&mut waits).is_ready());
     }
 
     #[tokio::test]
