@@ -4,7 +4,7 @@
 //! arriving into the next micro-batch: readers and live windows go on until the byte budget says no. A micro-batch
 //! leaves when it is full, old, when a reader waits for its bytes, or when it ends a shard.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +136,11 @@ struct Desk {
     pending: MicroBatch,
     /// Where each shard's uncommitted batches end, in `pending` or in the air.
     tails: HashMap<ShardId, Tail>,
+    /// Shards of the micro-batch in the air.
+    in_air: BTreeSet<ShardId>,
+    /// Shards to forget that are in the air: the commit may still need their cells. Nothing of them is taken in
+    /// until it has landed.
+    condemned: BTreeSet<ShardId>,
     view: LedgerView,
     /// A question that is next, or waits for a flush.
     question: Option<LedgerRequest>,
@@ -157,6 +162,8 @@ impl Desk {
             flight: JoinSet::new(),
             pending: MicroBatch::default(),
             tails: HashMap::new(),
+            in_air: BTreeSet::new(),
+            condemned: BTreeSet::new(),
             view: committer.view.clone(),
             question: None,
             last_flush: Instant::now(),
@@ -209,6 +216,7 @@ impl Desk {
             }
             None if self.is_due(draining) => {
                 let batch = std::mem::take(&mut self.pending);
+                self.in_air = batch.parts().keys().cloned().collect();
                 self.last_flush = Instant::now();
                 self.flight.spawn(async move {
                     let result = committer.flush(batch).await;
@@ -223,6 +231,10 @@ impl Desk {
         result?;
         self.view = committer.view.clone();
         self.committer = Some(committer);
+        self.in_air.clear();
+        for shard in std::mem::take(&mut self.condemned) {
+            self.windows.discard(&shard);
+        }
         self.pending.drop_revoked();
         // What is neither pending nor in the air is where the ledger says.
         self.tails.retain(|shard, _| self.pending.parts().contains_key(shard));
@@ -260,6 +272,10 @@ impl Desk {
         if batch.grant.is_revoked() {
             return;
         }
+        if self.condemned.contains(&batch.range.shard) {
+            batch.grant.revoke();
+            return;
+        }
         let shard = batch.range.shard.clone();
         let tail = self.tails.get(&shard).filter(|tail| !tail.grant.is_revoked()).map(|tail| tail.through);
         let expected = tail.or_else(|| self.view.shards.get(&shard).map(ShardEntry::resume));
@@ -280,7 +296,11 @@ impl Desk {
             tail.grant.revoke();
         }
         self.pending.remove(shard);
-        self.windows.discard(shard);
+        if self.in_air.contains(shard) {
+            self.condemned.insert(shard.clone());
+        } else {
+            self.windows.discard(shard);
+        }
     }
 }
 
@@ -333,7 +353,10 @@ mod tests {
     use crate::lake::tests::{Instance, Lake, after, batch, quiet};
 
     async fn desk(lake: &Lake, flush_interval: Duration) -> Desk {
-        let committer = lake.committer(&["a"]).await.committer;
+        desk_of(lake.committer(&["a"]).await.committer, flush_interval)
+    }
+
+    fn desk_of(committer: Committer, flush_interval: Duration) -> Desk {
         let options = WriterOptions { flush_interval, flush_bytes: u64::MAX };
         Desk::new(committer, options, Budget::new(1 << 20), watch::channel(0).0)
     }
@@ -388,6 +411,28 @@ mod tests {
         pending.push(quiet("a", 10, 10_000, &grant), Instant::now());
         ours.committer.flush(pending).await.unwrap();
         assert_eq!(ours.committer.view.version, version);
+    }
+
+    #[tokio::test]
+    async fn the_cells_of_a_shard_that_is_forgotten_in_the_air_stay_until_its_commit_has_landed() {
+        let lake = Lake::in_memory();
+        let ours = lake.committer(&["a"]).await;
+        let (windows, mut desk) = (Arc::clone(&ours.windows), desk_of(ours.committer, Duration::ZERO));
+        let (grant, newcomer) = (ShardGrant::new(), ShardGrant::new());
+        desk.admit(batch("a", 0, 10, &grant));
+        desk.take_off(true);
+        desk.flight.join_next().await.map(|landed| desk.flight.spawn(async { landed.unwrap() })).unwrap();
+        assert_eq!(windows.committed.lock().unwrap().len(), 1);
+        desk.admit(batch("a", 11, 20, &grant));
+        desk.admit(batch("a", 0, 10, &newcomer));
+        assert!(grant.is_revoked() && newcomer.is_revoked() && desk.pending.is_empty());
+        assert!(windows.discarded.lock().unwrap().is_empty(), "the commit needs them");
+        let landed = desk.flight.join_next().await.unwrap().unwrap();
+        desk.land(landed).unwrap();
+        assert_eq!(*windows.discarded.lock().unwrap(), [ShardId::new("a")]);
+        let anew = ShardGrant::new();
+        desk.admit(batch("a", 10, 20, &anew));
+        assert!(!anew.is_revoked());
     }
 
     #[tokio::test]

@@ -44,6 +44,18 @@ async fn what_a_dead_process_staged_is_applied_once_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_shard_that_is_revoked_while_its_partials_are_made_brings_neither_rows_nor_partials() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a", "b"]).await;
+    let (lost, kept) = (ShardGrant::new(), ShardGrant::new());
+    *ours.windows.revoke.lock().unwrap() = Some(lost.clone());
+    ours.committer.flush(micro([batch("a", 0, 10, &lost), batch("b", 0, 5, &kept)])).await.unwrap();
+    follow_all(ours).await;
+    let counts = (lake.records(ROWS).await, lake.records(REJECTS).await, lake.records(PARTIALS).await);
+    assert_eq!(counts, (4, 1, 1), "those of the other shard");
+}
+
+#[tokio::test]
 async fn two_followers_of_one_table_apply_everything_once() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;
