@@ -148,6 +148,7 @@ struct Desk {
     windows: Arc<dyn WindowSink>,
     options: WriterOptions,
     budget: Budget,
+    metrics: StreamMetrics,
     head: watch::Sender<u64>,
 }
 
@@ -168,6 +169,7 @@ impl Desk {
             question: None,
             last_flush: Instant::now(),
             windows: Arc::clone(&committer.windows),
+            metrics: committer.metrics.clone(),
             committer: Some(committer),
             options,
             budget,
@@ -278,16 +280,24 @@ impl Desk {
         }
         let shard = batch.range.shard.clone();
         let tail = self.tails.get(&shard).filter(|tail| !tail.grant.is_revoked()).map(|tail| tail.through);
-        let expected = tail.or_else(|| self.view.shards.get(&shard).map(ShardEntry::resume));
-        if expected == Some(batch.range.after) && moves_rightly(&batch) {
-            self.tails.insert(shard, Tail { through: batch.range.through, grant: batch.grant.clone() });
+        let ledger = self.view.shards.get(&shard).map(ShardEntry::resume);
+        let (expected, after, through) = (tail.or(ledger), batch.range.after, batch.range.through);
+        if expected == Some(after) && moves_rightly(&batch) {
+            self.tails.insert(shard, Tail { through, grant: batch.grant.clone() });
             self.pending.push(batch, Instant::now());
-        } else {
-            let (after, through) = (batch.range.after, batch.range.through);
-            tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
-            batch.grant.revoke();
-            self.forget(&shard);
+            return;
         }
+        match ledger.filter(|ledger| tail.is_none() && is_beyond(*ledger, after)) {
+            Some(ledger) => {
+                self.metrics.fenced(1);
+                tracing::warn!(%shard, %after, %ledger, "fenced: the ledger is beyond where the shard's reader started");
+            }
+            None => {
+                tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
+            }
+        }
+        batch.grant.revoke();
+        self.forget(&shard);
     }
 
     /// The shard starts anew from the ledger, whoever reads it.
@@ -301,6 +311,16 @@ impl Desk {
         } else {
             self.windows.discard(shard);
         }
+    }
+}
+
+/// Whether the ledger has gone on from `after`: whoever started there was overtaken.
+fn is_beyond(ledger: Position, after: Position) -> bool {
+    match (ledger, after) {
+        (Position::After(ledger), Position::After(after)) => ledger > after,
+        (Position::After(_), Position::Beginning | Position::At(_)) => true,
+        (Position::End, after) => after != Position::End,
+        (Position::Beginning | Position::At(_) | Position::After(_), _) => false,
     }
 }
 
@@ -433,6 +453,23 @@ mod tests {
         let anew = ShardGrant::new();
         desk.admit(batch("a", 10, 20, &anew));
         assert!(!anew.is_revoked());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_the_ledger_has_overtaken_is_fenced_and_one_beyond_it_left_a_gap() {
+        let lake = Lake::in_memory();
+        let ours = lake.committer(&["a"]).await;
+        let mut desk = desk_of(ours.committer, Duration::ZERO);
+        let mut other = Instance::of(lake.open().await);
+        let mut theirs = MicroBatch::default();
+        theirs.push(batch("a", 0, 10, &ShardGrant::new()), Instant::now());
+        other.committer.flush(theirs).await.unwrap();
+        desk.view = other.committer.view.clone();
+        let (behind, beyond) = (ShardGrant::new(), ShardGrant::new());
+        desk.admit(batch("a", 11, 12, &beyond));
+        assert!(beyond.is_revoked() && ours.metrics.render().contains("FENCED 0"), "{}", ours.metrics.render());
+        desk.admit(batch("a", 0, 8, &behind));
+        assert!(behind.is_revoked() && ours.metrics.render().contains("FENCED 1"), "{}", ours.metrics.render());
     }
 
     #[tokio::test]
