@@ -441,13 +441,12 @@ mod tests {
         let (grant, newcomer) = (ShardGrant::new(), ShardGrant::new());
         desk.admit(batch("a", 0, 10, &grant));
         desk.take_off(true);
-        desk.flight.join_next().await.map(|landed| desk.flight.spawn(async { landed.unwrap() })).unwrap();
+        let landed = desk.flight.join_next().await.unwrap().unwrap();
         assert_eq!(windows.committed.lock().unwrap().len(), 1);
         desk.admit(batch("a", 11, 20, &grant));
         desk.admit(batch("a", 0, 10, &newcomer));
         assert!(grant.is_revoked() && newcomer.is_revoked() && desk.pending.is_empty());
         assert!(windows.discarded.lock().unwrap().is_empty(), "the commit needs them");
-        let landed = desk.flight.join_next().await.unwrap().unwrap();
         desk.land(landed).unwrap();
         assert_eq!(*windows.discarded.lock().unwrap(), [ShardId::new("a")]);
         let anew = ShardGrant::new();
@@ -467,9 +466,17 @@ mod tests {
         desk.view = other.committer.view.clone();
         let (behind, beyond) = (ShardGrant::new(), ShardGrant::new());
         desk.admit(batch("a", 11, 12, &beyond));
-        assert!(beyond.is_revoked() && ours.metrics.render().contains("FENCED 0"), "{}", ours.metrics.render());
+        assert!(
+            beyond.is_revoked() && ours.metrics.render().contains("pintail_fenced_total{stream=\"orders\"} 0"),
+            "{}",
+            ours.metrics.render()
+        );
         desk.admit(batch("a", 0, 8, &behind));
-        assert!(behind.is_revoked() && ours.metrics.render().contains("FENCED 1"), "{}", ours.metrics.render());
+        assert!(
+            behind.is_revoked() && ours.metrics.render().contains("pintail_fenced_total{stream=\"orders\"} 1"),
+            "{}",
+            ours.metrics.render()
+        );
     }
 
     #[tokio::test]
