@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use super::commit::TableLog;
 use super::error::LakeError;
-use super::follower::staged_in;
-use super::log::{each_action, read_entry};
+use super::follower::{applied_of, staged_by};
+use super::log::each_action;
 use super::store::LakeStore;
 use super::stream::StreamLake;
 use super::table::Kind;
@@ -46,13 +46,11 @@ impl StreamLake {
 
     /// What was committed with rows and has not reached the table.
     async fn staged_for(&self, table: &TableLog) -> Result<Vec<Value>, LakeError> {
-        let applied = table.state().txns.get(&self.identity.applied_id()).map_or(0, |version| version.unsigned_abs());
         let (rows, prefix) = (self.rows.name(), self.identity.any_creation());
+        let applied = applied_of(table, &self.identity.applied_id(), rows)?;
         let mut staged = Vec::new();
-        for version in applied + 1..=self.view.version {
-            let gone = || LakeError::StagedGone { table: table.name().to_owned(), rows: rows.to_owned(), version };
-            let (entry, _) = read_entry(&self.store, rows, version, &prefix).await?.ok_or_else(gone)?;
-            staged.extend(staged_in(entry, &prefix, table.name()));
+        for version in applied.saturating_add(1)..=self.view.version {
+            staged.extend(staged_by(&self.store, rows, version, &prefix, table.name()).await?);
         }
         Ok(staged)
     }

@@ -5,7 +5,9 @@ use tokio::sync::watch;
 
 use super::faults::Fault;
 use super::*;
+use crate::lake::alarm::Troubles;
 use crate::lake::follower::Follower;
+use crate::lake::table::open_table;
 use object_store::ObjectStoreExt;
 
 /// Follows up to a version and ends.
@@ -91,6 +93,32 @@ async fn staged_files_whose_log_entry_is_gone_are_an_alarm_and_never_skipped() {
     let what = trouble_during(&board, "followers", follow(rejects, version)).await;
     assert!(what.contains("orders_rejects has not applied version 2 of orders, whose log entry is gone"), "{what}");
     assert_eq!(applied(&lake, REJECTS).await, 0);
+}
+
+#[tokio::test]
+async fn a_list_of_staged_files_that_is_none_is_an_alarm_and_never_skipped() {
+    for staged in [json!("x.parquet"), json!({ REJECTS: { "path": "x.parquet" } }), json!({ REJECTS: ["x.parquet"] })] {
+        let lake = Lake::in_memory();
+        let mut ours = Instance::of(lake.open().await);
+        let info = json!({ "ledger": identity().prefix(), "staged": staged });
+        let version = lake.foreign(ROWS, &[json!({ "commitInfo": info })]).await;
+        let (board, rejects) = (ours.board.clone(), ours.followers.remove(0));
+        let what = trouble_during(&board, "followers", follow(rejects, version)).await;
+        assert!(what.contains("table orders, log version 1: its list of files staged for orders_rejects is"), "{what}");
+        assert_eq!(applied(&lake, REJECTS).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_say_how_far_it_has_followed_is_an_alarm_and_gets_nothing() {
+    let lake = Lake::in_memory();
+    let opening = open_table(&lake.store, &lake.clock.moments(), tables().rejects, BTreeMap::new());
+    let (table, board) = (opening.await.unwrap(), stream_board());
+    let troubles = Troubles::new(board.clone(), "followers");
+    let rejects = Follower::new(lake.store.clone(), table, ROWS, &identity(), metrics(), board.clone(), troubles);
+    let what = trouble_during(&board, "followers", follow(rejects, 3)).await;
+    assert!(what.contains("applied is missing, so nobody knows up to which version of orders"), "{what}");
+    assert_eq!(lake.version(REJECTS).await, 0);
 }
 
 #[tokio::test]
