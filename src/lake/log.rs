@@ -116,7 +116,7 @@ pub(crate) async fn each_action(
     store: &LakeStore,
     table: &str,
     kinds: &[&str],
-    mut visit: impl FnMut(&[u8]),
+    mut visit: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LakeError> {
     let listing = list_log(store, table).await?;
     let checkpoint = listing.latest_checkpoint();
@@ -131,8 +131,9 @@ pub(crate) async fn each_action(
         .map(|version| async move { (version, store.read(&entry_path(store, table, version)).await) })
         .buffered(TAIL_READS_MAX);
     while let Some((version, entry)) = entries.next().await {
-        let gone = || LakeError::Log { table: table.to_owned(), version, reason: "was listed but is gone".to_owned() };
-        visit(&entry?.ok_or_else(gone)?.0);
+        let wrong = |reason| LakeError::Log { table: table.to_owned(), version, reason };
+        let (bytes, _) = entry?.ok_or_else(|| wrong("was listed but is gone".to_owned()))?;
+        visit(&bytes).map_err(wrong)?;
     }
     Ok(())
 }

@@ -58,6 +58,26 @@ async fn a_shard_that_is_revoked_while_its_partials_are_made_brings_neither_rows
 }
 
 #[tokio::test]
+async fn a_start_brings_back_partials_that_were_applied_and_those_that_only_wait_each_once() {
+    let lake = Lake::in_memory();
+    let grant = ShardGrant::new();
+    let mut dead = lake.committer(&["a", "b"]).await;
+    dead.committer.flush(micro([batch("a", 0, 10, &grant), batch("b", 0, 5, &grant)])).await.unwrap();
+    follow_all(dead).await;
+    let mut next = Instance::of(lake.open().await);
+    next.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+
+    for _ in 0..2 {
+        let (since_us, batches) = lake.open().await.recent_partials(0, 0).await.unwrap();
+        assert_eq!((since_us, batches.iter().map(RecordBatch::num_rows).sum::<usize>()), (0, 3));
+        let (_, none) = lake.open().await.recent_partials(0, 1).await.unwrap();
+        assert!(none.is_empty(), "their windows start earlier");
+        follow_all(Instance::of(lake.open().await)).await;
+    }
+    assert_eq!(lake.records(PARTIALS).await, 3);
+}
+
+#[tokio::test]
 async fn two_followers_of_one_table_apply_everything_once() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;
