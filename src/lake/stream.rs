@@ -16,6 +16,7 @@ use super::store::LakeStore;
 use super::table::{Kind, TableSpec, check, open_table};
 use crate::checkpoint::LedgerView;
 use crate::contract::Contract;
+use crate::error_chain::chain;
 use crate::status::StreamBoard;
 
 /// `applied` of a stream that was deleted and made again: its followers have nothing left to do.
@@ -158,7 +159,7 @@ pub(crate) fn ledger_of(identity: &StreamIdentity, table: &str, state: &TableSta
     ledger::view(&identity.prefix(), &state.txns, state.version).map_err(|error| LakeError::Log {
         table: table.to_owned(),
         version: state.version,
-        reason: ledger::chain(&error),
+        reason: chain(&error),
     })
 }
 
