@@ -155,7 +155,8 @@ impl WindowSink for StreamWindows {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             for range in last_by_shard(ranges) {
                 let Some(mut pending) = self.pending.get_mut(&range.shard) else { continue };
-                for batch in pending.drain(..covered_by(&pending, range.through)).collect::<Vec<_>>() {
+                let covered = covered_by(&pending, range.through);
+                for batch in pending.drain(..covered) {
                     for (window, cells) in batch.windows.into_iter().enumerate() {
                         cells.into_iter().for_each(|(group, cell)| self.committed.add(window, group, &cell));
                     }

@@ -132,8 +132,8 @@ async fn a_list_of_staged_files_that_is_none_is_an_alarm_and_never_skipped() {
 #[tokio::test]
 async fn a_table_that_does_not_say_how_far_it_has_followed_is_an_alarm_and_gets_nothing() {
     let lake = Lake::in_memory();
-    let opening = open_table(&lake.store, &lake.clock.moments(), tables().rejects, BTreeMap::new());
-    let (table, board) = (opening.await.unwrap(), stream_board());
+    let table = open_table(&lake.store, &lake.clock.moments(), tables().rejects, BTreeMap::new()).await.unwrap();
+    let board = stream_board();
     let troubles = Troubles::new(board.clone(), "followers");
     let rejects = Follower::new(lake.store.clone(), table, ROWS, &identity(), metrics(), board.clone(), troubles);
     let what = trouble_during(&board, "followers", follow(rejects, 3)).await;
