@@ -36,7 +36,8 @@ use crate::status::StreamBoard;
 pub(crate) const INFO_LEDGER: &str = "ledger";
 /// Field of a rows commit's `commitInfo`: table -> bodies of the `add`s that it is to get.
 pub(crate) const INFO_STAGED: &str = "staged";
-const OPERATION: &str = "STREAMING UPDATE";
+/// `commitInfo.operation` of every commit that only appends.
+pub(crate) const OPERATION: &str = "STREAMING UPDATE";
 
 /// Owns the rows table.
 pub(crate) struct Committer {

@@ -17,7 +17,7 @@ use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
 use super::entry::LogEntry;
 use super::error::{Action, LakeError};
-use super::flush::{INFO_LEDGER, INFO_STAGED};
+use super::flush::{INFO_LEDGER, INFO_STAGED, OPERATION};
 use super::ledger::StreamIdentity;
 use super::log::read_entry;
 use super::store::LakeStore;
@@ -138,7 +138,7 @@ impl Follower {
         let txns = BTreeMap::from([(self.applied_id.clone(), as_txn(upto))]);
         let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
         let info = vec![("appliedThrough", json!(upto))];
-        let proposal = Proposal { txns, actions, info, operation: "STREAMING UPDATE" };
+        let proposal = Proposal { txns, actions, info, operation: OPERATION };
         let applied_id = &self.applied_id;
         let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
             Some(now) if now == as_txn(applied) => Ok(proposal.clone()),

@@ -9,6 +9,7 @@ use deltalake::arrow::datatypes::SchemaRef;
 use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
 use super::error::{Action, LakeError};
+use super::flush::OPERATION;
 use super::ledger::{self, StreamIdentity};
 use super::log::{TableState, read_table};
 use super::moment::MomentClock;
@@ -192,7 +193,7 @@ async fn begin_following(
         let former = state.txns.iter().filter(|(id, applied)| id.ends_with("/applied") && **applied != HANDED_OVER);
         let mut txns: BTreeMap<String, i64> = former.clone().map(|(id, _)| (id.clone(), HANDED_OVER)).collect();
         txns.insert(applied_id.clone(), former.map(|(_, applied)| *applied).max().unwrap_or(head));
-        Ok(Proposal { txns, operation: "STREAMING UPDATE", ..Proposal::default() })
+        Ok(Proposal { txns, operation: OPERATION, ..Proposal::default() })
     });
     let applied = match outcome.await? {
         Outcome::Stopped(applied) => applied,
