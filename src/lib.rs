@@ -39,6 +39,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod demo;
+pub mod error_chain;
 pub mod lake;
 pub mod limits;
 pub mod metrics;

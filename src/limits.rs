@@ -68,6 +68,10 @@ pub const LIVE_WINDOWS_MAX: usize = 120;
 /// enough small files to be there in seconds.
 pub const LIVE_WINDOWS_RESTORED: i64 = 15;
 
+/// Live windows: files of one partials table that a restart reads. Small files at 32 a time: some seconds, and their
+/// rows in memory at once.
+pub const LIVE_FILES_RESTORED_MAX: usize = 2_000;
+
 /// Live windows: bytes of committed cells kept per stream, beside `[budget]`; new keys beyond it show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -89,7 +89,7 @@ impl Stream {
         for window in 0..self.windows.count() {
             let since_us = self.windows.restored_since_us(window, now_us);
             match reading.run_until_cancelled(lake.recent_partials(window, since_us)).await {
-                Some(Ok(rows)) => self.windows.restore(window, since_us, &rows),
+                Some(Ok((since_us, rows))) => self.windows.restore(window, since_us, &rows),
                 Some(Err(error)) => {
                     tracing::warn!(stream = self.config.name(), window, error = %error, "live window starts empty");
                 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::positions::{describe, time};
 use crate::checkpoint::LedgerView;
 use crate::config::{Config, StreamConfig};
+use crate::error_chain::chain;
 use crate::lake::{LakeStore, StreamIdentity, StreamPlan, plan_tables};
 use crate::source::{Kinesis, StartPosition, StreamTarget};
 
@@ -43,9 +44,9 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
     let (description, listed) = match kinesis.describe(&target).await {
         Ok(description) => match kinesis.list_shards(&target, None).await {
             Ok(listed) => (description, listed),
-            Err(error) => return problem(&error.chain()),
+            Err(error) => return problem(&chain(&error)),
         },
-        Err(error) => return problem(&error.chain()),
+        Err(error) => return problem(&chain(&error)),
     };
     let retention_h = description.retention.as_secs() / 3600;
     println!("  created {}, retention {retention_h} h", time(description.created_s.saturating_mul(1000)));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::LakeError;
+use crate::error_chain::chain;
 use crate::metrics::StreamMetrics;
 use crate::status::StreamBoard;
 
@@ -72,7 +73,7 @@ impl Alarm {
         if let Some(metrics) = &self.metrics {
             metrics.commit_failed();
         }
-        self.struggling(error.chain());
+        self.struggling(chain(error));
     }
 
     /// Nothing failed, but nothing gets done either.
@@ -86,7 +87,7 @@ impl Alarm {
 
     /// Nothing is written before a person or another engine has changed something.
     pub fn refused(&mut self, error: &LakeError) {
-        self.raise(error.chain());
+        self.raise(chain(error));
     }
 
     /// A version was lost to another writer.

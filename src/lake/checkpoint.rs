@@ -27,7 +27,11 @@ const COLUMNS: [&str; 3] = ["txn", "metaData", "protocol"];
 /// What a checkpoint's parts say together, files left out.
 pub(crate) async fn read(store: &LakeStore, parts: &[ObjectMeta], prefix: &str) -> Result<LogEntry, LakeError> {
     let mut lines = Vec::new();
-    each_lines(store, parts, &COLUMNS, |some| lines.extend_from_slice(some)).await?;
+    let keep = |some: &[u8]| {
+        lines.extend_from_slice(some);
+        Ok(())
+    };
+    each_lines(store, parts, &COLUMNS, keep).await?;
     LogEntry::parse(&lines, prefix).map_err(|reason| LakeError::Checkpoint {
         path: parts.first().map_or_else(String::new, |part| part.location.to_string()),
         reason: "understanding its actions",
@@ -35,12 +39,12 @@ pub(crate) async fn read(store: &LakeStore, parts: &[ObjectMeta], prefix: &str) 
     })
 }
 
-/// Shows `visit` the actions in these columns as JSON lines, a batch at a time.
+/// Shows `visit` the actions in these columns as JSON lines, a batch at a time, until it cannot understand them.
 pub(crate) async fn each_lines(
     store: &LakeStore,
     parts: &[ObjectMeta],
     columns: &[&str],
-    mut visit: impl FnMut(&[u8]),
+    mut visit: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LakeError> {
     for part in parts {
         let path = part.location.to_string();
@@ -57,7 +61,7 @@ pub(crate) async fn each_lines(
         while let Some(batch) = batches.try_next().await.map_err(|source| failed("reading it", source))? {
             let mut lines = Vec::new();
             append_lines(&batch, &mut lines).map_err(|source| failed("turning it into actions", source))?;
-            visit(&lines);
+            visit(&lines).map_err(|reason| failed("understanding its actions", ParquetError::General(reason)))?;
         }
     }
     Ok(())

@@ -1,7 +1,5 @@
 //! What can go wrong with the lake, and, in one place, what is done about it.
 
-use std::error::Error;
-
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
 
@@ -126,17 +124,5 @@ impl LakeError {
                 | object_store::Error::Unauthenticated { .. }
                 | object_store::Error::NotFound { .. }
         )
-    }
-
-    /// The error and its causes on one line.
-    pub(crate) fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        line
     }
 }

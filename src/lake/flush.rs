@@ -36,7 +36,8 @@ use crate::status::StreamBoard;
 pub(crate) const INFO_LEDGER: &str = "ledger";
 /// Field of a rows commit's `commitInfo`: table -> bodies of the `add`s that it is to get.
 pub(crate) const INFO_STAGED: &str = "staged";
-const OPERATION: &str = "STREAMING UPDATE";
+/// `commitInfo.operation` of every commit that only appends.
+pub(crate) const OPERATION: &str = "STREAMING UPDATE";
 
 /// Owns the rows table.
 pub(crate) struct Committer {
@@ -72,6 +73,9 @@ impl Committer {
             Some(_) => self.windows.partials(&batch.ranges()),
             None => Vec::new(),
         };
+        // A shard is revoked before its cells are discarded. So whoever is not revoked now was whole a moment ago.
+        let revoked = batch.drop_revoked();
+        partials = self.without_shards(&partials, &revoked)?;
         while !batch.is_empty() {
             let started = Instant::now();
             let tables = self.rows_of_tables(&batch, &partials)?;
@@ -81,8 +85,7 @@ impl Committer {
             }
             let Some(fenced) = self.commit_batch(&mut batch, &staged).await? else { return Ok(()) };
             self.fence(&mut batch, &fenced);
-            partials = without_shards(&partials, &fenced)
-                .map_err(|source| LakeError::Rows { table: self.rows.name().to_owned(), source })?;
+            partials = self.without_shards(&partials, &fenced)?;
         }
         Ok(())
     }
@@ -230,6 +233,11 @@ impl Committer {
         }
     }
 
+    fn without_shards(&self, partials: &[RecordBatch], shards: &[ShardId]) -> Result<Vec<RecordBatch>, LakeError> {
+        without_shards(partials, shards)
+            .map_err(|source| LakeError::Rows { table: self.rows.name().to_owned(), source })
+    }
+
     /// The rows of every table, in the order rows, rejects, partials.
     fn rows_of_tables(&self, batch: &MicroBatch, partials: &[RecordBatch]) -> Result<Vec<TableRows>, LakeError> {
         let TableSet { rows, rejects, partials: windows } = &self.tables;
@@ -321,13 +329,12 @@ fn commit_info(
 }
 
 /// The partials of the remaining shards: a partial is of one shard, which it names.
-fn without_shards(partials: &[RecordBatch], fenced: &[ShardId]) -> Result<Vec<RecordBatch>, ArrowError> {
-    let fenced: BTreeSet<&str> = fenced.iter().map(ShardId::as_str).collect();
+fn without_shards(partials: &[RecordBatch], gone: &[ShardId]) -> Result<Vec<RecordBatch>, ArrowError> {
+    let gone: BTreeSet<&str> = gone.iter().map(ShardId::as_str).collect();
     let keep = |batch: &RecordBatch| {
         let shards = batch.column_by_name(SHARD_ID).and_then(|column| column.as_string_opt::<i32>());
         let shards = shards.ok_or_else(|| ArrowError::SchemaError(format!("a partial without text {SHARD_ID:?}")))?;
-        let mask: BooleanArray =
-            shards.iter().map(|shard| Some(!shard.is_some_and(|id| fenced.contains(id)))).collect();
+        let mask: BooleanArray = shards.iter().map(|shard| Some(!shard.is_some_and(|id| gone.contains(id)))).collect();
         filter_record_batch(batch, &mask)
     };
     partials.iter().map(keep).collect()

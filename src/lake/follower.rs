@@ -17,7 +17,7 @@ use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
 use super::entry::LogEntry;
 use super::error::{Action, LakeError};
-use super::flush::{INFO_LEDGER, INFO_STAGED};
+use super::flush::{INFO_LEDGER, INFO_STAGED, OPERATION};
 use super::ledger::StreamIdentity;
 use super::log::read_entry;
 use super::store::LakeStore;
@@ -61,7 +61,7 @@ impl Follower {
         troubles: Arc<Troubles>,
     ) -> Self {
         let alarm = Alarm::new(table.name(), PATIENCE, troubles, None);
-        let mut follower = Self {
+        Self {
             store,
             table,
             rows_table: rows_table.to_owned(),
@@ -71,9 +71,7 @@ impl Follower {
             metrics,
             board,
             alarm,
-        };
-        follower.scanned = follower.applied();
-        follower
+        }
     }
 
     /// Follows the head until its sender is gone, then once more. Ends only when the table is complete.
@@ -90,12 +88,18 @@ impl Follower {
     async fn follow(&mut self, target: u64) -> Result<(), LakeError> {
         let mut failures = 0;
         while self.scanned < target {
-            self.metrics.follower_lag(self.table.name(), target - self.scanned);
-            let Err(error) = self.step(target).await else {
+            let before = self.scanned;
+            let stepped = self.step(target).await;
+            if stepped.is_ok() && self.scanned > before {
                 failures = 0;
                 continue;
-            };
+            }
             failures += 1;
+            let Err(error) = stepped else {
+                self.alarm.struggling(format!("another writer moved `applied`, now at {}", self.scanned));
+                tokio::time::sleep(backoff(failures)).await;
+                continue;
+            };
             match error.action() {
                 Action::Fail => return Err(error),
                 Action::Retry => {
@@ -114,9 +118,18 @@ impl Follower {
 
     /// Reads some versions and applies what they staged for this table.
     async fn step(&mut self, target: u64) -> Result<(), LakeError> {
+        if self.applied().is_err() {
+            // Perhaps somebody has mended it.
+            self.table.catch_up().await?;
+        }
+        let applied = self.applied()?;
+        self.scanned = self.scanned.max(applied);
+        if self.scanned >= target {
+            return Ok(());
+        }
+        self.metrics.follower_lag(self.table.name(), target - self.scanned);
         let upto = target.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
         let adds = self.staged(self.scanned + 1, upto).await?;
-        let applied = self.applied();
         if adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX {
             self.scanned = upto;
             self.alarm.well();
@@ -125,7 +138,7 @@ impl Follower {
         let txns = BTreeMap::from([(self.applied_id.clone(), as_txn(upto))]);
         let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
         let info = vec![("appliedThrough", json!(upto))];
-        let proposal = Proposal { txns, actions, info, operation: "STREAMING UPDATE" };
+        let proposal = Proposal { txns, actions, info, operation: OPERATION };
         let applied_id = &self.applied_id;
         let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
             Some(now) if now == as_txn(applied) => Ok(proposal.clone()),
@@ -139,44 +152,69 @@ impl Follower {
             }),
             Outcome::Stopped(()) => {}
         }
-        self.scanned = self.applied();
+        self.scanned = self.applied()?;
         Ok(())
     }
 
-    fn applied(&self) -> u64 {
-        self.table.state().txns.get(&self.applied_id).map_or(0, |version| version.unsigned_abs())
+    fn applied(&self) -> Result<u64, LakeError> {
+        applied_of(&self.table, &self.applied_id, &self.rows_table)
     }
 
     /// What the rows versions `from..=through` staged for this table, in order.
     async fn staged(&self, from: u64, through: u64) -> Result<Vec<Value>, LakeError> {
-        let entries = futures::stream::iter(from..=through).map(|version| self.read_version(version));
-        let mut entries = entries.buffered(READS_MAX);
-        let mut adds = Vec::new();
-        while let Some(entry) = entries.try_next().await? {
-            adds.extend(staged_in(entry, &self.ledger_prefix, self.table.name()));
-        }
-        Ok(adds)
-    }
-
-    async fn read_version(&self, version: u64) -> Result<LogEntry, LakeError> {
-        let found = read_entry(&self.store, &self.rows_table, version, &self.ledger_prefix).await?;
-        found.map(|(entry, _)| entry).ok_or_else(|| LakeError::StagedGone {
-            table: self.table.name().to_owned(),
-            rows: self.rows_table.clone(),
-            version,
-        })
+        let reads = futures::stream::iter(from..=through)
+            .map(|version| staged_by(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
+        let staged: Vec<Vec<Value>> = reads.buffered(READS_MAX).try_collect().await?;
+        Ok(staged.into_iter().flatten().collect())
     }
 }
 
-/// What a commit of the rows table staged for `table`, if it was made for a ledger that starts with this.
-pub(crate) fn staged_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Vec<Value> {
-    let Some(info) = entry.commit_info.as_mut() else { return Vec::new() };
+/// The rows version up to which a following table is complete, by its own word.
+pub(crate) fn applied_of(table: &TableLog, applied_id: &str, rows: &str) -> Result<u64, LakeError> {
+    let refused = |found: &str| LakeError::Refused {
+        table: table.name().to_owned(),
+        reason: format!(
+            "its transaction {applied_id} {found}, so nobody knows up to which version of {rows} it is complete \
+             (restore its log, or remove the table and rebuild it from {rows})"
+        ),
+    };
+    match table.state().txns.get(applied_id).copied() {
+        Some(version) => u64::try_from(version).map_err(|_| refused(&format!("is {version}"))),
+        None => Err(refused("is missing")),
+    }
+}
+
+/// What this version of the rows table staged for `table`, if it was made for a ledger that starts with this.
+pub(crate) async fn staged_by(
+    store: &LakeStore,
+    rows: &str,
+    version: u64,
+    ledger_prefix: &str,
+    table: &str,
+) -> Result<Vec<Value>, LakeError> {
+    let gone = || LakeError::StagedGone { table: table.to_owned(), rows: rows.to_owned(), version };
+    let (entry, _) = read_entry(store, rows, version, ledger_prefix).await?.ok_or_else(gone)?;
+    staged_in(entry, ledger_prefix, table).map_err(|found| LakeError::Log {
+        table: rows.to_owned(),
+        version,
+        reason: format!("its list of files staged for {table} is {found} (restore the entry)"),
+    })
+}
+
+/// `Err` is what was found where a list of `add`s should be.
+fn staged_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Result<Vec<Value>, Value> {
+    let Some(info) = entry.commit_info.as_mut() else { return Ok(Vec::new()) };
     let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
     if !ledger.is_some_and(|ledger| ledger.starts_with(ledger_prefix)) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    match info.get_mut(INFO_STAGED).and_then(|staged| staged.get_mut(table)).map(Value::take) {
-        Some(Value::Array(adds)) => adds,
-        _ => Vec::new(),
+    match info.get_mut(INFO_STAGED).map(Value::take) {
+        None => Ok(Vec::new()),
+        Some(Value::Object(mut tables)) => match tables.remove(table) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(adds)) if adds.iter().all(Value::is_object) => Ok(adds),
+            Some(other) => Err(other),
+        },
+        Some(other) => Err(other),
     }
 }

@@ -11,6 +11,7 @@ use super::error::LakeError;
 use super::log::read_table;
 use super::store::LakeStore;
 use crate::checkpoint::{LedgerView, Position, SequenceNumber, SequenceNumberError, ShardEntry, ShardId};
+use crate::error_chain::chain;
 
 const LIMBS: usize = 4;
 const KNOWN_PARTS: [&str; 7] = ["0", "1", "2", "3", "start", "end", "seen"];
@@ -197,14 +198,6 @@ pub async fn read_ledgers(store: &LakeStore, table: &str) -> Result<Option<Vec<S
         ledgers.push(StreamLedger { identity, view });
     }
     Ok(Some(ledgers))
-}
-
-/// The error and its cause on one line.
-pub(crate) fn chain(error: &LedgerError) -> String {
-    match error {
-        LedgerError::TornLimbs { .. } => error.to_string(),
-        LedgerError::BadLimbs { source, .. } => format!("{error}: {source}"),
-    }
 }
 
 #[cfg(test)]

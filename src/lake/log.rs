@@ -80,18 +80,33 @@ pub(crate) async fn read_table(store: &LakeStore, table: &str, prefix: &str) -> 
     }
 }
 
-async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Option<TableState>, LakeError> {
-    let listing = list_log(store, table).await?;
-    let checkpoint = listing.latest_checkpoint();
-    let after = checkpoint.as_ref().map(|(version, _)| *version);
-    let tail: Vec<u64> =
-        listing.commits.iter().copied().filter(|version| after.is_none_or(|at| *version > at)).collect();
-    if tail.is_empty() && checkpoint.is_none() {
-        return listing.if_empty(table);
-    }
-    listing.check_tail(table, after, &tail)?;
+/// Where a table's actions lie: the latest checkpoint, and the entries after it.
+struct Span {
+    checkpoint: Option<(u64, Vec<ObjectMeta>)>,
+    tail: Vec<u64>,
+}
 
-    let mut building = Building { table, version: after.unwrap_or(0), etag: None, entry: LogEntry::default() };
+impl Span {
+    /// `None` if there is no table.
+    async fn of(store: &LakeStore, table: &str) -> Result<Option<Self>, LakeError> {
+        let listing = list_log(store, table).await?;
+        let checkpoint = listing.latest_checkpoint();
+        let after = checkpoint.as_ref().map(|(version, _)| *version);
+        let is_later = |version: &u64| after.is_none_or(|after| *version > after);
+        let tail: Vec<u64> = listing.commits.iter().copied().filter(is_later).collect();
+        if tail.is_empty() && checkpoint.is_none() {
+            listing.check_empty(table)?;
+            return Ok(None);
+        }
+        listing.check_tail(table, after, &tail)?;
+        Ok(Some(Self { checkpoint, tail }))
+    }
+}
+
+async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Option<TableState>, LakeError> {
+    let Some(Span { checkpoint, tail }) = Span::of(store, table).await? else { return Ok(None) };
+    let version = checkpoint.as_ref().map_or(0, |(version, _)| *version);
+    let mut building = Building { table, version, etag: None, entry: LogEntry::default() };
     if let Some((version, parts)) = checkpoint {
         building.entry = checkpoint::read(store, &parts, prefix).await?;
         if tail.is_empty() {
@@ -116,14 +131,9 @@ pub(crate) async fn each_action(
     store: &LakeStore,
     table: &str,
     kinds: &[&str],
-    mut visit: impl FnMut(&[u8]),
+    mut visit: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LakeError> {
-    let listing = list_log(store, table).await?;
-    let checkpoint = listing.latest_checkpoint();
-    let after = checkpoint.as_ref().map(|(version, _)| *version);
-    let tail: Vec<u64> =
-        listing.commits.iter().copied().filter(|version| after.is_none_or(|at| *version > at)).collect();
-    listing.check_tail(table, after, &tail)?;
+    let Some(Span { checkpoint, tail }) = Span::of(store, table).await? else { return Ok(()) };
     if let Some((_, parts)) = checkpoint {
         checkpoint::each_lines(store, &parts, kinds, &mut visit).await?;
     }
@@ -131,8 +141,9 @@ pub(crate) async fn each_action(
         .map(|version| async move { (version, store.read(&entry_path(store, table, version)).await) })
         .buffered(TAIL_READS_MAX);
     while let Some((version, entry)) = entries.next().await {
-        let gone = || LakeError::Log { table: table.to_owned(), version, reason: "was listed but is gone".to_owned() };
-        visit(&entry?.ok_or_else(gone)?.0);
+        let wrong = |reason| LakeError::Log { table: table.to_owned(), version, reason };
+        let (bytes, _) = entry?.ok_or_else(|| wrong("was listed but is gone".to_owned()))?;
+        visit(&bytes).map_err(wrong)?;
     }
     Ok(())
 }
@@ -186,14 +197,14 @@ impl Listing {
         })
     }
 
-    fn if_empty(&self, table: &str) -> Result<Option<TableState>, LakeError> {
+    fn check_empty(&self, table: &str) -> Result<(), LakeError> {
         match self.foreign_checkpoints.last() {
             Some(version) => Err(LakeError::Log {
                 table: table.to_owned(),
                 version: *version,
                 reason: "only a V2 checkpoint is left, which Pintail does not read (write a classic one)".to_owned(),
             }),
-            None => Ok(None),
+            None => Ok(()),
         }
     }
 

@@ -111,13 +111,14 @@ impl MicroBatch {
         part
     }
 
-    /// Takes the shards out that were taken from us in the meantime.
-    pub fn drop_revoked(&mut self) {
+    /// Takes the shards out that were taken from us in the meantime, and names them.
+    pub fn drop_revoked(&mut self) -> Vec<ShardId> {
         let revoked: Vec<ShardId> =
             self.parts.iter().filter(|(_, part)| part.grant.is_revoked()).map(|(shard, _)| shard.clone()).collect();
-        for shard in revoked {
-            self.remove(&shard);
+        for shard in &revoked {
+            self.remove(shard);
         }
+        revoked
     }
 
     /// Its shards, for good.

@@ -4,7 +4,7 @@
 //! after a crash shows what was committed and not what a follower happened to have done. Files are chosen by their
 //! statistics; only what is recent is read.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -16,43 +16,48 @@ use serde_json::Value;
 
 use super::commit::TableLog;
 use super::error::LakeError;
-use super::follower::staged_in;
-use super::log::{each_action, read_entry};
+use super::follower::{applied_of, staged_by};
+use super::log::each_action;
 use super::store::LakeStore;
 use super::stream::StreamLake;
 use super::table::Kind;
 use crate::contract::window::WINDOW_START;
+use crate::limits::LIVE_FILES_RESTORED_MAX;
 
 /// Files fetched at a time.
 const READS_MAX: usize = 32;
 
+/// Files of a table by path, each with the newest window start in it (epoch us); `None` if its statistics do not say.
+type Files = BTreeMap<String, Option<i64>>;
+
 impl StreamLake {
-    /// Rows of the `window`th partials table whose window may start at or after `since_us`. The files are chosen by
-    /// their statistics, so older rows come along. Empty if the table is new.
-    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<Vec<RecordBatch>, LakeError> {
+    /// Rows of the `window`th partials table whose window may start at or after `since_us` (epoch us), and the start
+    /// from which they are complete: `since_us`, or later if there are too many files to read. The files are chosen
+    /// by their statistics, so older rows come along. Empty if the table is new.
+    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<(i64, Vec<RecordBatch>), LakeError> {
         let mut partials = self.followers.iter().filter(|table| table.kind() == Kind::Partials);
-        let Some(table) = partials.nth(window) else { return Ok(Vec::new()) };
-        let mut files = BTreeSet::new();
+        let Some(table) = partials.nth(window) else { return Ok((since_us, Vec::new())) };
+        let mut files = Files::new();
         each_action(&self.store, table.name(), &["add", "remove"], |lines| note_files(lines, since_us, &mut files))
             .await?;
+        let wrong = |reason| LakeError::Log { table: table.name().to_owned(), version: table.state().version, reason };
         for add in self.staged_for(table).await? {
-            note_add(&add, since_us, &mut files);
+            note_add(&add, since_us, &mut files).map_err(wrong)?;
         }
+        let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
         let reads = files.into_iter().map(|path| read_file(self.store.clone(), table.name().to_owned(), path));
         let batches: Vec<Vec<RecordBatch>> =
             futures::stream::iter(reads).buffer_unordered(READS_MAX).try_collect().await?;
-        Ok(batches.into_iter().flatten().collect())
+        Ok((since_us, batches.into_iter().flatten().collect()))
     }
 
     /// What was committed with rows and has not reached the table.
     async fn staged_for(&self, table: &TableLog) -> Result<Vec<Value>, LakeError> {
-        let applied = table.state().txns.get(&self.identity.applied_id()).map_or(0, |version| version.unsigned_abs());
         let (rows, prefix) = (self.rows.name(), self.identity.any_creation());
+        let applied = applied_of(table, &self.identity.applied_id(), rows)?;
         let mut staged = Vec::new();
-        for version in applied + 1..=self.view.version {
-            let gone = || LakeError::StagedGone { table: table.name().to_owned(), rows: rows.to_owned(), version };
-            let (entry, _) = read_entry(&self.store, rows, version, &prefix).await?.ok_or_else(gone)?;
-            staged.extend(staged_in(entry, &prefix, table.name()));
+        for version in applied.saturating_add(1)..=self.view.version {
+            staged.extend(staged_by(&self.store, rows, version, &prefix, table.name()).await?);
         }
         Ok(staged)
     }
@@ -69,23 +74,44 @@ fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
     Ok(batches.collect::<Result<_, _>>()?)
 }
 
-fn note_files(lines: &[u8], since_us: i64, files: &mut BTreeSet<String>) {
-    for line in lines.split(|byte| *byte == b'\n') {
-        let Ok(action) = serde_json::from_slice::<Value>(line) else { continue };
-        if let Some(add) = action.get("add") {
-            note_add(add, since_us, files);
-        } else if let Some(path) = action.pointer("/remove/path").and_then(Value::as_str) {
-            files.remove(path);
+fn note_files(lines: &[u8], since_us: i64, files: &mut Files) -> Result<(), String> {
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let action: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
+        if let Some(add) = action.get("add").filter(|add| !add.is_null()) {
+            note_add(add, since_us, files)?;
+        } else if let Some(remove) = action.get("remove").filter(|remove| !remove.is_null()) {
+            files.remove(path_of(remove)?);
         }
     }
+    Ok(())
 }
 
-fn note_add(add: &Value, since_us: i64, files: &mut BTreeSet<String>) {
-    if let Some(path) = add.get("path").and_then(Value::as_str)
-        && newest_start_us(add).is_none_or(|newest| newest >= since_us)
-    {
-        files.insert(path.to_owned());
+fn note_add(add: &Value, since_us: i64, files: &mut Files) -> Result<(), String> {
+    let (path, newest) = (path_of(add)?, newest_start_us(add));
+    if newest.is_none_or(|newest| newest >= since_us) {
+        files.insert(path.to_owned(), newest);
     }
+    Ok(())
+}
+
+fn path_of(action: &Value) -> Result<&str, String> {
+    action.get("path").and_then(Value::as_str).ok_or_else(|| format!("no text \"path\" in {action}"))
+}
+
+/// The newest `max` files, and the start from which nothing is missing without the others.
+fn newest(files: Files, since_us: i64, max: usize) -> Result<(i64, Vec<String>), String> {
+    let mut files: Vec<(String, Option<i64>)> = files.into_iter().collect();
+    // Without statistics a file may hold anything, so it is read before all others.
+    files.sort_by_key(|(_, newest)| std::cmp::Reverse(newest.unwrap_or(i64::MAX)));
+    let complete_us = match files.get(max) {
+        None => since_us,
+        Some((_, Some(left_out))) => since_us.max(left_out.saturating_add(1)),
+        Some((_, None)) => {
+            return Err(format!("more than {max} files have no statistics of {WINDOW_START:?} (rewrite them with)"));
+        }
+    };
+    files.truncate(max);
+    Ok((complete_us, files.into_iter().map(|(path, _)| path).collect()))
 }
 
 /// The latest window start in a file, by its statistics. `None` if they do not say.
@@ -93,4 +119,33 @@ fn newest_start_us(add: &Value) -> Option<i64> {
     let stats: Value = serde_json::from_str(add.get("stats")?.as_str()?).ok()?;
     let newest = stats.get("maxValues")?.get(WINDOW_START)?.as_str()?;
     Some(DateTime::parse_from_rfc3339(newest).ok()?.timestamp_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(newest: &[Option<i64>]) -> Files {
+        newest.iter().enumerate().map(|(index, newest)| (format!("f{index}"), *newest)).collect()
+    }
+
+    #[test]
+    fn of_too_many_files_the_newest_are_read_and_what_is_incomplete_is_not_promised() {
+        let some = files(&[Some(10), Some(40), None, Some(30), Some(30)]);
+        assert_eq!(newest(some.clone(), 5, 5).unwrap().0, 5);
+        let (since_us, chosen) = newest(some, 5, 3).unwrap();
+        assert_eq!((since_us, chosen.len()), (31, 3), "one of the files of 30 is left out");
+        assert_eq!(chosen[..2], ["f2", "f1"]);
+        assert!(newest(files(&[None, None]), 5, 1).unwrap_err().contains("have no statistics"));
+    }
+
+    #[test]
+    fn a_line_that_is_no_action_or_names_no_file_is_an_error() {
+        for wrong in ["{\"add\":{\"path\":\"x\"}}\nnonsense", "{\"add\":{}}", "{\"remove\":{\"path\":1}}"] {
+            assert!(note_files(wrong.as_bytes(), 0, &mut Files::new()).is_err(), "{wrong}");
+        }
+        let mut noted = Files::new();
+        note_files(b"{\"add\":{\"path\":\"x\"},\"remove\":null}\n\n{\"txn\":{}}\n", 0, &mut noted).unwrap();
+        assert_eq!(noted, BTreeMap::from([("x".to_owned(), None)]));
+    }
 }

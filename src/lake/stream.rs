@@ -9,6 +9,7 @@ use deltalake::arrow::datatypes::SchemaRef;
 use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
 use super::error::{Action, LakeError};
+use super::flush::OPERATION;
 use super::ledger::{self, StreamIdentity};
 use super::log::{TableState, read_table};
 use super::moment::MomentClock;
@@ -16,6 +17,7 @@ use super::store::LakeStore;
 use super::table::{Kind, TableSpec, check, open_table};
 use crate::checkpoint::LedgerView;
 use crate::contract::Contract;
+use crate::error_chain::chain;
 use crate::status::StreamBoard;
 
 /// `applied` of a stream that was deleted and made again: its followers have nothing left to do.
@@ -158,7 +160,7 @@ pub(crate) fn ledger_of(identity: &StreamIdentity, table: &str, state: &TableSta
     ledger::view(&identity.prefix(), &state.txns, state.version).map_err(|error| LakeError::Log {
         table: table.to_owned(),
         version: state.version,
-        reason: ledger::chain(&error),
+        reason: chain(&error),
     })
 }
 
@@ -191,7 +193,7 @@ async fn begin_following(
         let former = state.txns.iter().filter(|(id, applied)| id.ends_with("/applied") && **applied != HANDED_OVER);
         let mut txns: BTreeMap<String, i64> = former.clone().map(|(id, _)| (id.clone(), HANDED_OVER)).collect();
         txns.insert(applied_id.clone(), former.map(|(_, applied)| *applied).max().unwrap_or(head));
-        Ok(Proposal { txns, operation: "STREAMING UPDATE", ..Proposal::default() })
+        Ok(Proposal { txns, operation: OPERATION, ..Proposal::default() })
     });
     let applied = match outcome.await? {
         Outcome::Stopped(applied) => applied,

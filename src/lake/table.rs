@@ -47,11 +47,11 @@ impl Kind {
     /// Properties of a table that we make. An adopted one keeps its own.
     fn properties(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            // Another engine's checkpoint would also clean the log, and does not know up to where the followers
-            // have read it. Our own maintenance does.
+            // The followers read this log. An engine that cleans it along with a checkpoint does not know `applied`,
+            // up to where they have, and what they still need would be gone.
             Self::Rows => &[(LOG_RETENTION_PROPERTY, "interval 7 days"), ("delta.enableExpiredLogCleanup", "false")],
             Self::Rejects => &[],
-            // Compaction replaces these files daily; a week of them would be most of the table.
+            // Small files by nature: whoever compacts them need not keep a week of what was replaced.
             Self::Partials => &[("delta.deletedFileRetentionDuration", "interval 1 days")],
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! One flight (a flush or an answer that needs the table) is in the air at a time, and while it is, batches keep
 //! arriving into the next micro-batch: readers and live windows go on until the byte budget says no. A micro-batch
-//! leaves when it is full, old, when a reader waits for bytes, or when it ends a shard.
+//! leaves when it is full, old, when a reader waits for its bytes, or when it ends a shard.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::parquet::joined;
 use super::stream::StreamLake;
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerRequest, LedgerView, Position, ShardEntry, ShardId};
+use crate::limits::READ_COST_MAX;
 use crate::metrics::StreamMetrics;
 use crate::record::{CleanBatch, ProbeRef, ShardGrant, WindowSink};
 use crate::status::StreamBoard;
@@ -135,6 +136,11 @@ struct Desk {
     pending: MicroBatch,
     /// Where each shard's uncommitted batches end, in `pending` or in the air.
     tails: HashMap<ShardId, Tail>,
+    /// Shards of the micro-batch in the air.
+    in_air: BTreeSet<ShardId>,
+    /// Shards to forget that are in the air: the commit may still need their cells. Nothing of them is taken in
+    /// until it has landed.
+    condemned: BTreeSet<ShardId>,
     view: LedgerView,
     /// A question that is next, or waits for a flush.
     question: Option<LedgerRequest>,
@@ -142,6 +148,7 @@ struct Desk {
     windows: Arc<dyn WindowSink>,
     options: WriterOptions,
     budget: Budget,
+    metrics: StreamMetrics,
     head: watch::Sender<u64>,
 }
 
@@ -156,10 +163,13 @@ impl Desk {
             flight: JoinSet::new(),
             pending: MicroBatch::default(),
             tails: HashMap::new(),
+            in_air: BTreeSet::new(),
+            condemned: BTreeSet::new(),
             view: committer.view.clone(),
             question: None,
             last_flush: Instant::now(),
             windows: Arc::clone(&committer.windows),
+            metrics: committer.metrics.clone(),
             committer: Some(committer),
             options,
             budget,
@@ -208,6 +218,7 @@ impl Desk {
             }
             None if self.is_due(draining) => {
                 let batch = std::mem::take(&mut self.pending);
+                self.in_air = batch.parts().keys().cloned().collect();
                 self.last_flush = Instant::now();
                 self.flight.spawn(async move {
                     let result = committer.flush(batch).await;
@@ -222,6 +233,10 @@ impl Desk {
         result?;
         self.view = committer.view.clone();
         self.committer = Some(committer);
+        self.in_air.clear();
+        for shard in std::mem::take(&mut self.condemned) {
+            self.windows.discard(&shard);
+        }
         self.pending.drop_revoked();
         // What is neither pending nor in the air is where the ledger says.
         self.tails.retain(|shard, _| self.pending.parts().contains_key(shard));
@@ -234,9 +249,17 @@ impl Desk {
             || self.question.is_some()
             || self.pending.ends_a_shard()
             || self.pending.bytes() >= self.options.flush_bytes
-            || (self.pending.content_since().is_some() && self.budget.waiting() > 0)
+            || self.is_pressed()
             || Instant::now() >= self.deadline();
         urgent && !self.pending.is_empty()
+    }
+
+    /// Whether a reader waits because of what is pending. Readers also wait for each other, a moment each, since every
+    /// read reserves its worst case; a flush would not help them. The margin is one read for whoever waits and one
+    /// for whoever reads.
+    fn is_pressed(&self) -> bool {
+        let room = self.budget.bytes_max().saturating_sub(2 * READ_COST_MAX);
+        self.pending.content_since().is_some() && self.budget.waiting() > 0 && self.pending.bytes() > room
     }
 
     fn deadline(&self) -> Instant {
@@ -251,18 +274,30 @@ impl Desk {
         if batch.grant.is_revoked() {
             return;
         }
+        if self.condemned.contains(&batch.range.shard) {
+            batch.grant.revoke();
+            return;
+        }
         let shard = batch.range.shard.clone();
         let tail = self.tails.get(&shard).filter(|tail| !tail.grant.is_revoked()).map(|tail| tail.through);
-        let expected = tail.or_else(|| self.view.shards.get(&shard).map(ShardEntry::resume));
-        if expected == Some(batch.range.after) && moves_rightly(&batch) {
-            self.tails.insert(shard, Tail { through: batch.range.through, grant: batch.grant.clone() });
+        let ledger = self.view.shards.get(&shard).map(ShardEntry::resume);
+        let (expected, after, through) = (tail.or(ledger), batch.range.after, batch.range.through);
+        if expected == Some(after) && moves_rightly(&batch) {
+            self.tails.insert(shard, Tail { through, grant: batch.grant.clone() });
             self.pending.push(batch, Instant::now());
-        } else {
-            let (after, through) = (batch.range.after, batch.range.through);
-            tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
-            batch.grant.revoke();
-            self.forget(&shard);
+            return;
         }
+        match ledger.filter(|ledger| tail.is_none() && is_beyond(*ledger, after)) {
+            Some(ledger) => {
+                self.metrics.fenced(1);
+                tracing::warn!(%shard, %after, %ledger, "fenced: the ledger is beyond where the shard's reader started");
+            }
+            None => {
+                tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
+            }
+        }
+        batch.grant.revoke();
+        self.forget(&shard);
     }
 
     /// The shard starts anew from the ledger, whoever reads it.
@@ -271,7 +306,21 @@ impl Desk {
             tail.grant.revoke();
         }
         self.pending.remove(shard);
-        self.windows.discard(shard);
+        if self.in_air.contains(shard) {
+            self.condemned.insert(shard.clone());
+        } else {
+            self.windows.discard(shard);
+        }
+    }
+}
+
+/// Whether the ledger has gone on from `after`: whoever started there was overtaken.
+fn is_beyond(ledger: Position, after: Position) -> bool {
+    match (ledger, after) {
+        (Position::After(ledger), Position::After(after)) => ledger > after,
+        (Position::After(_), Position::Beginning | Position::At(_)) => true,
+        (Position::End, after) => after != Position::End,
+        (Position::Beginning | Position::At(_) | Position::After(_), _) => false,
     }
 }
 
@@ -324,7 +373,10 @@ mod tests {
     use crate::lake::tests::{Instance, Lake, after, batch, quiet};
 
     async fn desk(lake: &Lake, flush_interval: Duration) -> Desk {
-        let committer = lake.committer(&["a"]).await.committer;
+        desk_of(lake.committer(&["a"]).await.committer, flush_interval)
+    }
+
+    fn desk_of(committer: Committer, flush_interval: Duration) -> Desk {
         let options = WriterOptions { flush_interval, flush_bytes: u64::MAX };
         Desk::new(committer, options, Budget::new(1 << 20), watch::channel(0).0)
     }
@@ -345,6 +397,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn readers_that_wait_for_each_other_are_no_reason_to_flush_and_pending_bytes_are() {
+        let lake = Lake::in_memory();
+        let mut desk = desk(&lake, Duration::from_secs(3600)).await;
+        let budget = Budget::new(6 * READ_COST_MAX);
+        desk.budget = budget.clone();
+        let grant = ShardGrant::new();
+        let mut first = batch("a", 0, 10, &grant);
+        first.permit = budget.reserve(READ_COST_MAX).await;
+        let mut second = batch("a", 10, 20, &grant);
+        second.permit = budget.reserve(4 * READ_COST_MAX).await;
+        let (_reading, waits) = (budget.reserve(READ_COST_MAX).await, budget.reserve(READ_COST_MAX));
+        tokio::pin!(waits);
+        assert!(futures::poll!(&mut waits).is_pending());
+        desk.admit(first);
+        assert!(!desk.is_due(false), "the bytes are elsewhere");
+        desk.admit(second);
+        assert!(desk.is_due(false), "the bytes are here");
+        drop(std::mem::take(&mut desk.pending));
+        assert!(futures::poll!(&mut waits).is_ready());
+    }
+
+    #[tokio::test]
     async fn a_seen_that_is_no_news_is_not_committed() {
         let lake = Lake::in_memory();
         let mut ours: Instance = lake.committer(&["a"]).await;
@@ -357,6 +431,52 @@ mod tests {
         pending.push(quiet("a", 10, 10_000, &grant), Instant::now());
         ours.committer.flush(pending).await.unwrap();
         assert_eq!(ours.committer.view.version, version);
+    }
+
+    #[tokio::test]
+    async fn the_cells_of_a_shard_that_is_forgotten_in_the_air_stay_until_its_commit_has_landed() {
+        let lake = Lake::in_memory();
+        let ours = lake.committer(&["a"]).await;
+        let (windows, mut desk) = (Arc::clone(&ours.windows), desk_of(ours.committer, Duration::ZERO));
+        let (grant, newcomer) = (ShardGrant::new(), ShardGrant::new());
+        desk.admit(batch("a", 0, 10, &grant));
+        desk.take_off(true);
+        let landed = desk.flight.join_next().await.unwrap().unwrap();
+        assert_eq!(windows.committed.lock().unwrap().len(), 1);
+        desk.admit(batch("a", 11, 20, &grant));
+        desk.admit(batch("a", 0, 10, &newcomer));
+        assert!(grant.is_revoked() && newcomer.is_revoked() && desk.pending.is_empty());
+        assert!(windows.discarded.lock().unwrap().is_empty(), "the commit needs them");
+        desk.land(landed).unwrap();
+        assert_eq!(*windows.discarded.lock().unwrap(), [ShardId::new("a")]);
+        let anew = ShardGrant::new();
+        desk.admit(batch("a", 10, 20, &anew));
+        assert!(!anew.is_revoked());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_the_ledger_has_overtaken_is_fenced_and_one_beyond_it_left_a_gap() {
+        let lake = Lake::in_memory();
+        let ours = lake.committer(&["a"]).await;
+        let mut desk = desk_of(ours.committer, Duration::ZERO);
+        let mut other = Instance::of(lake.open().await);
+        let mut theirs = MicroBatch::default();
+        theirs.push(batch("a", 0, 10, &ShardGrant::new()), Instant::now());
+        other.committer.flush(theirs).await.unwrap();
+        desk.view = other.committer.view.clone();
+        let (behind, beyond) = (ShardGrant::new(), ShardGrant::new());
+        desk.admit(batch("a", 11, 12, &beyond));
+        assert!(
+            beyond.is_revoked() && ours.metrics.render().contains("pintail_fenced_total{stream=\"orders\"} 0"),
+            "{}",
+            ours.metrics.render()
+        );
+        desk.admit(batch("a", 0, 8, &behind));
+        assert!(
+            behind.is_revoked() && ours.metrics.render().contains("pintail_fenced_total{stream=\"orders\"} 1"),
+            "{}",
+            ours.metrics.render()
+        );
     }
 
     #[tokio::test]

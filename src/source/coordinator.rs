@@ -28,6 +28,7 @@ use super::{SourceOptions, StartPosition, Timing};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerClosed, LedgerHandle, LedgerView, Registration, ShardEntry, ShardId};
 use crate::clock;
+use crate::error_chain::chain;
 use crate::metrics::StreamMetrics;
 use crate::record::BatchSink;
 use crate::status::StreamBoard;
@@ -210,7 +211,7 @@ impl<S: BatchSink + 'static> Crew<S> {
     /// At the start, what cannot be mended by waiting is an error; later everything is waited for.
     fn look_again(&mut self, error: ReadError) -> Result<(), SourceError> {
         let error = if self.surveyed { error } else { unless_final(&self.context.stream.name, error)? };
-        self.context.troubles.raise(LISTING, error.chain());
+        self.context.troubles.raise(LISTING, chain(&error));
         let wait = match error.action() {
             Action::RetrySlowly | Action::StreamMissing => jittered(self.context.timing.retry_slowly),
             Action::AwaitPace

@@ -109,21 +109,6 @@ impl ReadError {
     pub fn action(&self) -> Action {
         action(self.call, self.fault)
     }
-
-    /// The error and its causes in one line, for logs and the status board.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause: Option<&dyn std::error::Error> = Some(self.cause.as_ref());
-        while let Some(error) = cause {
-            let link = error.to_string();
-            if !text.ends_with(&link) {
-                text.push_str(": ");
-                text.push_str(&link);
-            }
-            cause = error.source();
-        }
-        text
-    }
 }
 
 /// What follows from a failed call.
@@ -256,7 +241,7 @@ mod tests {
     fn the_chain_names_the_call_the_mend_and_the_cause() {
         let error = ReadError::new(Call::GetRecords, Fault::KmsRefused, "KMSDisabledException: key is disabled");
         assert_eq!(
-            error.chain(),
+            crate::error_chain::chain(&error),
             "GetRecords: KMS refuses to decrypt; check the stream's key and its policy: \
              KMSDisabledException: key is disabled"
         );

@@ -21,6 +21,7 @@ use super::tree;
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
+use crate::error_chain::chain;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
 use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
@@ -298,7 +299,7 @@ impl<S: BatchSink> Reader<S> {
     async fn recover(&mut self, error: ReadError) -> Result<(), ReaderExit> {
         let action = error.action();
         self.metrics.read_result(label(action));
-        tracing::debug!(shard = %self.shard, ?action, error = error.chain(), "read failed");
+        tracing::debug!(shard = %self.shard, ?action, error = chain(&error), "read failed");
         match action {
             Action::AwaitPace => {
                 self.pace.throttled(Instant::now());
@@ -320,7 +321,7 @@ impl<S: BatchSink> Reader<S> {
                 Position::After(_) | Position::Beginning | Position::At(_) | Position::End => self.wait(&error).await,
             },
             Action::RetrySlowly => {
-                self.context.troubles.raise(self.shard.as_str(), error.chain());
+                self.context.troubles.raise(self.shard.as_str(), chain(&error));
                 self.sleep(jittered(self.context.timing.retry_slowly)).await
             }
         }
@@ -330,7 +331,7 @@ impl<S: BatchSink> Reader<S> {
     async fn wait(&mut self, error: &ReadError) -> Result<(), ReaderExit> {
         let wait = self.backoff.next_wait();
         if self.backoff.is_persistent() {
-            self.context.troubles.raise(self.shard.as_str(), error.chain());
+            self.context.troubles.raise(self.shard.as_str(), chain(error));
         }
         self.sleep(wait).await
     }

@@ -13,6 +13,7 @@ use super::pacing::Backoff;
 use super::stream::{ListedShard, Status, StreamDescription, StreamTarget};
 use super::trouble::Troubles;
 use crate::checkpoint::{Registration, ShardId};
+use crate::error_chain::chain;
 use crate::status::StreamBoard;
 
 /// Finds a stream by name or ARN. A stream that does not exist or may not be read is an error; one that is being
@@ -36,7 +37,7 @@ pub async fn describe(
             Ok(None) => troubles.raise(stream, "the stream is being created".to_owned()),
             Err(error) => {
                 let error = unless_final(stream, error)?;
-                troubles.raise(stream, error.chain());
+                troubles.raise(stream, chain(&error));
             }
         }
         // Cancelled in this sleep, the next turn says so.

@@ -120,7 +120,7 @@ impl StreamWindows {
             self.contract.windows.iter().map(|_| Vec::new()).collect();
         for range in ranges {
             let Some(pending) = self.pending.get(&range.shard) else { continue };
-            let covered = pending.iter().take_while(|batch| reached(batch.through, range.through));
+            let covered = pending.iter().take(covered_by(&pending, range.through));
             let mut merged: Vec<WindowCells> = self.contract.windows.iter().map(|_| WindowCells::new()).collect();
             for batch in covered {
                 merged.iter_mut().zip(&batch.windows).for_each(|(into, from)| merge_cells(into, from));
@@ -164,9 +164,9 @@ impl WindowSink for StreamWindows {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             for range in last_by_shard(ranges) {
                 let Some(mut pending) = self.pending.get_mut(&range.shard) else { continue };
-                while pending.front().is_some_and(|batch| reached(batch.through, range.through)) {
-                    let windows = pending.pop_front().map(|batch| batch.windows).unwrap_or_default();
-                    for (window, cells) in windows.into_iter().enumerate() {
+                let covered = covered_by(&pending, range.through);
+                for batch in pending.drain(..covered) {
+                    for (window, cells) in batch.windows.into_iter().enumerate() {
                         cells.into_iter().for_each(|(group, cell)| self.committed.add(window, group, &cell));
                     }
                 }
@@ -186,6 +186,17 @@ impl WindowSink for StreamWindows {
 /// Estimated bytes of heap and stack.
 fn cells_bytes(cells: &WindowCells) -> usize {
     cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
+}
+
+/// How many batches, from the first, a commit through `through` covers. One that does not go beyond the one before it
+/// was read a second time; it is of no commit, and is about to be discarded.
+fn covered_by(pending: &VecDeque<Pending>, through: Position) -> usize {
+    let mut last = None;
+    let covered = pending.iter().take_while(|batch| {
+        let repeats = last.replace(batch.through).is_some_and(|last| reached(batch.through, last));
+        reached(batch.through, through) && !repeats
+    });
+    covered.count()
 }
 
 /// Whether a batch that ends at `batch` is covered by a commit that goes through `through`.

@@ -5,7 +5,9 @@ use tokio::sync::watch;
 
 use super::faults::Fault;
 use super::*;
+use crate::lake::alarm::Troubles;
 use crate::lake::follower::Follower;
+use crate::lake::table::open_table;
 use object_store::ObjectStoreExt;
 
 /// Follows up to a version and ends.
@@ -44,6 +46,38 @@ async fn what_a_dead_process_staged_is_applied_once_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_shard_that_is_revoked_while_its_partials_are_made_brings_neither_rows_nor_partials() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a", "b"]).await;
+    let (lost, kept) = (ShardGrant::new(), ShardGrant::new());
+    *ours.windows.revoke.lock().unwrap() = Some(lost.clone());
+    ours.committer.flush(micro([batch("a", 0, 10, &lost), batch("b", 0, 5, &kept)])).await.unwrap();
+    follow_all(ours).await;
+    let counts = (lake.records(ROWS).await, lake.records(REJECTS).await, lake.records(PARTIALS).await);
+    assert_eq!(counts, (4, 1, 1), "those of the other shard");
+}
+
+#[tokio::test]
+async fn a_start_brings_back_partials_that_were_applied_and_those_that_only_wait_each_once() {
+    let lake = Lake::in_memory();
+    let grant = ShardGrant::new();
+    let mut dead = lake.committer(&["a", "b"]).await;
+    dead.committer.flush(micro([batch("a", 0, 10, &grant), batch("b", 0, 5, &grant)])).await.unwrap();
+    follow_all(dead).await;
+    let mut next = Instance::of(lake.open().await);
+    next.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+
+    for _ in 0..2 {
+        let (since_us, batches) = lake.open().await.recent_partials(0, 0).await.unwrap();
+        assert_eq!((since_us, batches.iter().map(RecordBatch::num_rows).sum::<usize>()), (0, 3));
+        let (_, none) = lake.open().await.recent_partials(0, 1).await.unwrap();
+        assert!(none.is_empty(), "their windows start earlier");
+        follow_all(Instance::of(lake.open().await)).await;
+    }
+    assert_eq!(lake.records(PARTIALS).await, 3);
+}
+
+#[tokio::test]
 async fn two_followers_of_one_table_apply_everything_once() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;
@@ -79,6 +113,32 @@ async fn staged_files_whose_log_entry_is_gone_are_an_alarm_and_never_skipped() {
     let what = trouble_during(&board, "followers", follow(rejects, version)).await;
     assert!(what.contains("orders_rejects has not applied version 2 of orders, whose log entry is gone"), "{what}");
     assert_eq!(applied(&lake, REJECTS).await, 0);
+}
+
+#[tokio::test]
+async fn a_list_of_staged_files_that_is_none_is_an_alarm_and_never_skipped() {
+    for staged in [json!("x.parquet"), json!({ REJECTS: { "path": "x.parquet" } }), json!({ REJECTS: ["x.parquet"] })] {
+        let lake = Lake::in_memory();
+        let mut ours = Instance::of(lake.open().await);
+        let info = json!({ "ledger": identity().prefix(), "staged": staged });
+        let version = lake.foreign(ROWS, &[json!({ "commitInfo": info })]).await;
+        let (board, rejects) = (ours.board.clone(), ours.followers.remove(0));
+        let what = trouble_during(&board, "followers", follow(rejects, version)).await;
+        assert!(what.contains("table orders, log version 1: its list of files staged for orders_rejects is"), "{what}");
+        assert_eq!(applied(&lake, REJECTS).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_say_how_far_it_has_followed_is_an_alarm_and_gets_nothing() {
+    let lake = Lake::in_memory();
+    let table = open_table(&lake.store, &lake.clock.moments(), tables().rejects, BTreeMap::new()).await.unwrap();
+    let board = stream_board();
+    let troubles = Troubles::new(board.clone(), "followers");
+    let rejects = Follower::new(lake.store.clone(), table, ROWS, &identity(), metrics(), board.clone(), troubles);
+    let what = trouble_during(&board, "followers", follow(rejects, 3)).await;
+    assert!(what.contains("applied is missing, so nobody knows up to which version of orders"), "{what}");
+    assert_eq!(lake.version(REJECTS).await, 0);
 }
 
 #[tokio::test]

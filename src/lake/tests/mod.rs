@@ -199,10 +199,15 @@ pub fn micro(batches: impl IntoIterator<Item = CleanBatch>) -> MicroBatch {
 pub struct FakeWindows {
     pub committed: Mutex<Vec<(Vec<PositionRange>, u64)>>,
     pub discarded: Mutex<Vec<ShardId>>,
+    /// Revoked while the partials are made.
+    pub revoke: Mutex<Option<ShardGrant>>,
 }
 
 impl WindowSink for FakeWindows {
     fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch> {
+        if let Some(grant) = self.revoke.lock().unwrap().take() {
+            grant.revoke();
+        }
         let count = ranges.len();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(TimestampMicrosecondArray::from(vec![0; count]).with_timezone("UTC")),
