@@ -195,6 +195,8 @@ impl<S: BatchSink + 'static> Crew<S> {
         match self.context.options.start {
             StartPosition::TrimHorizon => 0,
             StartPosition::Latest => self.pinned_ms,
+            // What is asked for beyond the retention was never there to be lost: it means the oldest record.
+            StartPosition::At(ms) if ms <= self.context.horizon_ms(clock::now_ms()) => 0,
             StartPosition::At(ms) => ms.max(0),
         }
     }

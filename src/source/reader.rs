@@ -67,11 +67,13 @@ impl<S: BatchSink> Reader<S> {
             Some(interval) => Pace::unbounded(interval, now),
             None => Pace::new(context.options.reads_per_second, now),
         };
+        // Never read, it is complete up to where it starts, if that is a time; of the beginning nothing is known.
+        let seen_ms = entry.seen_ms.or((entry.start_ms > 0).then_some(entry.start_ms));
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
             position: entry.resume(),
-            seen_ms: entry.seen_ms,
+            seen_ms,
             told_seen_ms: entry.seen_ms,
             iterator: None,
             from_horizon,
@@ -156,7 +158,7 @@ impl<S: BatchSink> Reader<S> {
         self.observe(&reply);
         self.check_loss(&reply)?;
         self.skip_earlier(&mut reply.records);
-        let (next, children) = (reply.next.take(), std::mem::take(&mut reply.children));
+        let (next, children) = (reply.next.clone(), std::mem::take(&mut reply.children));
         self.deliver(reply, permit).await?;
         match next {
             Some(token) => {
@@ -228,7 +230,8 @@ impl<S: BatchSink> Reader<S> {
 
     async fn deliver(&mut self, reply: ReadReply, mut permit: Permit) -> Result<(), ReaderExit> {
         permit.shrink(reply.bytes * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN);
-        let caught_up = reply.records.is_empty() && reply.behind_ms == 0;
+        // The last reply of a shard says nothing of the time since it was closed, which is its children's.
+        let caught_up = reply.records.is_empty() && reply.behind_ms == 0 && reply.next.is_some();
         let (through, seen_ms) = match reply.records.last() {
             Some(last) => (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000)),
             None => (self.position, reply.date_ms.filter(|_| caught_up)),

@@ -202,6 +202,48 @@ async fn a_stop_longer_than_the_retention_is_one_alarm_under_continue() {
 }
 
 #[tokio::test]
+async fn a_shard_that_was_never_read_within_the_retention_is_an_alarm() {
+    let long_ago_ms = clock::now_ms() - 25 * 3_600_000;
+    let unread = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+    let started = ShardEntry { start_ms: long_ago_ms, ..unread };
+    let child = ShardEntry { seen_ms: Some(long_ago_ms), ..unread };
+    for entry in [started, child] {
+        let fake = Fake::start(vec![open(0, &[])]).await;
+        fake.script().reads = [read(&["9"])].into();
+        let world = World::new();
+        world.knows(shard(0), entry);
+        let mut run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+        let error = run.outcome().await.unwrap_err();
+        let SourceError::DataLoss(range) = error else { panic!("{error}") };
+        assert_eq!((range.after, range.seen_ms), (entry.resume(), Some(long_ago_ms)));
+    }
+}
+
+#[tokio::test]
+async fn a_start_beyond_the_retention_is_the_oldest_record_and_no_alarm() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().reads = [read(&["1"])].into();
+    let world = World::new();
+    let start = StartPosition::At(clock::now_ms() - 25 * 3_600_000);
+    let run = Run::start(&fake.kinesis, &world, SourceOptions { start, ..options() }, brisk()).await;
+    world.until_records(1).await;
+    assert_eq!(run.count("pintail_data_loss_total", &[]), 0);
+    run.stop().await;
+    assert_eq!(starts(&fake), ["TRIM_HORIZON"]);
+}
+
+#[tokio::test]
+async fn the_last_reply_of_a_closed_shard_says_nothing_of_its_childrens_time() {
+    let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
+    fake.script().reads = [last(&[], Value::Null), read(&["2"])].into();
+    let world = World::new();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(1).await;
+    run.stop().await;
+    assert_eq!(world.state().view.shards[&shard(0)].seen_ms, None);
+}
+
+#[tokio::test]
 async fn a_position_that_kinesis_refuses_is_read_from_the_horizon_with_an_alarm() {
     let fake = Fake::start(vec![open(0, &[])]).await;
     fake.script().iterators = [refuse("InvalidArgumentException")].into();
@@ -396,7 +438,7 @@ async fn shards_closed_before_the_start_are_finished_unread() {
     fake.script().listings = [ok(json!({"Shards": all})), ok(json!({"Shards": since}))].into();
     fake.script().reads = [last(&["1"], Value::Null), read(&["2"])].into();
     let world = World::new();
-    let start = SourceOptions { start: StartPosition::At(1_700_000_000_000), ..options() };
+    let start = SourceOptions { start: StartPosition::At(clock::now_ms() - 3_600_000), ..options() };
     let run = Run::start(&fake.kinesis, &world, start, brisk()).await;
     world.until_records(2).await;
     run.stop().await;

@@ -109,11 +109,13 @@ impl std::fmt::Debug for Summary<'_> {
 
 impl State {
     fn commit_end(&mut self, shard: &ShardId, end: ShardEnd) {
-        self.view.shards.get_mut(shard).unwrap().ended = true;
+        let parent = self.view.shards.get_mut(shard).unwrap();
+        parent.ended = true;
+        let child_entry = ShardEntry { seen_ms: parent.seen_ms, ..NEW };
         self.view.version += 1;
         self.ended.push(shard.clone());
         for child in end.children {
-            self.view.shards.entry(child).or_insert(NEW);
+            self.view.shards.entry(child).or_insert(child_entry);
         }
         end.committed.send(()).unwrap_or_default();
     }
