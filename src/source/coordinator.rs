@@ -22,7 +22,8 @@ use super::parking::Parking;
 use super::reader::Reader;
 use super::stream::{ListedShard, StreamDescription};
 use super::survey::{Survey, first_registrations, survey, unless_final};
-use super::tree::{self, Flaw, Plan};
+use super::telling::Telling;
+use super::tree::{self, Flaw};
 use super::trouble::Troubles;
 use super::{SourceOptions, StartPosition, Timing};
 use crate::budget::Budget;
@@ -273,7 +274,8 @@ impl<S: BatchSink + 'static> Crew<S> {
                 self.start(shard, &entry);
             }
         }
-        self.show(&plan);
+        let (listed, view, reading, parked) = (&self.listed, &self.view, &self.reading, &self.parked);
+        Telling { listed, view, reading, parked, plan: &plan }.tell(&self.context);
         Ok(())
     }
 
@@ -363,40 +365,5 @@ impl<S: BatchSink + 'static> Crew<S> {
     fn free_fenced(&mut self) {
         let rest = self.context.options.flush_interval * FENCE_FLUSHES;
         self.parked.free_still(&self.view, rest, Instant::now());
-    }
-
-    // === Telling ===
-
-    fn show(&self, plan: &Plan) {
-        for shard in &self.listed {
-            let state = self.state_of(&shard.id, plan);
-            self.context.board.shard(&shard.id, |status| {
-                status.state = state;
-                status.parents = shard.parents.clone();
-                status.hash_range = shard.hash_range.map(|(from, to)| (from.to_string(), to.to_string()));
-                if status.position.is_none() {
-                    let entry = self.view.shards.get(&shard.id);
-                    status.position = entry.and_then(|entry| entry.position).map(|number| number.to_string());
-                }
-            });
-        }
-        let metrics = &self.context.metrics;
-        metrics.shards("waiting", plan.waiting.len());
-        metrics.shards("reading", self.reading.len());
-        metrics.shards("parked", self.parked.len());
-        metrics.shards("ended", plan.ended.len());
-        metrics.shards("lost", plan.lost.len());
-    }
-
-    fn state_of(&self, shard: &ShardId, plan: &Plan) -> &'static str {
-        if self.reading.contains(shard) {
-            "reading"
-        } else if self.parked.holds_fenced(shard) {
-            "fenced"
-        } else if plan.ended.contains(shard) {
-            "ended"
-        } else {
-            "waiting"
-        }
     }
 }
