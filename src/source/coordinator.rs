@@ -22,7 +22,7 @@ use super::parking::Parking;
 use super::reader::Reader;
 use super::stream::{ListedShard, StreamDescription};
 use super::survey::{Survey, first_registrations, survey, unless_final};
-use super::telling::Telling;
+use super::telling::{self, Telling};
 use super::tree::{self, Flaw};
 use super::trouble::Troubles;
 use super::{SourceOptions, StartPosition, Timing};
@@ -319,7 +319,8 @@ impl<S: BatchSink + 'static> Crew<S> {
                 return Err(SourceError::DataLoss(Box::new(range)));
             }
             let descendants = tree::children(&self.listed, &shard);
-            self.view = self.ledger.end_lost(shard, entry.resume(), descendants).await?;
+            self.view = self.ledger.end_lost(shard.clone(), entry.resume(), descendants).await?;
+            telling::no_longer_read(&self.context, &shard, "lost");
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::error::{Action, Call, Fault, ReadError};
 use super::loss::{LostRange, alarm};
 use super::pacing::{Backoff, Pace, jittered};
 use super::stream::ReadReply;
-use super::tree;
+use super::{telling, tree};
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
@@ -37,6 +37,8 @@ pub(super) struct Reader<S> {
     position: Position,
     seen_ms: Option<i64>,
     told_seen_ms: Option<i64>,
+    /// When the oldest record arrived that may be unread, epoch ms, as of the last read that worked.
+    unread_since_ms: Option<i64>,
     iterator: Option<ShardIterator>,
     /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
     /// that record, every new iterator starts at the horizon.
@@ -75,6 +77,7 @@ impl<S: BatchSink> Reader<S> {
             position: entry.resume(),
             seen_ms,
             told_seen_ms: entry.seen_ms,
+            unread_since_ms: seen_ms,
             iterator: None,
             from_horizon,
             alarmed: false,
@@ -90,6 +93,9 @@ impl<S: BatchSink> Reader<S> {
         loop {
             if let Err(exit) = self.step().await {
                 self.context.troubles.clear(self.shard.as_str());
+                if exit == ReaderExit::Ended {
+                    telling::no_longer_read(&self.context, &self.shard, "ended");
+                }
                 return exit;
             }
         }
@@ -171,12 +177,12 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    fn observe(&self, reply: &ReadReply) {
+    fn observe(&mut self, reply: &ReadReply) {
         let (records, behind_ms) = (reply.records.len() as u64, reply.behind_ms);
         self.metrics.read_result("ok");
         self.metrics.read(records, reply.bytes, behind_ms);
-        let retention_ms = self.context.stream.retention.as_millis().max(1) as f64;
-        self.metrics.retention_headroom(1.0 - behind_ms as f64 / retention_ms);
+        self.unread_since_ms = Some(clock::now_ms() - behind_ms);
+        self.tell_headroom();
         let last = reply.records.last();
         if let Some(record) = last {
             self.metrics.record_age((clock::now_ms() * 1000 - record.arrived_at_us) as f64 / 1e6);
@@ -190,6 +196,14 @@ impl<S: BatchSink> Reader<S> {
                 status.last_arrival_ms = Some(record.arrived_at_us / 1000);
             }
         });
+    }
+
+    /// Shrinks while nothing can be read: that is when somebody must know how much time is left.
+    fn tell_headroom(&self) {
+        if let Some(since_ms) = self.unread_since_ms {
+            let retention_ms = self.context.stream.retention.as_millis().max(1) as f64;
+            self.metrics.retention_headroom(1.0 - (clock::now_ms() - since_ms) as f64 / retention_ms);
+        }
     }
 
     /// Records may be missing if and only if the shard was last known to be complete at a time that the retention
@@ -302,6 +316,7 @@ impl<S: BatchSink> Reader<S> {
     async fn recover(&mut self, error: ReadError) -> Result<(), ReaderExit> {
         let action = error.action();
         self.metrics.read_result(label(action));
+        self.tell_headroom();
         tracing::debug!(shard = %self.shard, ?action, error = error.chain(), "read failed");
         match action {
             Action::AwaitPace => {

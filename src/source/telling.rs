@@ -10,6 +10,19 @@ use super::stream::ListedShard;
 use super::tree::Plan;
 use crate::checkpoint::{LedgerView, ShardId};
 
+/// Nothing of this shard will be read any more, so that nothing of it is late.
+pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'static str) {
+    let metrics = context.metrics.shard(shard);
+    metrics.read(0, 0, 0);
+    metrics.record_age(0.0);
+    metrics.iterator_age(0.0);
+    metrics.retention_headroom(1.0);
+    context.board.shard(shard, |status| {
+        status.state = state;
+        status.behind_ms = Some(0);
+    });
+}
+
 /// What the coordinator knows after it has acted.
 pub(super) struct Telling<'a> {
     pub listed: &'a [ListedShard],

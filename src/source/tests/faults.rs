@@ -160,6 +160,43 @@ async fn the_end_of_a_shard_is_believed_when_the_reply_names_children_or_the_lis
     }
 }
 
+#[tokio::test]
+async fn an_ended_shard_is_late_with_nothing() {
+    let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
+    let mut late = last(&["1"], Value::Null);
+    late.1["MillisBehindLatest"] = json!(43_200_000);
+    late.1["Records"][0]["ApproximateArrivalTimestamp"] = json!(clock::now_ms() / 1000 - 43_200);
+    fake.script().reads = [late, read(&["2"])].into();
+    let world = World::new();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(2).await;
+    let status = run.board.snapshot().shards[&shard(0)].clone();
+    assert_eq!((status.state, status.behind_ms), ("ended", Some(0)));
+    for (gauge, expected) in [
+        ("pintail_behind_ms", 0.0),
+        ("pintail_record_age_seconds", 0.0),
+        ("pintail_iterator_age_seconds", 0.0),
+        ("pintail_retention_headroom_ratio", 1.0),
+    ] {
+        assert!((run.gauge(gauge, &shard(0)) - expected).abs() < f64::EPSILON, "{gauge}");
+    }
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn the_headroom_shrinks_while_reads_fail() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().reads = std::iter::repeat_n(refuse("KMSDisabledException"), 1000).collect();
+    let world = World::new();
+    let half_a_day_ago = clock::now_ms() - 12 * 3_600_000;
+    world.knows(shard(0), ShardEntry { seen_ms: Some(half_a_day_ago), ..after("5") });
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    run.until_board(|board| board.trouble.contains_key("source")).await;
+    let headroom = run.gauge("pintail_retention_headroom_ratio", &shard(0));
+    assert!((0.49..0.51).contains(&headroom), "{headroom}");
+    run.stop().await;
+}
+
 // === Lost records ===
 
 fn stale() -> ShardEntry {

@@ -262,6 +262,13 @@ impl Run {
         self.ledger.shutdown().await;
     }
 
+    /// A shard's gauge.
+    pub fn gauge(&self, name: &str, shard: &ShardId) -> f64 {
+        let text = self.registry.render();
+        let line = text.lines().find(|line| line.starts_with(name) && line.contains(shard.as_str()));
+        line.expect("registered").rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     /// The sum of a counter's lines that contain every one of `labels`.
     pub fn count(&self, name: &str, labels: &[&str]) -> u64 {
         let text = self.registry.render();
