@@ -337,12 +337,12 @@ impl<S: BatchSink + 'static> Crew<S> {
             ReaderExit::Stopped => return Err(LedgerClosed.into()),
             ReaderExit::Fenced => self.park_fenced(shard).await?,
             ReaderExit::Missing => {
-                self.parked.until_survey(shard);
+                self.park_odd(shard);
                 self.look_within(self.context.timing.relist_soon);
             }
             ReaderExit::Refused => {
                 self.from_horizon.insert(shard.clone());
-                self.parked.until_survey(shard);
+                self.park_odd(shard);
                 self.look_within(Duration::ZERO);
             }
             ReaderExit::Lost(range) => return Err(SourceError::DataLoss(range)),
@@ -350,10 +350,15 @@ impl<S: BatchSink + 'static> Crew<S> {
         Ok(())
     }
 
+    fn park_odd(&mut self, shard: ShardId) {
+        self.parked.until_survey(shard.clone());
+        telling::parked(&self.context, &shard, &self.parked);
+    }
+
     async fn park_fenced(&mut self, shard: ShardId) -> Result<(), SourceError> {
         self.view = self.ledger.view(true).await?;
-        self.context.board.shard(&shard, |status| status.state = "fenced");
-        self.parked.fenced(shard, &self.view, Instant::now());
+        self.parked.fenced(shard.clone(), &self.view, Instant::now());
+        telling::parked(&self.context, &shard, &self.parked);
         Ok(())
     }
 

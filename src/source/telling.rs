@@ -10,6 +10,13 @@ use super::stream::ListedShard;
 use super::tree::Plan;
 use crate::checkpoint::{LedgerView, ShardId};
 
+/// Not to be read at the moment; told at once, since the next listing may be long in coming.
+pub(super) fn parked<S>(context: &Context<S>, shard: &ShardId, parked: &Parking) {
+    let state = if parked.holds_fenced(shard) { "fenced" } else { "parked" };
+    context.board.shard(shard, |status| status.state = state);
+    context.metrics.shards("parked", parked.len());
+}
+
 /// Nothing of this shard will be read any more, so that nothing of it is late.
 pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'static str) {
     let metrics = context.metrics.shard(shard);
@@ -60,6 +67,8 @@ impl Telling<'_> {
             "reading"
         } else if self.parked.holds_fenced(shard) {
             "fenced"
+        } else if self.parked.holds(shard) {
+            "parked"
         } else if self.plan.ended.contains(shard) {
             "ended"
         } else {
