@@ -43,6 +43,8 @@ pub(super) struct Reader<S> {
     /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
     /// that record, every new iterator starts at the horizon.
     from_horizon: bool,
+    /// Records up to the position are still there, so that none after it can be missing. Until the next record.
+    intact: bool,
     /// A loss has been reported and the shard has not caught up with the retention since.
     alarmed: bool,
     pace: Pace,
@@ -80,6 +82,7 @@ impl<S: BatchSink> Reader<S> {
             unread_since_ms: seen_ms,
             iterator: None,
             from_horizon,
+            intact: false,
             alarmed: false,
             pace,
             backoff: Backoff::default(),
@@ -130,8 +133,9 @@ impl<S: BatchSink> Reader<S> {
         self.pace.started(now);
         let limit = self.pace.limit(now);
         let token = &self.iterator.insert(iterator).token;
-        let reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
+        let mut reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
         self.pace.replied(Instant::now(), reply.records.len(), reply.bytes);
+        self.skip_committed(&mut reply);
         self.check_order(&reply.records)?;
         Ok(reply)
     }
@@ -141,6 +145,17 @@ impl<S: BatchSink> Reader<S> {
         let context = &self.context;
         let token = context.kinesis.shard_iterator(&context.stream.target, &self.shard, from).await?;
         Ok(ShardIterator { token, born: Instant::now() })
+    }
+
+    /// From the horizon, a position that was refused without being trimmed is met again: what is up to it was read.
+    fn skip_committed(&mut self, reply: &mut ReadReply) {
+        let Position::After(number) = self.position else { return };
+        if self.from_horizon {
+            let committed = reply.records.iter().take_while(|record| record.sequence_number <= number).count();
+            let skipped = reply.records.drain(..committed);
+            reply.bytes -= skipped.map(|record| record.data.len() as u64).sum::<u64>();
+            self.intact |= committed > 0;
+        }
     }
 
     /// Numbers that do not ascend from our position would be counted twice or make the ledger go back.
@@ -214,7 +229,7 @@ impl<S: BatchSink> Reader<S> {
         if !stale && !self.from_horizon {
             self.alarmed = false;
         }
-        let suspect = (stale || self.from_horizon) && !self.alarmed;
+        let suspect = (stale || self.from_horizon) && !self.intact && !self.alarmed;
         if !suspect || (reply.records.is_empty() && reply.behind_ms > 0) {
             return Ok(());
         }
@@ -272,7 +287,9 @@ impl<S: BatchSink> Reader<S> {
         let range = PositionRange { shard: self.shard.clone(), after: self.position, through };
         let batch = RawBatch { range, records, seen_ms, end, grant: self.stop.grant.clone(), permit };
         self.context.sink.deliver(batch).await.map_err(|_| ReaderExit::Stopped)?;
-        self.from_horizon &= through == self.position;
+        let stays = through == self.position;
+        self.from_horizon &= stays;
+        self.intact &= stays;
         self.position = through;
         Ok(())
     }

@@ -296,6 +296,22 @@ async fn a_position_that_kinesis_refuses_is_read_from_the_horizon_with_an_alarm(
 }
 
 #[tokio::test]
+async fn a_refused_position_that_is_still_there_is_no_loss_and_nothing_is_read_twice() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().iterators = [refuse("InvalidArgumentException")].into();
+    fake.script().reads = [read(&["3"]), read(&[]), read(&["4", "5", "9"]), read(&["10"])].into();
+    let world = World::new();
+    world.knows(shard(0), after("5"));
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(2).await;
+    assert_eq!(run.count("pintail_data_loss_total", &[]), 0);
+    assert_eq!(run.count("pintail_reads_total", &["invalid"]), 0);
+    run.stop().await;
+    assert_eq!(world.payloads(), ["9", "10"]);
+    assert_eq!(starts(&fake), ["after 5", "TRIM_HORIZON"]);
+}
+
+#[tokio::test]
 async fn a_start_in_the_future_is_waited_for() {
     let fake = Fake::start(vec![open(0, &[])]).await;
     fake.script().iterators = [refuse("InvalidArgumentException")].into();
