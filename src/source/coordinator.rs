@@ -213,7 +213,7 @@ impl<S: BatchSink + 'static> Crew<S> {
     /// At the start, what cannot be mended by waiting is an error; later everything is waited for.
     fn look_again(&mut self, error: ReadError) -> Result<(), SourceError> {
         let error = if self.surveyed { error } else { unless_final(&self.context.stream.name, error)? };
-        self.context.troubles.raise(LISTING, error.chain());
+        self.context.troubles.raise(LISTING, &error);
         let wait = match error.action() {
             Action::RetrySlowly | Action::StreamMissing => jittered(self.context.timing.retry_slowly),
             Action::AwaitPace

@@ -356,7 +356,7 @@ impl<S: BatchSink> Reader<S> {
                 Position::After(_) | Position::Beginning | Position::At(_) | Position::End => self.wait(&error).await,
             },
             Action::RetrySlowly => {
-                self.context.troubles.raise(self.shard.as_str(), error.chain());
+                self.context.troubles.raise(self.shard.as_str(), &error);
                 self.sleep(jittered(self.context.timing.retry_slowly)).await
             }
         }
@@ -366,7 +366,7 @@ impl<S: BatchSink> Reader<S> {
     async fn wait(&mut self, error: &ReadError) -> Result<(), ReaderExit> {
         let wait = self.backoff.next_wait();
         if self.backoff.is_persistent() {
-            self.context.troubles.raise(self.shard.as_str(), error.chain());
+            self.context.troubles.raise(self.shard.as_str(), error);
         }
         self.sleep(wait).await
     }

@@ -33,10 +33,13 @@ pub async fn describe(
                 troubles.clear(stream);
                 return Ok(description);
             }
-            Ok(None) => troubles.raise(stream, "the stream is being created".to_owned()),
+            Ok(None) => {
+                troubles
+                    .raise(stream, &ReadError::new(Call::DescribeStream, Fault::Busy, "the stream is being created"));
+            }
             Err(error) => {
                 let error = unless_final(stream, error)?;
-                troubles.raise(stream, error.chain());
+                troubles.raise(stream, &error);
             }
         }
         // Cancelled in this sleep, the next turn says so.

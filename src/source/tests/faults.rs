@@ -419,8 +419,7 @@ async fn a_stream_that_vanishes_in_flight_is_trouble_until_it_is_back() {
         script.reads = [missing()].into();
         script.describes = [missing(), missing(), missing(), described(1_000)].into();
     }
-    run.until_board(|board| board.trouble.contains_key("source")).await;
-    assert_eq!(run.board.snapshot().shards[&shard(0)].state, "parked");
+    run.until_board(|board| board.trouble.contains_key("source") && board.shards[&shard(0)].state == "parked").await;
     fake.script().reads.push_back(read(&["1"]));
     world.until_records(1).await;
     assert!(!run.board.snapshot().trouble.contains_key("source"));
