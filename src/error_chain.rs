@@ -2,19 +2,30 @@
 
 use std::error::Error;
 
+const LINE_BYTES_MAX: usize = 700;
+
 /// The error and its causes, joined by `: `. A cause that only repeats what was just said is left out.
+/// Bodies that a server sent along become part of the line, and the line is cut where nobody reads on.
 pub fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
+    let mut line = one_line(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let link = error.to_string();
-        if !line.ends_with(&link) {
+        let link = one_line(error);
+        if !line.contains(&link) {
             line.push_str(": ");
             line.push_str(&link);
         }
         cause = error.source();
     }
+    if line.len() > LINE_BYTES_MAX {
+        line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+        line.push_str(" ...");
+    }
     line
+}
+
+fn one_line(error: &dyn Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ pub struct CleanTotals {
 /// One shard.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ShardStatus {
-    /// `waiting` (for its parents), `reading`, `ended`, `fenced`, `lost`.
+    /// `waiting` (for its parents), `reading`, `parked` (odd: until the next listing), `fenced` (parked because
+    /// another process commits it), `ended`, `lost`.
     pub state: &'static str,
     /// Its parents, as Kinesis names them.
     pub parents: Vec<ShardId>,

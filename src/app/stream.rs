@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::checkpoint::LedgerHandle;
 use crate::clock::now_ms;
 use crate::config::{SourceSection, StreamConfig};
+use crate::error_chain::chain;
 use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
 use crate::limits::WRITER_QUEUE_BATCHES;
 use crate::metrics::StreamMetrics;
@@ -85,17 +86,27 @@ impl Stream {
     /// Brings the live windows back to what is committed. They are a view, so a lake that cannot be read right now
     /// costs the numbers of the last minutes and not the start.
     async fn restore_windows(&self, lake: &StreamLake, reading: &CancellationToken) {
+        if lake.ledger().shards.is_empty() {
+            return;
+        }
         let now_us = now_ms().saturating_mul(1000);
         for window in 0..self.windows.count() {
             let since_us = self.windows.restored_since_us(window, now_us);
             match reading.run_until_cancelled(lake.recent_partials(window, since_us)).await {
                 Some(Ok((since_us, rows))) => self.windows.restore(window, since_us, &rows),
                 Some(Err(error)) => {
-                    tracing::warn!(stream = self.config.name(), window, error = %error, "live window starts empty");
+                    tracing::warn!(
+                        stream = self.config.name(),
+                        window,
+                        error = chain(&error),
+                        "live window starts empty"
+                    );
+                    self.windows.restore(window, self.windows.next_start_us(window, now_us), &[]);
                 }
                 None => return,
             }
         }
+        self.windows.restored(lake.ledger().version);
     }
 
     async fn read_and_write(

@@ -64,7 +64,7 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
             plan.tables.iter().for_each(|table| println!("  table {:<32} {}", table.name, table.state));
             plan.ledger
         }
-        Err(error) => return problem(&error.to_string()),
+        Err(error) => return problem(&chain(&error)),
     };
     print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
     0

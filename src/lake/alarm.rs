@@ -39,6 +39,9 @@ impl Troubles {
     }
 }
 
+/// A failure that repeats is logged this often.
+const TELL_INTERVAL: Duration = Duration::from_secs(30);
+
 /// One table's failures in a row.
 #[derive(Debug)]
 pub(crate) struct Alarm {
@@ -47,6 +50,8 @@ pub(crate) struct Alarm {
     troubles: Option<Arc<Troubles>>,
     metrics: Option<StreamMetrics>,
     failing_since: Option<Instant>,
+    told_at: Option<Instant>,
+    failures: u32,
     raised: bool,
 }
 
@@ -64,6 +69,8 @@ impl Alarm {
             troubles: None,
             metrics: None,
             failing_since: None,
+            told_at: None,
+            failures: 0,
             raised: false,
         }
     }
@@ -78,8 +85,12 @@ impl Alarm {
 
     /// Nothing failed, but nothing gets done either.
     pub fn struggling(&mut self, what: String) {
-        tracing::warn!(table = self.table, what, "lake attempt failed, repeating it");
         let since = *self.failing_since.get_or_insert_with(Instant::now);
+        self.failures += 1;
+        if self.told_at.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
+            self.told_at = Some(Instant::now());
+            tracing::warn!(table = self.table, attempts = self.failures, what, "lake attempt failed, repeating it");
+        }
         if since.elapsed() >= self.patience {
             self.raise(what);
         }
@@ -100,6 +111,8 @@ impl Alarm {
     /// It worked.
     pub fn well(&mut self) {
         self.failing_since = None;
+        self.told_at = None;
+        self.failures = 0;
         if std::mem::take(&mut self.raised) {
             tracing::info!(table = self.table, "lake table works again");
             if let Some(troubles) = &self.troubles {

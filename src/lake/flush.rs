@@ -290,7 +290,14 @@ fn batch_txns(identity: &StreamIdentity, view: &LedgerView, batch: &MicroBatch) 
         }
         if let Some(end) = &part.end {
             txns.end(shard);
-            end.children.iter().for_each(|child| txns.register(view, child, 0));
+            // A child holds only what came after its parent: what the parent is known to cover is a loss of neither.
+            let seen_ms = part.seen_ms.max(known_ms);
+            for child in &end.children {
+                txns.register(view, child, 0);
+                if let Some(seen_ms) = seen_ms.filter(|_| !view.shards.contains_key(child)) {
+                    txns.seen(child, seen_ms);
+                }
+            }
         }
     }
     Ok(txns.into_set())

@@ -22,13 +22,13 @@ use super::parking::Parking;
 use super::reader::Reader;
 use super::stream::{ListedShard, StreamDescription};
 use super::survey::{Survey, first_registrations, survey, unless_final};
-use super::tree::{self, Flaw, Plan};
+use super::telling::{self, Telling};
+use super::tree::{self, Flaw};
 use super::trouble::Troubles;
 use super::{SourceOptions, StartPosition, Timing};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerClosed, LedgerHandle, LedgerView, Registration, ShardEntry, ShardId};
 use crate::clock;
-use crate::error_chain::chain;
 use crate::metrics::StreamMetrics;
 use crate::record::BatchSink;
 use crate::status::StreamBoard;
@@ -196,6 +196,8 @@ impl<S: BatchSink + 'static> Crew<S> {
         match self.context.options.start {
             StartPosition::TrimHorizon => 0,
             StartPosition::Latest => self.pinned_ms,
+            // What is asked for beyond the retention was never there to be lost: it means the oldest record.
+            StartPosition::At(ms) if ms <= self.context.horizon_ms(clock::now_ms()) => 0,
             StartPosition::At(ms) => ms.max(0),
         }
     }
@@ -211,7 +213,7 @@ impl<S: BatchSink + 'static> Crew<S> {
     /// At the start, what cannot be mended by waiting is an error; later everything is waited for.
     fn look_again(&mut self, error: ReadError) -> Result<(), SourceError> {
         let error = if self.surveyed { error } else { unless_final(&self.context.stream.name, error)? };
-        self.context.troubles.raise(LISTING, chain(&error));
+        self.context.troubles.raise(LISTING, &error);
         let wait = match error.action() {
             Action::RetrySlowly | Action::StreamMissing => jittered(self.context.timing.retry_slowly),
             Action::AwaitPace
@@ -272,7 +274,8 @@ impl<S: BatchSink + 'static> Crew<S> {
                 self.start(shard, &entry);
             }
         }
-        self.show(&plan);
+        let (listed, view, reading, parked) = (&self.listed, &self.view, &self.reading, &self.parked);
+        Telling { listed, view, reading, parked, plan: &plan }.tell(&self.context);
         Ok(())
     }
 
@@ -316,7 +319,8 @@ impl<S: BatchSink + 'static> Crew<S> {
                 return Err(SourceError::DataLoss(Box::new(range)));
             }
             let descendants = tree::children(&self.listed, &shard);
-            self.view = self.ledger.end_lost(shard, entry.resume(), descendants).await?;
+            self.view = self.ledger.end_lost(shard.clone(), entry.resume(), descendants).await?;
+            telling::no_longer_read(&self.context, &shard, "lost");
         }
         Ok(())
     }
@@ -333,12 +337,12 @@ impl<S: BatchSink + 'static> Crew<S> {
             ReaderExit::Stopped => return Err(LedgerClosed.into()),
             ReaderExit::Fenced => self.park_fenced(shard).await?,
             ReaderExit::Missing => {
-                self.parked.until_survey(shard);
+                self.park_odd(shard);
                 self.look_within(self.context.timing.relist_soon);
             }
             ReaderExit::Refused => {
                 self.from_horizon.insert(shard.clone());
-                self.parked.until_survey(shard);
+                self.park_odd(shard);
                 self.look_within(Duration::ZERO);
             }
             ReaderExit::Lost(range) => return Err(SourceError::DataLoss(range)),
@@ -346,10 +350,15 @@ impl<S: BatchSink + 'static> Crew<S> {
         Ok(())
     }
 
+    fn park_odd(&mut self, shard: ShardId) {
+        self.parked.until_survey(shard.clone());
+        telling::parked(&self.context, &shard, &self.parked);
+    }
+
     async fn park_fenced(&mut self, shard: ShardId) -> Result<(), SourceError> {
         self.view = self.ledger.view(true).await?;
-        self.context.board.shard(&shard, |status| status.state = "fenced");
-        self.parked.fenced(shard, &self.view, Instant::now());
+        self.parked.fenced(shard.clone(), &self.view, Instant::now());
+        telling::parked(&self.context, &shard, &self.parked);
         Ok(())
     }
 
@@ -362,40 +371,5 @@ impl<S: BatchSink + 'static> Crew<S> {
     fn free_fenced(&mut self) {
         let rest = self.context.options.flush_interval * FENCE_FLUSHES;
         self.parked.free_still(&self.view, rest, Instant::now());
-    }
-
-    // === Telling ===
-
-    fn show(&self, plan: &Plan) {
-        for shard in &self.listed {
-            let state = self.state_of(&shard.id, plan);
-            self.context.board.shard(&shard.id, |status| {
-                status.state = state;
-                status.parents = shard.parents.clone();
-                status.hash_range = shard.hash_range.map(|(from, to)| (from.to_string(), to.to_string()));
-                if status.position.is_none() {
-                    let entry = self.view.shards.get(&shard.id);
-                    status.position = entry.and_then(|entry| entry.position).map(|number| number.to_string());
-                }
-            });
-        }
-        let metrics = &self.context.metrics;
-        metrics.shards("waiting", plan.waiting.len());
-        metrics.shards("reading", self.reading.len());
-        metrics.shards("parked", self.parked.len());
-        metrics.shards("ended", plan.ended.len());
-        metrics.shards("lost", plan.lost.len());
-    }
-
-    fn state_of(&self, shard: &ShardId, plan: &Plan) -> &'static str {
-        if self.reading.contains(shard) {
-            "reading"
-        } else if self.parked.holds_fenced(shard) {
-            "fenced"
-        } else if plan.ended.contains(shard) {
-            "ended"
-        } else {
-            "waiting"
-        }
     }
 }

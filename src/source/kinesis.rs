@@ -301,10 +301,11 @@ where
     ReadError::new(call, fault, error)
 }
 
-/// Not a connection's failure: the request found no credentials, region or endpoint.
+/// Not a connection's failure: the request found no credentials, region or endpoint. A connection that was cut is
+/// `other` too, but with a kind.
 fn is_unsent<E>(error: &SdkError<E>) -> bool {
     matches!(error, SdkError::ConstructionFailure(_))
-        || matches!(error, SdkError::DispatchFailure(failure) if failure.is_other())
+        || matches!(error, SdkError::DispatchFailure(failure) if failure.is_other() && failure.as_other().is_none())
 }
 
 fn fault_of(code: &str, server_error: bool) -> Fault {

@@ -23,6 +23,7 @@ mod parking;
 mod reader;
 mod stream;
 mod survey;
+mod telling;
 mod tree;
 mod trouble;
 

@@ -17,7 +17,7 @@ use super::error::{Action, Call, Fault, ReadError};
 use super::loss::{LostRange, alarm};
 use super::pacing::{Backoff, Pace, jittered};
 use super::stream::ReadReply;
-use super::tree;
+use super::{telling, tree};
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
@@ -30,6 +30,9 @@ use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
 /// writer one message a second and shard, not four.
 const SEEN_STEP_MS: i64 = 1000;
 
+/// This far from the edge of the retention a shard is no longer being trimmed under its reader's hands.
+const SETTLED_MS: i64 = 60_000;
+
 /// See the file's head.
 pub(super) struct Reader<S> {
     context: Arc<Context<S>>,
@@ -38,12 +41,19 @@ pub(super) struct Reader<S> {
     position: Position,
     seen_ms: Option<i64>,
     told_seen_ms: Option<i64>,
+    /// When the oldest record arrived that may be unread, epoch ms, as of the last read that worked.
+    unread_since_ms: Option<i64>,
     iterator: Option<ShardIterator>,
     /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
     /// that record, every new iterator starts at the horizon.
     from_horizon: bool,
+    /// Records up to the position are still there, so that none after it can be missing. Until the next record.
+    intact: bool,
     /// A loss has been reported and the shard has not caught up with the retention since.
     alarmed: bool,
+    /// False while a shard that is read from its oldest record is still at the edge of the retention: what is trimmed
+    /// there in passing was never promised.
+    settled: bool,
     pace: Pace,
     backoff: Backoff,
     metrics: ShardMetrics,
@@ -68,15 +78,20 @@ impl<S: BatchSink> Reader<S> {
             Some(interval) => Pace::unbounded(interval, now),
             None => Pace::new(context.options.reads_per_second, now),
         };
+        // Never read, it is complete up to where it starts, if that is a time; of the beginning nothing is known.
+        let seen_ms = entry.seen_ms.or((entry.start_ms > 0).then_some(entry.start_ms));
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
             position: entry.resume(),
-            seen_ms: entry.seen_ms,
+            seen_ms,
             told_seen_ms: entry.seen_ms,
+            unread_since_ms: seen_ms,
             iterator: None,
             from_horizon,
+            intact: false,
             alarmed: false,
+            settled: entry.position.is_some() || entry.seen_ms.is_some() || entry.start_ms > 0,
             pace,
             backoff: Backoff::default(),
             context,
@@ -89,6 +104,9 @@ impl<S: BatchSink> Reader<S> {
         loop {
             if let Err(exit) = self.step().await {
                 self.context.troubles.clear(self.shard.as_str());
+                if exit == ReaderExit::Ended {
+                    telling::no_longer_read(&self.context, &self.shard, "ended");
+                }
                 return exit;
             }
         }
@@ -123,8 +141,9 @@ impl<S: BatchSink> Reader<S> {
         self.pace.started(now);
         let limit = self.pace.limit(now);
         let token = &self.iterator.insert(iterator).token;
-        let reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
+        let mut reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
         self.pace.replied(Instant::now(), reply.records.len(), reply.bytes);
+        self.skip_committed(&mut reply);
         self.check_order(&reply.records)?;
         Ok(reply)
     }
@@ -134,6 +153,17 @@ impl<S: BatchSink> Reader<S> {
         let context = &self.context;
         let token = context.kinesis.shard_iterator(&context.stream.target, &self.shard, from).await?;
         Ok(ShardIterator { token, born: Instant::now() })
+    }
+
+    /// From the horizon, a position that was refused without being trimmed is met again: what is up to it was read.
+    fn skip_committed(&mut self, reply: &mut ReadReply) {
+        let Position::After(number) = self.position else { return };
+        if self.from_horizon {
+            let committed = reply.records.iter().take_while(|record| record.sequence_number <= number).count();
+            let skipped = reply.records.drain(..committed);
+            reply.bytes -= skipped.map(|record| record.data.len() as u64).sum::<u64>();
+            self.intact |= committed > 0;
+        }
     }
 
     /// Numbers that do not ascend from our position would be counted twice or make the ledger go back.
@@ -157,7 +187,7 @@ impl<S: BatchSink> Reader<S> {
         self.observe(&reply);
         self.check_loss(&reply)?;
         self.skip_earlier(&mut reply.records);
-        let (next, children) = (reply.next.take(), std::mem::take(&mut reply.children));
+        let (next, children) = (reply.next.clone(), std::mem::take(&mut reply.children));
         self.deliver(reply, permit).await?;
         match next {
             Some(token) => {
@@ -170,12 +200,12 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    fn observe(&self, reply: &ReadReply) {
+    fn observe(&mut self, reply: &ReadReply) {
         let (records, behind_ms) = (reply.records.len() as u64, reply.behind_ms);
         self.metrics.read_result("ok");
         self.metrics.read(records, reply.bytes, behind_ms);
-        let retention_ms = self.context.stream.retention.as_millis().max(1) as f64;
-        self.metrics.retention_headroom(1.0 - behind_ms as f64 / retention_ms);
+        self.unread_since_ms = Some(clock::now_ms() - behind_ms);
+        self.tell_headroom();
         let last = reply.records.last();
         if let Some(record) = last {
             self.metrics.record_age((clock::now_ms() * 1000 - record.arrived_at_us) as f64 / 1e6);
@@ -191,15 +221,24 @@ impl<S: BatchSink> Reader<S> {
         });
     }
 
+    /// Shrinks while nothing can be read: that is when somebody must know how much time is left.
+    fn tell_headroom(&self) {
+        if let Some(since_ms) = self.unread_since_ms {
+            let retention_ms = self.context.stream.retention.as_millis().max(1) as f64;
+            self.metrics.retention_headroom(1.0 - (clock::now_ms() - since_ms) as f64 / retention_ms);
+        }
+    }
+
     /// Records may be missing if and only if the shard was last known to be complete at a time that the retention
     /// no longer covers. Waits for a reply that can name the other end of the range.
     fn check_loss(&mut self, reply: &ReadReply) -> Result<(), ReaderExit> {
         let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
-        let stale = self.seen_ms.is_some_and(|seen| seen < horizon_ms);
+        self.settled |= self.seen_ms.is_some_and(|seen| seen >= horizon_ms + SETTLED_MS);
+        let stale = self.settled && self.seen_ms.is_some_and(|seen| seen < horizon_ms);
         if !stale && !self.from_horizon {
             self.alarmed = false;
         }
-        let suspect = (stale || self.from_horizon) && !self.alarmed;
+        let suspect = (stale || self.from_horizon) && !self.intact && !self.alarmed;
         if !suspect || (reply.records.is_empty() && reply.behind_ms > 0) {
             return Ok(());
         }
@@ -228,7 +267,8 @@ impl<S: BatchSink> Reader<S> {
     }
 
     async fn deliver(&mut self, reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
-        let caught_up = reply.records.is_empty() && reply.behind_ms == 0;
+        // The last reply of a shard says nothing of the time since it was closed, which is its children's.
+        let caught_up = reply.records.is_empty() && reply.behind_ms == 0 && reply.next.is_some();
         let (through, seen_ms) = match reply.records.last() {
             Some(last) => (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000)),
             None => (self.position, reply.date_ms.filter(|_| caught_up)),
@@ -255,7 +295,9 @@ impl<S: BatchSink> Reader<S> {
         let range = PositionRange { shard: self.shard.clone(), after: self.position, through };
         let batch = RawBatch { range, records, seen_ms, end, grant: self.stop.grant.clone(), permit };
         self.context.sink.deliver(batch).await.map_err(|_| ReaderExit::Stopped)?;
-        self.from_horizon &= through == self.position;
+        let stays = through == self.position;
+        self.from_horizon &= stays;
+        self.intact &= stays;
         self.position = through;
         Ok(())
     }
@@ -299,6 +341,7 @@ impl<S: BatchSink> Reader<S> {
     async fn recover(&mut self, error: ReadError) -> Result<(), ReaderExit> {
         let action = error.action();
         self.metrics.read_result(label(action));
+        self.tell_headroom();
         tracing::debug!(shard = %self.shard, ?action, error = chain(&error), "read failed");
         match action {
             Action::AwaitPace => {
@@ -321,7 +364,7 @@ impl<S: BatchSink> Reader<S> {
                 Position::After(_) | Position::Beginning | Position::At(_) | Position::End => self.wait(&error).await,
             },
             Action::RetrySlowly => {
-                self.context.troubles.raise(self.shard.as_str(), chain(&error));
+                self.context.troubles.raise(self.shard.as_str(), &error);
                 self.sleep(jittered(self.context.timing.retry_slowly)).await
             }
         }
@@ -331,7 +374,7 @@ impl<S: BatchSink> Reader<S> {
     async fn wait(&mut self, error: &ReadError) -> Result<(), ReaderExit> {
         let wait = self.backoff.next_wait();
         if self.backoff.is_persistent() {
-            self.context.troubles.raise(self.shard.as_str(), chain(error));
+            self.context.troubles.raise(self.shard.as_str(), error);
         }
         self.sleep(wait).await
     }

@@ -13,7 +13,6 @@ use super::pacing::Backoff;
 use super::stream::{ListedShard, Status, StreamDescription, StreamTarget};
 use super::trouble::Troubles;
 use crate::checkpoint::{Registration, ShardId};
-use crate::error_chain::chain;
 use crate::status::StreamBoard;
 
 /// Finds a stream by name or ARN. A stream that does not exist or may not be read is an error; one that is being
@@ -34,10 +33,13 @@ pub async fn describe(
                 troubles.clear(stream);
                 return Ok(description);
             }
-            Ok(None) => troubles.raise(stream, "the stream is being created".to_owned()),
+            Ok(None) => {
+                troubles
+                    .raise(stream, &ReadError::new(Call::DescribeStream, Fault::Busy, "the stream is being created"));
+            }
             Err(error) => {
                 let error = unless_final(stream, error)?;
-                troubles.raise(stream, chain(&error));
+                troubles.raise(stream, &error);
             }
         }
         // Cancelled in this sleep, the next turn says so.

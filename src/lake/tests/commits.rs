@@ -300,6 +300,20 @@ async fn the_commit_that_ends_a_shard_registers_its_children() {
 }
 
 #[tokio::test]
+async fn a_child_is_complete_up_to_where_its_parent_was() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a", "b", "known"]).await;
+    let (last, _told) = ending(batch("a", 0, 10, &ShardGrant::new()), &["told", "known"]);
+    ours.committer.flush(micro([last, batch("b", 0, 20, &ShardGrant::new())])).await.unwrap();
+    // The end may come in a batch of its own, which has seen nothing.
+    let (end, _told) = ending(quiet("b", 20, 0, &ShardGrant::new()), &["found"]);
+    ours.committer.flush(micro([CleanBatch { seen_ms: None, ..end }])).await.unwrap();
+    let view = lake.open().await.view;
+    let seen = |shard| view.shards[&ShardId::new(shard)].seen_ms;
+    assert_eq!([seen("told"), seen("found"), seen("known")], [Some(10_000), Some(20_000), None]);
+}
+
+#[tokio::test]
 async fn a_lost_shard_is_ended_only_where_the_caller_saw_it() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;

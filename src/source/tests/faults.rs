@@ -160,6 +160,43 @@ async fn the_end_of_a_shard_is_believed_when_the_reply_names_children_or_the_lis
     }
 }
 
+#[tokio::test]
+async fn an_ended_shard_is_late_with_nothing() {
+    let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
+    let mut late = last(&["1"], Value::Null);
+    late.1["MillisBehindLatest"] = json!(43_200_000);
+    late.1["Records"][0]["ApproximateArrivalTimestamp"] = json!(clock::now_ms() / 1000 - 43_200);
+    fake.script().reads = [late, read(&["2"])].into();
+    let world = World::new();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(2).await;
+    let status = run.board.snapshot().shards[&shard(0)].clone();
+    assert_eq!((status.state, status.behind_ms), ("ended", Some(0)));
+    for (gauge, expected) in [
+        ("pintail_behind_ms", 0.0),
+        ("pintail_record_age_seconds", 0.0),
+        ("pintail_iterator_age_seconds", 0.0),
+        ("pintail_retention_headroom_ratio", 1.0),
+    ] {
+        assert!((run.gauge(gauge, &shard(0)) - expected).abs() < f64::EPSILON, "{gauge}");
+    }
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn the_headroom_shrinks_while_reads_fail() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().reads = std::iter::repeat_n(refuse("KMSDisabledException"), 1000).collect();
+    let world = World::new();
+    let half_a_day_ago = clock::now_ms() - 12 * 3_600_000;
+    world.knows(shard(0), ShardEntry { seen_ms: Some(half_a_day_ago), ..after("5") });
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    run.until_board(|board| board.trouble.contains_key("source")).await;
+    let headroom = run.gauge("pintail_retention_headroom_ratio", &shard(0));
+    assert!((0.49..0.51).contains(&headroom), "{headroom}");
+    run.stop().await;
+}
+
 // === Lost records ===
 
 fn stale() -> ShardEntry {
@@ -202,6 +239,48 @@ async fn a_stop_longer_than_the_retention_is_one_alarm_under_continue() {
 }
 
 #[tokio::test]
+async fn a_shard_that_was_never_read_within_the_retention_is_an_alarm() {
+    let long_ago_ms = clock::now_ms() - 25 * 3_600_000;
+    let unread = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+    let started = ShardEntry { start_ms: long_ago_ms, ..unread };
+    let child = ShardEntry { seen_ms: Some(long_ago_ms), ..unread };
+    for entry in [started, child] {
+        let fake = Fake::start(vec![open(0, &[])]).await;
+        fake.script().reads = [read(&["9"])].into();
+        let world = World::new();
+        world.knows(shard(0), entry);
+        let mut run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+        let error = run.outcome().await.unwrap_err();
+        let SourceError::DataLoss(range) = error else { panic!("{error}") };
+        assert_eq!((range.after, range.seen_ms), (entry.resume(), Some(long_ago_ms)));
+    }
+}
+
+#[tokio::test]
+async fn a_start_beyond_the_retention_is_the_oldest_record_and_no_alarm() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().reads = [read(&["1"])].into();
+    let world = World::new();
+    let start = StartPosition::At(clock::now_ms() - 25 * 3_600_000);
+    let run = Run::start(&fake.kinesis, &world, SourceOptions { start, ..options() }, brisk()).await;
+    world.until_records(1).await;
+    assert_eq!(run.count("pintail_data_loss_total", &[]), 0);
+    run.stop().await;
+    assert_eq!(starts(&fake), ["TRIM_HORIZON"]);
+}
+
+#[tokio::test]
+async fn the_last_reply_of_a_closed_shard_says_nothing_of_its_childrens_time() {
+    let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
+    fake.script().reads = [last(&[], Value::Null), read(&["2"])].into();
+    let world = World::new();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(1).await;
+    run.stop().await;
+    assert_eq!(world.state().view.shards[&shard(0)].seen_ms, None);
+}
+
+#[tokio::test]
 async fn a_position_that_kinesis_refuses_is_read_from_the_horizon_with_an_alarm() {
     let fake = Fake::start(vec![open(0, &[])]).await;
     fake.script().iterators = [refuse("InvalidArgumentException")].into();
@@ -213,6 +292,22 @@ async fn a_position_that_kinesis_refuses_is_read_from_the_horizon_with_an_alarm(
     world.until_records(2).await;
     assert_eq!(run.count("pintail_data_loss_total", &[]), 1);
     run.stop().await;
+    assert_eq!(starts(&fake), ["after 5", "TRIM_HORIZON"]);
+}
+
+#[tokio::test]
+async fn a_refused_position_that_is_still_there_is_no_loss_and_nothing_is_read_twice() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().iterators = [refuse("InvalidArgumentException")].into();
+    fake.script().reads = [read(&["3"]), read(&[]), read(&["4", "5", "9"]), read(&["10"])].into();
+    let world = World::new();
+    world.knows(shard(0), after("5"));
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(2).await;
+    assert_eq!(run.count("pintail_data_loss_total", &[]), 0);
+    assert_eq!(run.count("pintail_reads_total", &["invalid"]), 0);
+    run.stop().await;
+    assert_eq!(world.payloads(), ["9", "10"]);
     assert_eq!(starts(&fake), ["after 5", "TRIM_HORIZON"]);
 }
 
@@ -324,7 +419,7 @@ async fn a_stream_that_vanishes_in_flight_is_trouble_until_it_is_back() {
         script.reads = [missing()].into();
         script.describes = [missing(), missing(), missing(), described(1_000)].into();
     }
-    run.until_board(|board| board.trouble.contains_key("source")).await;
+    run.until_board(|board| board.trouble.contains_key("source") && board.shards[&shard(0)].state == "parked").await;
     fake.script().reads.push_back(read(&["1"]));
     world.until_records(1).await;
     assert!(!run.board.snapshot().trouble.contains_key("source"));
@@ -396,7 +491,7 @@ async fn shards_closed_before_the_start_are_finished_unread() {
     fake.script().listings = [ok(json!({"Shards": all})), ok(json!({"Shards": since}))].into();
     fake.script().reads = [last(&["1"], Value::Null), read(&["2"])].into();
     let world = World::new();
-    let start = SourceOptions { start: StartPosition::At(1_700_000_000_000), ..options() };
+    let start = SourceOptions { start: StartPosition::At(clock::now_ms() - 3_600_000), ..options() };
     let run = Run::start(&fake.kinesis, &world, start, brisk()).await;
     world.until_records(2).await;
     run.stop().await;

@@ -109,11 +109,13 @@ impl std::fmt::Debug for Summary<'_> {
 
 impl State {
     fn commit_end(&mut self, shard: &ShardId, end: ShardEnd) {
-        self.view.shards.get_mut(shard).unwrap().ended = true;
+        let parent = self.view.shards.get_mut(shard).unwrap();
+        parent.ended = true;
+        let child_entry = ShardEntry { seen_ms: parent.seen_ms, ..NEW };
         self.view.version += 1;
         self.ended.push(shard.clone());
         for child in end.children {
-            self.view.shards.entry(child).or_insert(NEW);
+            self.view.shards.entry(child).or_insert(child_entry);
         }
         end.committed.send(()).unwrap_or_default();
     }
@@ -258,6 +260,13 @@ impl Run {
         self.cancel.cancel();
         self.outcome().await.unwrap();
         self.ledger.shutdown().await;
+    }
+
+    /// A shard's gauge.
+    pub fn gauge(&self, name: &str, shard: &ShardId) -> f64 {
+        let text = self.registry.render();
+        let line = text.lines().find(|line| line.starts_with(name) && line.contains(shard.as_str()));
+        line.expect("registered").rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// The sum of a counter's lines that contain every one of `labels`.

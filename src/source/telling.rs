@@ -1,0 +1,78 @@
+//! What the source tells of its shards: their states on the status board, and the gauges that go with them.
+//!
+//! Apart from the coordinator, because nothing here decides anything.
+
+use std::collections::BTreeSet;
+
+use super::context::Context;
+use super::parking::Parking;
+use super::stream::ListedShard;
+use super::tree::Plan;
+use crate::checkpoint::{LedgerView, ShardId};
+
+/// Not to be read at the moment; told at once, since the next listing may be long in coming.
+pub(super) fn parked<S>(context: &Context<S>, shard: &ShardId, parked: &Parking) {
+    let state = if parked.holds_fenced(shard) { "fenced" } else { "parked" };
+    context.board.shard(shard, |status| status.state = state);
+    context.metrics.shards("parked", parked.len());
+}
+
+/// Nothing of this shard will be read any more, so that nothing of it is late.
+pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'static str) {
+    let metrics = context.metrics.shard(shard);
+    metrics.read(0, 0, 0);
+    metrics.record_age(0.0);
+    metrics.iterator_age(0.0);
+    metrics.retention_headroom(1.0);
+    context.board.shard(shard, |status| {
+        status.state = state;
+        status.behind_ms = Some(0);
+    });
+}
+
+/// What the coordinator knows after it has acted.
+pub(super) struct Telling<'a> {
+    pub listed: &'a [ListedShard],
+    pub view: &'a LedgerView,
+    pub reading: &'a BTreeSet<ShardId>,
+    pub parked: &'a Parking,
+    pub plan: &'a Plan,
+}
+
+impl Telling<'_> {
+    /// Puts every listed shard on the board, and counts them by state.
+    pub fn tell<S>(&self, context: &Context<S>) {
+        for shard in self.listed {
+            let state = self.state_of(&shard.id);
+            context.board.shard(&shard.id, |status| {
+                status.state = state;
+                status.parents = shard.parents.clone();
+                status.hash_range = shard.hash_range.map(|(from, to)| (from.to_string(), to.to_string()));
+                if status.position.is_none() {
+                    let entry = self.view.shards.get(&shard.id);
+                    status.position = entry.and_then(|entry| entry.position).map(|number| number.to_string());
+                }
+            });
+        }
+        let metrics = &context.metrics;
+        metrics.shards("waiting", self.plan.waiting.len());
+        metrics.shards("reading", self.reading.len());
+        metrics.shards("parked", self.parked.len());
+        metrics.shards("ended", self.plan.ended.len());
+        metrics.shards("lost", self.plan.lost.len());
+    }
+
+    fn state_of(&self, shard: &ShardId) -> &'static str {
+        if self.reading.contains(shard) {
+            "reading"
+        } else if self.parked.holds_fenced(shard) {
+            "fenced"
+        } else if self.parked.holds(shard) {
+            "parked"
+        } else if self.plan.ended.contains(shard) {
+            "ended"
+        } else {
+            "waiting"
+        }
+    }
+}
