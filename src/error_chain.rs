@@ -3,6 +3,8 @@
 use std::error::Error;
 
 const LINE_BYTES_MAX: usize = 700;
+/// A shorter cause that stands somewhere in the line may be a word that just occurs there.
+const REPEAT_BYTES_MIN: usize = 40;
 
 /// The error and its causes, joined by `: `. A cause that only repeats what was just said is left out.
 /// Bodies that a server sent along become part of the line, and the line is cut where nobody reads on.
@@ -11,7 +13,7 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let link = one_line(error);
-        if !line.contains(&link) {
+        if !line.ends_with(&link) && !(link.len() >= REPEAT_BYTES_MIN && line.contains(&link)) {
             line.push_str(": ");
             line.push_str(&link);
         }

@@ -45,7 +45,8 @@ impl StreamLake {
             note_add(&add, since_us, &mut files).map_err(wrong)?;
         }
         let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
-        let reads = files.into_iter().map(|path| read_file(self.store.clone(), table.name().to_owned(), path));
+        let version = table.state().version;
+        let reads = files.into_iter().map(|path| read_file(self.store.clone(), table.name().to_owned(), version, path));
         let batches: Vec<Vec<RecordBatch>> =
             futures::stream::iter(reads).buffer_unordered(READS_MAX).try_collect().await?;
         Ok((since_us, batches.into_iter().flatten().collect()))
@@ -63,9 +64,11 @@ impl StreamLake {
     }
 }
 
-async fn read_file(store: LakeStore, table: String, path: String) -> Result<Vec<RecordBatch>, LakeError> {
-    // A file that maintenance has replaced in the meantime is read under its new name with the next start.
-    let Some((bytes, _)) = store.read(&store.path(&table, &path)).await? else { return Ok(Vec::new()) };
+async fn read_file(store: LakeStore, table: String, version: u64, path: String) -> Result<Vec<RecordBatch>, LakeError> {
+    let Some((bytes, _)) = store.read(&store.path(&table, &path)).await? else {
+        let reason = format!("its file {path} is gone (if it was compacted and vacuumed just now, restart Pintail)");
+        return Err(LakeError::Log { table, version, reason });
+    };
     decode(bytes).map_err(|source| LakeError::Encode { table, source })
 }
 

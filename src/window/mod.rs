@@ -28,7 +28,7 @@ use crate::checkpoint::{Position, PositionRange, ShardId};
 use crate::contract::Contract;
 use crate::limits::LIVE_WINDOWS_RESTORED;
 use crate::metrics::StreamMetrics;
-use crate::record::{CleanBatch, WindowSink};
+use crate::record::{CleanBatch, ShardGrant, WindowSink};
 use aggregate::{WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
@@ -49,6 +49,7 @@ pub struct StreamWindows {
 /// The cells of one batch that no commit covers yet.
 #[derive(Debug)]
 struct Pending {
+    grant: ShardGrant,
     through: Position,
     windows: Vec<WindowCells>,
 }
@@ -77,7 +78,7 @@ impl StreamWindows {
         let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
         // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
         if !batch.grant.is_revoked() {
-            pending.push_back(Pending { through: batch.range.through, windows });
+            pending.push_back(Pending { grant: batch.grant.clone(), through: batch.range.through, windows });
         }
         Ok(bytes)
     }
@@ -179,7 +180,10 @@ impl WindowSink for StreamWindows {
 
     fn discard(&self, shard: &ShardId) {
         let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        self.pending.remove(shard);
+        // Not those of a reader that has taken the shard up again in the meantime.
+        if let Some(mut pending) = self.pending.get_mut(shard) {
+            pending.retain(|batch| !batch.grant.is_revoked());
+        }
     }
 }
 

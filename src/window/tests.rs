@@ -229,3 +229,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_batch_that_was_read_a_second_time_is_not_of_the_commit_of_the_first() {
+    let through = |n: u32| Position::After(SequenceNumber::parse(&n.to_string()).unwrap());
+    let pending = |ends: &[u32]| -> VecDeque<Pending> {
+        ends.iter().map(|n| Pending { grant: ShardGrant::new(), through: through(*n), windows: Vec::new() }).collect()
+    };
+    for (ends, covered) in [([5, 10, 15], 2), ([5, 10, 10], 2), ([5, 10, 5], 2), ([10, 10, 20], 1), ([11, 5, 10], 0)] {
+        assert_eq!(covered_by(&pending(&ends), through(10)), covered, "{ends:?}");
+    }
+}
