@@ -13,7 +13,8 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let link = one_line(error);
-        if !line.ends_with(&link) && !(link.len() >= REPEAT_BYTES_MIN && line.contains(&link)) {
+        let repeats = line.ends_with(&link) || (link.len() >= REPEAT_BYTES_MIN && line.contains(&link));
+        if !repeats {
             line.push_str(": ");
             line.push_str(&link);
         }

@@ -10,6 +10,9 @@ use super::stream::ListedShard;
 use super::tree::Plan;
 use crate::checkpoint::{LedgerView, ShardId};
 
+/// Who is in trouble while another process has the shards.
+const STANDBY: &str = "fenced";
+
 /// Not to be read at the moment; told at once, since the next listing may be long in coming.
 pub(super) fn parked<S>(context: &Context<S>, shard: &ShardId, parked: &Parking) {
     let state = if parked.holds_fenced(shard) { "fenced" } else { "parked" };
@@ -54,12 +57,24 @@ impl Telling<'_> {
                 }
             });
         }
+        self.tell_standby(context);
         let metrics = &context.metrics;
         metrics.shards("waiting", self.plan.waiting.len());
         metrics.shards("reading", self.reading.len());
         metrics.shards("parked", self.parked.len());
         metrics.shards("ended", self.plan.ended.len());
         metrics.shards("lost", self.plan.lost.len());
+    }
+
+    /// A process that reads nothing because another one commits every shard is not ready; it is a spare.
+    fn tell_standby<S>(&self, context: &Context<S>) {
+        let fenced = self.listed.iter().filter(|shard| self.parked.holds_fenced(&shard.id)).count();
+        if fenced > 0 && self.reading.is_empty() {
+            let what = format!("another process commits all {fenced} open shards; waiting to take over if it stops");
+            context.board.trouble(STANDBY, what);
+        } else {
+            context.board.resolved(STANDBY);
+        }
     }
 
     fn state_of(&self, shard: &ShardId) -> &'static str {
