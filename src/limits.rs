@@ -98,11 +98,15 @@ pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// HTTP: connections at a time; further clients wait in the kernel's queue. A page, a scraper and some scripts.
+/// HTTP: connections at a time; a further client takes the place of the oldest idle one. A page, a scraper and some
+/// scripts.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
 
 /// HTTP: a connection this long without a byte is closed. Longer than the usual scrape interval of a minute.
 pub const SERVE_SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// HTTP: a request's head is whole this long after its first byte, or the connection is closed. A head is one packet.
+pub const SERVE_HEAD_MAX: Duration = Duration::from_secs(10);
 
 /// HTTP: after the shutdown signal, answers under way have this long; then their connections are cut.
 pub const SERVE_GRACE: Duration = Duration::from_secs(1);
