@@ -77,6 +77,12 @@ pub const WRITER_QUEUE_BATCHES: usize = 64;
 /// A contract or configuration file beyond this is refused unread.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Problems of a contract or configuration that are told; the rest are counted.
+pub const PROBLEMS_KEPT_MAX: usize = 100;
+
+/// Letters of a value or key that a problem echoes.
+pub const PROBLEM_VALUE_CHARS_MAX: usize = 80;
+
 /// Columns, and windows, that one contract may declare.
 pub const CONTRACT_ITEMS_MAX: usize = 1000;
 

@@ -9,7 +9,7 @@ use crate::toml_doc::Invalid;
 fn shipped(name: &str) -> Contract {
     let problems = Problems::default();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
-    let contract = load(&path, &problems);
+    let contract = load(&path, None, &problems);
     problems.into_result().unwrap();
     contract.unwrap()
 }
