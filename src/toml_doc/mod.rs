@@ -96,14 +96,11 @@ impl Document {
     }
 }
 
+/// The first line stands for what has no place of its own.
 fn place(file: &str, line_starts: &[usize], span: Option<Range<usize>>) -> Place {
-    match span {
-        Some(span) => {
-            let line = line_starts.partition_point(|start| *start <= span.start);
-            Place::new(format!("{file}:{line}"))
-        }
-        None => Place::new(file.to_owned()),
-    }
+    let start = span.map_or(0, |span| span.start);
+    let line = line_starts.partition_point(|line_start| *line_start <= start);
+    Place::new(format!("{file}:{line}"))
 }
 
 /// Why a file has no text.
@@ -323,7 +320,7 @@ mod tests {
             invalid.problems(),
             [
                 "a.toml:1: `name` = 5; expected a text in quotes",
-                "a.toml: `count` is missing; expected a whole number",
+                "a.toml:1: `count` is missing; expected a whole number",
                 "a.toml:5: `lake.flush_interval` = \"5 parsecs\"; expected a duration with its unit, like \"500ms\", \
                  \"5s\", \"1m\", \"2h\" or \"1d\"",
                 "a.toml:4: unknown key `lake.flush_intervall`; did you mean `flush_interval`?",
