@@ -13,7 +13,7 @@ use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
 use crate::source::{KinesisConfig, OnDataLoss, StartPosition};
-use crate::toml_doc::{At, ByteSize, Document, DurationMs, FromToml, Invalid, Problems, Section};
+use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, FromToml, Invalid, Place, Problems, Section};
 
 /// Prefix of environment variables that override keys.
 pub const ENV_PREFIX: &str = "PINTAIL__";
@@ -149,7 +149,7 @@ impl Config {
     /// Reads the file, its contracts, and `environment`. Fails with everything that is wrong.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let problems = Problems::default();
-        let config = Document::read(path, &problems).and_then(|mut document| {
+        let config = Document::read(path, None, &problems).and_then(|mut document| {
             override_from(environment, &mut document, &problems);
             let folder = path.parent().unwrap_or(Path::new("."));
             read(&document, folder, &problems)
@@ -177,8 +177,7 @@ fn override_from(environment: impl Iterator<Item = (String, String)>, document: 
             document.override_value(&path, &variable, &value);
         } else {
             let keys = OVERRIDABLE.iter().map(|path| variable_of(path)).collect::<Vec<_>>().join(", ");
-            let place = document.place();
-            problems.note(&place, format_args!("environment variable {variable} stands for no key; known: {keys}"));
+            problems.note(&Place::environment(&variable), format_args!("stands for no key; known: {keys}"));
         }
     }
 }
@@ -228,7 +227,7 @@ fn usable_pipeline(name: &At<String>, problems: &Problems) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let usable = !name.value.is_empty() && name.value.len() <= 100 && name.value.chars().all(allowed);
     if !usable {
-        let value = &name.value;
+        let value = Cut(&name.value);
         problems.note(
             &name.place,
             format_args!("`pipeline` = {value:?}; expected 1 to 100 letters, digits, `_`, `-` or `.`"),
@@ -245,7 +244,7 @@ fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
     let endpoint = section.optional::<String>("endpoint").filter(|text| !text.value.is_empty())?;
     let usable = url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if !usable {
-        let value = &endpoint.value;
+        let value = Cut(&endpoint.value);
         problems.note(&endpoint.place, format_args!("`endpoint` = {value:?}; expected http://host:port or https://"));
     }
     usable.then_some(endpoint.value)
@@ -269,7 +268,7 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeSectio
         && value.contains("://")
         && !(value.starts_with("s3://") || value.starts_with("file://"))
     {
-        problems.note(place, format_args!("`lake.uri` = {value:?}; expected a folder or s3://bucket/prefix"));
+        problems.note(place, format_args!("`lake.uri` = {:?}; expected a folder or s3://bucket/prefix", Cut(value)));
     }
     let region = text(&mut section, "region");
     let endpoint = endpoint(&mut section, problems);
@@ -334,7 +333,8 @@ fn read_stream(
             None
         }
     };
-    let contract = contract::load(&resolve(folder, &path?.value), problems)?;
+    let path = path?;
+    let contract = contract::load(&resolve(folder, &path.value), Some(&path.place), problems)?;
     let stream = StreamConfig { id: id.as_ref()?.value.clone(), contract: Arc::new(contract), start };
     let id_place = id?.place;
     claim(taken, &format!("stream {}", stream.name()), &stream, &id_place, problems);
@@ -347,16 +347,11 @@ fn read_stream(
 }
 
 /// Two streams must not share a name, nor two contracts a table.
-fn claim(
-    taken: &mut BTreeMap<String, String>,
-    what: &str,
-    stream: &StreamConfig,
-    place: &crate::toml_doc::Place,
-    problems: &Problems,
-) {
-    let by = format!("stream {} ({})", stream.name(), stream.contract.file.display());
+fn claim(taken: &mut BTreeMap<String, String>, what: &str, stream: &StreamConfig, place: &Place, problems: &Problems) {
+    let by = format!("stream {} ({})", Cut(stream.name()), stream.contract.file.display());
     if let Some(first) = taken.insert(what.to_owned(), by) {
-        problems.note(place, format_args!("{what} is already taken by {first}; each must be unique in a pipeline"));
+        problems
+            .note(place, format_args!("{} is already taken by {first}; each must be unique in a pipeline", Cut(what)));
     }
 }
 
@@ -365,7 +360,7 @@ fn resolve(folder: &Path, path: &str) -> PathBuf {
 }
 
 /// A share must hold two worst-case reads beside a full micro-batch, or the stream could wait for itself.
-fn check_budget(config: &Config, place: &crate::toml_doc::Place, problems: &Problems) {
+fn check_budget(config: &Config, place: &Place, problems: &Problems) {
     let needed = 2 * READ_COST_MAX + config.lake.flush.flush_bytes;
     let share = config.budget_share_bytes();
     if share < needed {

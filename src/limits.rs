@@ -81,6 +81,12 @@ pub const WRITER_QUEUE_BATCHES: usize = 64;
 /// A contract or configuration file beyond this is refused unread.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Problems of a contract or configuration that are told; the rest are counted.
+pub const PROBLEMS_KEPT_MAX: usize = 100;
+
+/// Letters of a value or key that a problem echoes.
+pub const PROBLEM_VALUE_CHARS_MAX: usize = 80;
+
 /// Columns, and windows, that one contract may declare.
 pub const CONTRACT_ITEMS_MAX: usize = 1000;
 
@@ -102,11 +108,15 @@ pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// HTTP: connections at a time; further clients wait in the kernel's queue. A page, a scraper and some scripts.
+/// HTTP: connections at a time; a further client takes the place of the oldest idle one. A page, a scraper and some
+/// scripts.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
 
 /// HTTP: a connection this long without a byte is closed. Longer than the usual scrape interval of a minute.
 pub const SERVE_SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// HTTP: a request's head is whole this long after its first byte, or the connection is closed. A head is one packet.
+pub const SERVE_HEAD_MAX: Duration = Duration::from_secs(10);
 
 /// HTTP: after the shutdown signal, answers under way have this long; then their connections are cut.
 pub const SERVE_GRACE: Duration = Duration::from_secs(1);

@@ -36,7 +36,7 @@ const NULL: &str = "∅";
 fn shipped(name: &str) -> Arc<Contract> {
     let problems = Problems::default();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
-    let contract = contract::load(&path, &problems);
+    let contract = contract::load(&path, None, &problems);
     problems.into_result().unwrap();
     Arc::new(contract.unwrap())
 }

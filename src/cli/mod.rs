@@ -117,10 +117,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 /// One line a cause; a wrong configuration is the user's to mend and has a code of its own.
 fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(invalid) = error.downcast_ref::<Invalid>() {
-        for problem in invalid.problems() {
-            eprintln!("{problem}");
-        }
-        let count = invalid.problems().len();
+        eprintln!("{invalid}");
+        let count = invalid.count();
         eprintln!("pintail: {count} problem{} to mend; nothing was opened", if count == 1 { "" } else { "s" });
         return ExitCode::from(EXIT_USAGE);
     }

@@ -40,7 +40,7 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
         "pintail.toml:7: `source.reads_per_second` = 9",
         "pintail.toml:9: `serve.listen` = \"9464\"",
         "pintail.toml:10: a stream needs `name` or `arn`",
-        "missing.toml: cannot be read",
+        "pintail.toml:11: contract \"missing.toml\": cannot be read: No such file",
         "pintail.toml:12: unknown key `budgets`; did you mean `budget`?",
     ];
     for start in starts {
@@ -54,7 +54,7 @@ fn the_environment_overrides_and_a_misspelt_variable_is_refused() {
     let config = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVAL", "2s"), ("PATH", "/bin")]).unwrap();
     assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(2));
     let problems = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVALL", "2s")]).unwrap_err();
-    assert!(problems[0].contains("PINTAIL__LAKE__FLUSH_INTERVALL stands for no key"), "{problems:?}");
+    assert!(problems[0].contains("PINTAIL__LAKE__FLUSH_INTERVALL: stands for no key"), "{problems:?}");
 }
 
 #[test]

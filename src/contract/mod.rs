@@ -23,7 +23,7 @@ pub use column::{Column, ColumnType, Constant, Range, Source, Steps};
 pub use fields::{FieldEntry, FieldTable, SourceFields};
 pub use window::WindowPlan;
 
-use crate::toml_doc::{Document, Problems};
+use crate::toml_doc::{Document, Place, Problems};
 
 /// Bookkeeping column: the shard that a record came from (string).
 pub const SHARD_ID: &str = "_shard_id";
@@ -82,9 +82,10 @@ impl Contract {
     }
 }
 
-/// Reads and compiles a contract file. `None` if anything is wrong with it; every problem is noted.
-pub fn load(path: &Path, problems: &Problems) -> Option<Contract> {
-    let document = Document::read(path, problems)?;
+/// Reads and compiles a contract file. `None` if anything is wrong with it; every problem is noted, and that it
+/// cannot be read at all where it was `declared`, if anywhere.
+pub fn load(path: &Path, declared: Option<&Place>, problems: &Problems) -> Option<Contract> {
+    let document = Document::read(path, declared.map(|place| ("contract", place)), problems)?;
     read::contract(path.to_owned(), &document, problems)
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::toml_doc::{Place, Problems};
+use crate::toml_doc::{Cut, Place, Problems};
 
 /// A folder's name, and the path of everything inside it, must stay within what file systems take.
 const NAME_BYTES_MAX: usize = 200;
@@ -44,11 +44,12 @@ impl Taken {
     /// Takes the name; notes a problem if somebody has it.
     pub(super) fn take(&mut self, what: &str, name: &str, place: &Place, problems: &Problems) {
         let Some(other) = self.0.insert(name.to_lowercase(), name.to_owned()) else { return };
+        let cut = Cut(name);
         if other == name {
-            problems.note(place, format_args!("{what} `{name}` is declared twice; rename one"));
+            problems.note(place, format_args!("{what} `{cut}` is declared twice; rename one"));
         } else {
             let why = "Delta does not tell upper from lower case";
-            problems.note(place, format_args!("{what} `{name}` clashes with `{other}`: {why}; rename one"));
+            problems.note(place, format_args!("{what} `{cut}` clashes with `{}`: {why}; rename one", Cut(&other)));
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     ColumnType, Contract, EventTime, Source, WindowPlan, read_column, read_window, rejects_schema, rows_schema,
 };
 use crate::limits::CONTRACT_ITEMS_MAX;
-use crate::toml_doc::{Document, Place, Problems, Section};
+use crate::toml_doc::{Cut, Document, Place, Problems, Section};
 
 /// Compiles a parsed file. `None` if it added to the problems.
 pub(super) fn contract(file: PathBuf, document: &Document, problems: &Problems) -> Option<Contract> {
@@ -17,7 +17,7 @@ pub(super) fn contract(file: PathBuf, document: &Document, problems: &Problems) 
     let table = table_name(&mut root);
     let partition_by = root.optional::<String>("partition_by");
     if let Some(at) = partition_by.filter(|at| at.value != "day") {
-        problems.note(&at.place, format_args!("`partition_by` = {:?}; only \"day\" is offered", at.value));
+        problems.note(&at.place, format_args!("`partition_by` = {:?}; only \"day\" is offered", Cut(&at.value)));
     }
     let sections = limited(root.sections("column"), "column", problems);
     if sections.is_empty() {
@@ -50,7 +50,7 @@ pub(super) fn contract(file: PathBuf, document: &Document, problems: &Problems) 
 fn table_name(root: &mut Section<'_>) -> Option<String> {
     let at = root.required::<String>("table")?;
     if let Some(fault) = names::table_fault(&at.value) {
-        root.problems().note(&at.place, format_args!("table name {:?} {fault}", at.value));
+        root.problems().note(&at.place, format_args!("table name {:?} {fault}", Cut(&at.value)));
     }
     Some(at.value)
 }
@@ -73,7 +73,7 @@ fn event_time(root: &mut Section<'_>, columns: &Columns) -> Option<EventTime> {
     let (index, column_type) = found.ok()??;
     if column_type != ColumnType::Timestamp {
         let is = column_type.as_str();
-        let message = format!("`event_time` names `{}`, which is {is}; it must be a timestamp column", at.value);
+        let message = format!("`event_time` names `{}`, which is {is}; it must be a timestamp column", Cut(&at.value));
         root.problems().note(&at.place, message);
     }
     Some(EventTime::Column(index))

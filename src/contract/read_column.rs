@@ -7,7 +7,7 @@ use toml_edit::Value;
 use super::names::{self, Taken};
 use super::{Column, ColumnType, Constant, Range, Source, SourceFields, Steps};
 use crate::limits::JSON_DEPTH_MAX;
-use crate::toml_doc::{FromToml, Place, Section, nearest};
+use crate::toml_doc::{Cut, FromToml, Place, Section, nearest};
 
 const TEXT: &[ColumnType] = &[ColumnType::String];
 const TEXTS: &[ColumnType] = &[ColumnType::String, ColumnType::StringArray];
@@ -47,8 +47,8 @@ impl Columns {
             return Ok(None);
         }
         let names = self.good.iter().map(|column| column.name.as_str()).chain(self.broken.iter().map(String::as_str));
-        let hint = nearest(name, names).map(|near| format!(" (no such column; did you mean `{near}`?)"));
-        Err(format!("{name:?}{}", hint.unwrap_or_else(|| " (no such column)".to_owned())))
+        let hint = nearest(name, names).map(|near| format!(" (no such column; did you mean `{}`?)", Cut(near)));
+        Err(format!("{:?}{}", Cut(name), hint.unwrap_or_else(|| " (no such column)".to_owned())))
     }
 }
 
@@ -83,7 +83,7 @@ impl Reader<'_> {
     fn name(&mut self, taken: &mut Taken) -> Option<String> {
         let at = self.section.required::<String>("name")?;
         if let Some(fault) = names::column_fault(&at.value) {
-            self.note(&at.place, format_args!("column name {:?} {fault}", at.value));
+            self.note(&at.place, format_args!("column name {:?} {fault}", Cut(&at.value)));
         }
         taken.take("column", &at.value, &at.place, self.section.problems());
         Some(at.value)
@@ -117,7 +117,8 @@ impl Reader<'_> {
         if found.is_none() {
             let near = nearest(&at.value, ColumnType::ALL.into_iter().map(ColumnType::as_str));
             let hint = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-            let message = format!("type {:?} is not offered{hint} (offered: {})", at.value, list(&ColumnType::ALL));
+            let message =
+                format!("type {:?} is not offered{hint} (offered: {})", Cut(&at.value), list(&ColumnType::ALL));
             self.note(&at.place, message);
         }
         found
@@ -139,7 +140,7 @@ impl Reader<'_> {
     fn magnitude(&mut self, column_type: Option<ColumnType>) -> bool {
         let Some(at) = self.section.optional::<String>("parse") else { return false };
         if at.value != "magnitude" {
-            self.note(&at.place, format_args!("`parse` = {:?}; only \"magnitude\" is offered", at.value));
+            self.note(&at.place, format_args!("`parse` = {:?}; only \"magnitude\" is offered", Cut(&at.value)));
         }
         self.offered("parse", &at.place, WHOLE, column_type)
     }
@@ -189,7 +190,7 @@ impl Reader<'_> {
 
     fn number(&self, path: &str, place: &Place, fields: &mut SourceFields) -> Option<usize> {
         if path.split('.').any(str::is_empty) || path.split('.').count() > JSON_DEPTH_MAX {
-            self.note(place, format_args!("{path:?} is no JSON field; expected a name, or names like \"a.b\""));
+            self.note(place, format_args!("{:?} is no JSON field; expected a name, or names like \"a.b\"", Cut(path)));
             return None;
         }
         Some(fields.number(path))

@@ -7,7 +7,7 @@ use super::read_column::Columns;
 use super::window::{Derive, Function, KeyPlan, MeasurePlan, WindowPlan, partials_schema};
 use super::{Column, ColumnType};
 use crate::limits::{WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN};
-use crate::toml_doc::{At, DurationMs, Place, Section};
+use crate::toml_doc::{At, Cut, DurationMs, Place, Section};
 
 const MEASURES: &str = "count, sum(column), min(column), max(column) and mean(column)";
 
@@ -49,7 +49,7 @@ impl Reader<'_, '_> {
     fn name(&mut self) -> Option<String> {
         let at = self.section.required::<String>("name")?;
         if let Some(fault) = names::table_fault(&at.value) {
-            self.note(&at.place, format_args!("window name {:?} {fault}", at.value));
+            self.note(&at.place, format_args!("window name {:?} {fault}", Cut(&at.value)));
         }
         Some(at.value)
     }
@@ -105,7 +105,7 @@ impl Reader<'_, '_> {
             let (column, source) = self.column(name, "`by`", &place)?;
             if source.is_array() {
                 let is = source.as_str();
-                self.note(&place, format_args!("`by` names `{name}`, which is {is}; a key is a single value"));
+                self.note(&place, format_args!("`by` names `{}`, which is {is}; a key is a single value", Cut(name)));
                 return None;
             }
             return Some(KeyPlan { name: name.to_owned(), column, source, derive: Derive::Value });
@@ -124,7 +124,7 @@ impl Reader<'_, '_> {
         if let Some(at) = &name
             && let Some(fault) = names::column_fault(&at.value)
         {
-            self.note(&at.place, format_args!("key name {:?} {fault}", at.value));
+            self.note(&at.place, format_args!("key name {:?} {fault}", Cut(&at.value)));
         }
         let bucket = section.optional::<String>("bucket");
         let year = section.optional::<String>("year");
@@ -146,7 +146,7 @@ impl Reader<'_, '_> {
         let (column, source) = self.column(&at.value, "a derived key", &at.place)?;
         if !types.contains(&source) {
             let (is, expected) = (source.as_str(), list(types));
-            self.note(&at.place, format_args!("`{}` is {is}; this key can be made of {expected}", at.value));
+            self.note(&at.place, format_args!("`{}` is {is}; this key can be made of {expected}", Cut(&at.value)));
             return None;
         }
         Some(KeyPlan { name: name?.value, column, source, derive })
@@ -195,7 +195,7 @@ impl Reader<'_, '_> {
     fn measure(&self, section: &mut Section<'_>, name: String) -> Option<MeasurePlan> {
         let at = section.optional::<String>(&name)?;
         if let Some(fault) = names::column_fault(&name) {
-            self.note(&at.place, format_args!("measure name {name:?} {fault}"));
+            self.note(&at.place, format_args!("measure name {:?} {fault}", Cut(&name)));
         }
         let function = self.function(&at)?;
         Some(MeasurePlan { name, function })
@@ -209,7 +209,7 @@ impl Reader<'_, '_> {
         let call = text.strip_suffix(')').and_then(|call| call.split_once('('));
         let known = call.filter(|(function, _)| ["sum", "min", "max", "mean"].contains(function));
         let Some((function, argument)) = known else {
-            self.note(&at.place, format_args!("measure {text:?} is not offered; offered are {MEASURES}"));
+            self.note(&at.place, format_args!("measure {:?} is not offered; offered are {MEASURES}", Cut(text)));
             return None;
         };
         let (column, of) = self.column(argument.trim(), text, &at.place)?;
@@ -226,7 +226,8 @@ impl Reader<'_, '_> {
             _ => {
                 let is = of.as_str();
                 let takes = if matches!(function, "sum" | "mean") { "" } else { ", timestamp, date" };
-                let message = format!("measure {text:?}: the column is {is}; it takes integer, long, double{takes}");
+                let message =
+                    format!("measure {:?}: the column is {is}; it takes integer, long, double{takes}", Cut(text));
                 self.note(&at.place, message);
                 None
             }
@@ -240,7 +241,7 @@ impl Reader<'_, '_> {
         match self.columns.find(name) {
             Ok(found) => found,
             Err(unknown) => {
-                self.note(place, format_args!("{by_whom} names {unknown}"));
+                self.note(place, format_args!("{} names {unknown}", Cut(by_whom)));
                 None
             }
         }

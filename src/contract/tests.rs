@@ -9,7 +9,7 @@ use crate::toml_doc::Invalid;
 fn shipped(name: &str) -> Contract {
     let problems = Problems::default();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
-    let contract = load(&path, &problems);
+    let contract = load(&path, None, &problems);
     problems.into_result().unwrap();
     contract.unwrap()
 }
@@ -381,7 +381,7 @@ fn misuse_of_windows_is_refused_with_its_line() {
 fn misuse_at_the_top_is_refused_with_its_line() {
     let column = "[[column]]\nname = \"a\"\ntype = \"string\"\n";
     for (lines, expected) in [
-        (column.to_owned(), "c.toml: `table` is missing; expected a text in quotes"),
+        (column.to_owned(), "c.toml:1: `table` is missing; expected a text in quotes"),
         (
             format!("table = \"a/b\"\n{column}"),
             "c.toml:1: table name \"a/b\" must be ASCII letters, digits, `_` and `-`, and begin with a letter or a digit",
@@ -390,7 +390,7 @@ fn misuse_at_the_top_is_refused_with_its_line() {
             format!("table = \"_t\"\n{column}"),
             "c.toml:1: table name \"_t\" must be ASCII letters, digits, `_` and `-`, and begin with a letter or a digit",
         ),
-        ("table = \"t\"\n".to_owned(), "c.toml: no [[column]]; a table needs at least one"),
+        ("table = \"t\"\n".to_owned(), "c.toml:1: no [[column]]; a table needs at least one"),
         (
             format!("table = \"t\"\nevent_time = \"b\"\n{column}"),
             "c.toml:2: `event_time` = \"b\" (no such column); expected \"arrival\" or the name of a timestamp column",

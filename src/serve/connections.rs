@@ -1,38 +1,83 @@
 //! A bounded number of connections, none of which is kept without a purpose.
 //!
 //! The HTTP library neither counts connections nor gives up on silent ones, and a client that stops reading in the
-//! middle of an answer would keep a shutdown waiting. All three are settled where the bytes pass: a connection
-//! holds one of a fixed number of slots, ends after a while of silence, and ends at once when it is cut.
+//! middle of an answer would keep a shutdown waiting. Nor may a few clients that ask for nothing take the health
+//! checks away from everyone else. All of it is settled where the bytes pass: a connection holds one of a fixed
+//! number of slots, must ask within a deadline that no single byte moves, ends after a while of silence, gives way
+//! to a new client while it asks for nothing, and ends at once when it is cut.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::line::{Line, LineState};
 use crate::limits::SERVE_CONNECTIONS_MAX;
 
-/// The listener. Clients beyond the slots wait in the operating system's queue.
+/// The listener. When all slots are taken, a new client gets that of the oldest idle connection, and waits if none
+/// is idle.
 #[derive(Debug)]
 pub struct Connections {
     listener: TcpListener,
     slots: Arc<Semaphore>,
-    silence_max: Duration,
+    open: Vec<Weak<LineState>>,
+    went_idle: Arc<Notify>,
+    patience: Patience,
     cut: CancellationToken,
 }
 
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Without a byte in either direction.
+    pub silence_max: Duration,
+    /// From a request's first byte, or from the opening, to the end of the request's head.
+    pub head_max: Duration,
+}
+
 impl Connections {
-    /// Every connection ends after this long without a byte, and when `cut` is cancelled.
-    pub fn new(listener: TcpListener, silence_max: Duration, cut: CancellationToken) -> Self {
-        Self { listener, slots: Arc::new(Semaphore::new(SERVE_CONNECTIONS_MAX)), silence_max, cut }
+    /// Every connection ends when it exceeds `patience`, and when `cut` is cancelled.
+    pub fn new(listener: TcpListener, patience: Patience, cut: CancellationToken) -> Self {
+        let slots = Arc::new(Semaphore::new(SERVE_CONNECTIONS_MAX));
+        Self { listener, slots, open: Vec::new(), went_idle: Arc::default(), patience, cut }
+    }
+
+    /// A free slot; always comes in the end, since the semaphore is never closed.
+    async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        let mut freed = pin!(Arc::clone(&self.slots).acquire_owned());
+        while !self.close_oldest_idle() {
+            tokio::select! {
+                slot = &mut freed => return slot.ok(),
+                () = self.went_idle.notified() => {}
+            }
+        }
+        freed.await.ok()
+    }
+
+    /// False if no connection is idle.
+    fn close_oldest_idle(&mut self) -> bool {
+        self.open.retain(|line| line.strong_count() > 0);
+        loop {
+            let lines = self.open.iter().filter_map(Weak::upgrade);
+            let idle = lines.filter_map(|line| Some((line.idle_since()?, line)));
+            let Some((_, oldest)) = idle.min_by_key(|(since, _)| *since) else { return false };
+            // It may have asked just now; then the next one.
+            if oldest.close_if_idle() {
+                return true;
+            }
+        }
     }
 }
 
@@ -41,15 +86,17 @@ impl Listener for Connections {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed, so a slot always comes.
-        let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         let (stream, client) = Listener::accept(&mut self.listener).await;
+        let slot = self.slot().await;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%client, %error, "answers may be delayed by the kernel");
         }
-        let cut = Box::pin(self.cut.clone().cancelled_owned());
-        let (silence_max, silence) = (self.silence_max, Box::pin(sleep(self.silence_max)));
-        (Connection { stream, silence_max, silence, cut, _slot: slot }, client)
+        let close = self.cut.child_token();
+        let cut = Box::pin(close.clone().cancelled_owned());
+        let line = Line::open(self.patience.head_max, close, Arc::clone(&self.went_idle));
+        self.open.retain(|line| line.strong_count() > 0);
+        self.open.push(line.downgrade());
+        (Connection::new(stream, line, self.patience.silence_max, cut, slot), client)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -57,43 +104,90 @@ impl Listener for Connections {
     }
 }
 
-/// A client's connection with its slot and its deadline.
+/// A client's connection with its slot and its deadlines.
 pub struct Connection {
     stream: TcpStream,
+    line: Line,
     silence_max: Duration,
-    silence: Pin<Box<Sleep>>,
+    last_byte: Instant,
+    deadline: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    /// Passes on what the stream says, unless the connection is cut or has been silent for too long.
+    fn new(
+        stream: TcpStream,
+        line: Line,
+        silence_max: Duration,
+        cut: Pin<Box<WaitForCancellationFutureOwned>>,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let last_byte = Instant::now();
+        let deadline = Box::pin(sleep_until(last_byte));
+        Self { stream, line, silence_max, last_byte, deadline, cut, _slot: slot }
+    }
+
+    /// What its requests have in common.
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Passes on what the stream says, unless the connection is cut or a deadline has passed.
     fn watch<T>(
         &mut self,
         context: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        poll: impl FnOnce(Pin<&mut TcpStream>, &Line, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.poll_ended(context)?;
+        let result = ready!(poll(Pin::new(&mut self.stream), &self.line, context));
+        self.last_byte = Instant::now();
+        let due = self.due();
+        self.deadline.as_mut().reset(due);
+        Poll::Ready(result)
+    }
+
+    /// Fails once the connection is over, and wakes the task when that happens.
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.cut.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if let Poll::Ready(result) = poll(Pin::new(&mut self.stream), context) {
-            self.silence.as_mut().reset(Instant::now() + self.silence_max);
-            return Poll::Ready(result);
+        // What the deadline depends on may have changed since it was set.
+        while self.deadline.as_mut().poll(context).is_ready() {
+            let due = self.due();
+            if due <= Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.deadline.as_mut().reset(due);
         }
-        ready!(self.silence.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Ok(())
+    }
+
+    fn due(&self) -> Instant {
+        let silent = self.last_byte + self.silence_max;
+        self.line.head_due().map_or(silent, |head| head.min(silent))
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.watch(context, |stream, context| stream.poll_read(context, into))
+        self.watch(context, |stream, line, context| {
+            let before = into.filled().len();
+            ready!(stream.poll_read(context, into))?;
+            if into.filled().len() > before {
+                line.received();
+            }
+            Poll::Ready(Ok(()))
+        })
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.watch(context, |stream, context| stream.poll_write(context, bytes))
+        self.watch(context, |stream, line, context| {
+            line.sending();
+            stream.poll_write(context, bytes)
+        })
     }
 
     fn poll_write_vectored(
@@ -101,18 +195,25 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.watch(context, |stream, context| stream.poll_write_vectored(context, slices))
+        self.watch(context, |stream, line, context| {
+            line.sending();
+            stream.poll_write_vectored(context, slices)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
+    /// The HTTP library flushes when it has written all that it had, so the answer is out.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch(context, |stream, context| stream.poll_flush(context))
+        self.poll_ended(context)?;
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.line.sent();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch(context, |stream, context| stream.poll_shutdown(context))
+        self.watch(context, |stream, _, context| stream.poll_shutdown(context))
     }
 }

@@ -23,6 +23,7 @@ mod connections;
 mod error;
 mod guard;
 mod history;
+mod line;
 mod page;
 mod views;
 
@@ -38,12 +39,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{SERVE_GRACE, SERVE_LOOKS_MAX, SERVE_SILENCE_MAX};
+use crate::limits::{SERVE_GRACE, SERVE_HEAD_MAX, SERVE_LOOKS_MAX, SERVE_SILENCE_MAX};
 use crate::metrics::Registry;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
-use connections::Connections;
+use connections::{Connections, Patience};
 use history::History;
+use line::with_lines;
 
 /// What the server shows. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -98,9 +100,10 @@ impl Server {
         let _cut_when_dropped = cut.clone().drop_guard();
         let history = History::default();
         let status = self.sources.status.clone();
-        let router = router(self.sources, history.clone(), self.local_addr);
-        let connections = Connections::new(self.listener, SERVE_SILENCE_MAX, cut.clone());
-        let served = axum::serve(connections, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
+        let service = with_lines(router(self.sources, history.clone(), self.local_addr));
+        let patience = Patience { silence_max: SERVE_SILENCE_MAX, head_max: SERVE_HEAD_MAX };
+        let connections = Connections::new(self.listener, patience, cut.clone());
+        let served = axum::serve(connections, service).with_graceful_shutdown(cancel.clone().cancelled_owned());
         let mut served = pin!(served.into_future());
         let overdue = async {
             cancel.cancelled().await;

@@ -14,7 +14,7 @@ use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
 use crate::clock::now_ms;
 use crate::contract::{self, ARRIVED_AT, Contract};
-use crate::limits::{SERVE_CONNECTIONS_MAX, SERVE_URI_BYTES_MAX};
+use crate::limits::{SERVE_CONNECTIONS_MAX, SERVE_HEAD_MAX, SERVE_URI_BYTES_MAX};
 use crate::record::{CleanBatch, CleanCounts, RejectReason, Repair, ShardGrant, WindowSink};
 use crate::toml_doc::Problems;
 use crate::window::LiveFilter;
@@ -417,31 +417,141 @@ async fn shutdown_waits_neither_for_idle_nor_for_stuck_clients() {
     }
 }
 
+const HALF_A_HEAD: &[u8] = b"GET /livez HTTP/1.1\r\nHost: local";
+
 #[tokio::test]
-async fn clients_beyond_the_slots_wait_for_one() {
+async fn clients_that_never_finish_asking_do_not_keep_others_out() {
+    let house = House::open().await;
+    let mut slow = Vec::new();
+    for _ in 0..=SERVE_CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        stream.write_all(HALF_A_HEAD).await.unwrap();
+        slow.push(stream);
+    }
+    // Sooner than any of them is given up on.
+    let answer = timeout(SERVE_HEAD_MAX / 2, house.get("/livez")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_oldest_idle_connection_gives_way_and_the_younger_stay() {
     let house = House::open().await;
     let mut held = Vec::new();
     for _ in 0..SERVE_CONNECTIONS_MAX {
         let mut stream = TcpStream::connect(house.address).await.unwrap();
-        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0, "answered, and kept");
+        asks_and_is_answered(&mut stream).await;
         held.push(stream);
     }
-    assert!(timeout(Duration::from_millis(200), house.get("/livez")).await.is_err());
-    held.pop();
-    assert_eq!(timeout(SOON, house.get("/livez")).await.unwrap().status(), StatusCode::OK);
+    // The first is now the youngest, and the second the oldest.
+    asks_and_is_answered(&mut held[0]).await;
+    assert_eq!(timeout(SERVE_HEAD_MAX / 2, house.get("/livez")).await.unwrap().status(), StatusCode::OK);
+    timeout(SOON, held.remove(1).read_to_end(&mut Vec::new())).await.unwrap().ok();
+    for stream in &mut held {
+        asks_and_is_answered(stream).await;
+    }
+}
+
+async fn asks_and_is_answered(stream: &mut TcpStream) {
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"{\"live\":true}") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "closed");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_are_being_answered_do_not_give_way() {
+    let (asked, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (count, wait) = (Arc::clone(&asked), Arc::clone(&gate));
+    let slow = move || async move {
+        count.add_permits(1);
+        wait.acquire().await.unwrap().forget();
+        "at last"
+    };
+    let router = Router::new().route("/slow", get(slow)).route("/quick", get(async || "at once"));
+    let (address, _tasks) = serving(router, Patience { silence_max: SOON, head_max: SOON }).await;
+    let mut held = Vec::new();
+    for _ in 0..SERVE_CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        held.push(stream);
+    }
+    asked.acquire_many(SERVE_CONNECTIONS_MAX as u32).await.unwrap().forget();
+    let mut quick = pin!(Client::new().get(format!("http://{address}/quick")).send());
+    assert!(timeout(Duration::from_millis(200), &mut quick).await.is_err());
+    // One answer goes out; its connection is then idle and gives way.
+    gate.add_permits(1);
+    assert_eq!(timeout(SOON, quick).await.unwrap().unwrap().status(), StatusCode::OK);
+    gate.add_permits(SERVE_CONNECTIONS_MAX);
+    for mut stream in held {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"at last") {
+            assert!(timeout(SOON, stream.read_buf(&mut answer)).await.unwrap().unwrap() > 0, "closed");
+        }
+    }
+}
+
+/// A router behind the connections' rules.
+async fn serving(router: Router, patience: Patience) -> (SocketAddr, JoinSet<io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Connections::new(listener, patience, CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(axum::serve(connections, with_lines(router)).into_future());
+    (address, tasks)
 }
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let connections = Connections::new(listener, Duration::from_millis(50), CancellationToken::new());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(axum::serve(connections, router(sources(), History::default(), address)).into_future());
+    let patience = Patience { silence_max: Duration::from_millis(50), head_max: 10 * SOON };
+    let (address, _tasks) = serving(Router::new(), patience).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    stream.write_all(HALF_A_HEAD).await.unwrap();
     let mut rest = Vec::new();
     timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap().ok();
     assert_eq!(rest, b"", "closed without an answer");
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_is_closed_however_steadily_it_does() {
+    let (address, _tasks) = serving(
+        Router::new().route("/", get(async || "")),
+        Patience { silence_max: 10 * SOON, head_max: Duration::from_millis(500) },
+    )
+    .await;
+    let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
+    // The deadline holds for later requests of a connection too.
+    writes.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert!(reads.read(&mut [0; 1024]).await.unwrap() > 0);
+    writes.write_all(HALF_A_HEAD).await.unwrap();
+    let trickle = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        while writes.write_all(b"l").await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    let mut rest = Vec::new();
+    let closed = async { tokio::join!(trickle, reads.read_to_end(&mut rest)) };
+    timeout(SOON, closed).await.unwrap().1.ok();
+    assert_eq!(rest, b"", "closed without an answer");
+}
+
+#[tokio::test]
+async fn the_deadline_for_asking_does_not_hurry_the_answer_or_the_next_question() {
+    let head_max = Duration::from_millis(250);
+    let slow = async move || {
+        tokio::time::sleep(2 * head_max).await;
+        "at last"
+    };
+    let patience = Patience { silence_max: 10 * SOON, head_max };
+    let (address, _tasks) = serving(Router::new().route("/", get(slow)), patience).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"at last") {
+            assert!(timeout(SOON, stream.read_buf(&mut answer)).await.unwrap().unwrap() > 0, "closed");
+        }
+        tokio::time::sleep(2 * head_max).await;
+    }
 }

@@ -3,83 +3,22 @@
 //! Contracts and the configuration are read through this. A problem is noted and reading goes on, so that a
 //! user sees everything that is wrong at once. Unknown keys are problems too: a misspelt key is not a default.
 
+mod problems;
 mod values;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
 use toml_edit::{Item, TableLike, Value};
 
+pub use problems::{Cut, Invalid, Place, Problems};
 pub use values::{ByteSize, DurationMs, FromToml};
 
 use crate::limits::CONFIG_FILE_BYTES_MAX;
-
-// === Problems ===
-
-/// Where something was said: `file:line`, or the environment variable that said it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(Rc<str>);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Everything found wrong so far. Shared by reference: noting a problem never stops the reading.
-#[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<String>>);
-
-impl Problems {
-    /// Notes one problem: where, what, and what would be right.
-    pub fn note(&self, place: &Place, message: impl fmt::Display) {
-        self.0.borrow_mut().push(format!("{place}: {message}"));
-    }
-
-    /// Whether nothing was noted.
-    pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-
-    /// How many were noted so far; unchanged after a reading that found nothing wrong.
-    pub fn count(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    /// Ends the reading: fails if anything was noted.
-    pub fn into_result(self) -> Result<(), Invalid> {
-        let found = self.0.into_inner();
-        if found.is_empty() { Ok(()) } else { Err(Invalid(found)) }
-    }
-}
-
-/// A file or a set of files that cannot be used, with every reason, one a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid(Vec<String>);
-
-impl Invalid {
-    /// One problem that belongs to no line.
-    pub fn from_text(problem: impl Into<String>) -> Self {
-        Self(vec![problem.into()])
-    }
-
-    /// The problems, one each.
-    pub fn problems(&self) -> &[String] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
-impl std::error::Error for Invalid {}
 
 // === Document ===
 
@@ -93,24 +32,33 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads and parses a file. `None` if that failed; the problem is noted.
-    pub fn read(path: &Path, problems: &Problems) -> Option<Self> {
-        let place = Place(path.display().to_string().into());
-        match std::fs::metadata(path).map(|metadata| metadata.len()) {
-            Ok(length) if length > CONFIG_FILE_BYTES_MAX => {
-                problems.note(&place, format_args!("{length} bytes; at most {CONFIG_FILE_BYTES_MAX} are read"));
-                return None;
+    /// Reads and parses a file. `None` if that failed; the problem is noted, and one that belongs to no line of the
+    /// file is noted where the file was `declared`, if anywhere, as what it is declared to be.
+    pub fn read(path: &Path, declared: Option<(&str, &Place)>, problems: &Problems) -> Option<Self> {
+        let file = path.display().to_string();
+        match (read_file(path), declared) {
+            (Ok(bytes), _) => Self::parse_bytes(&file, bytes, problems),
+            (Err(error), None) => {
+                problems.note(&Place::new(file), error);
+                None
             }
-            Ok(_) => {}
-            Err(error) => {
-                problems.note(&place, format_args!("cannot be read: {error}"));
-                return None;
+            (Err(error), Some((what, place))) => {
+                problems.note(place, format_args!("{what} {:?}: {error}", Cut(&file)));
+                None
             }
         }
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&path.display().to_string(), text, problems),
+    }
+
+    fn parse_bytes(file: &str, bytes: Vec<u8>, problems: &Problems) -> Option<Self> {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(file, text, problems),
             Err(error) => {
-                problems.note(&place, format_args!("cannot be read: {error}"));
+                let at = error.utf8_error().valid_up_to();
+                let (before, rest) = error.as_bytes().split_at(at);
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                let bad = rest.first().copied().unwrap_or_default();
+                let place = Place::new(format!("{file}:{line}"));
+                problems.note(&place, format_args!("not UTF-8: byte 0x{bad:02x}; save the file as UTF-8"));
                 None
             }
         }
@@ -148,14 +96,27 @@ impl Document {
     }
 }
 
+/// The first line stands for what has no place of its own.
 fn place(file: &str, line_starts: &[usize], span: Option<Range<usize>>) -> Place {
-    match span {
-        Some(span) => {
-            let line = line_starts.partition_point(|start| *start <= span.start);
-            Place(format!("{file}:{line}").into())
-        }
-        None => Place(file.into()),
-    }
+    let start = span.map_or(0, |span| span.start);
+    let line = line_starts.partition_point(|line_start| *line_start <= start);
+    Place::new(format!("{file}:{line}"))
+}
+
+/// Why a file has no text.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("longer than the {CONFIG_FILE_BYTES_MAX} bytes that are read at most")]
+    TooLong,
+}
+
+/// Counts what it reads instead of asking for the length: a device has none, and a file may grow.
+fn read_file(path: &Path) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX { Err(FileError::TooLong) } else { Ok(bytes) }
 }
 
 // === Section ===
@@ -200,7 +161,7 @@ impl<'a> Section<'a> {
         self.used.insert(key.to_owned());
         let path = self.child_path(key);
         if let Some((source, text)) = self.document.overrides.get(&path) {
-            let place = Place(format!("environment variable {source}").into());
+            let place = Place::environment(source);
             return self.converted(key, T::from_text(text), format!("{text:?}"), place);
         }
         let item = self.table?.get(key)?;
@@ -232,7 +193,7 @@ impl<'a> Section<'a> {
         let item = self.table?.get(key)?;
         let place = place(&self.document.file, &self.document.line_starts, item.span());
         let Some(value) = item.as_value() else {
-            self.problems.note(&place, format_args!("`{}` is a table; expected a value", self.child_path(key)));
+            self.problems.note(&place, format_args!("`{}` is a table; expected a value", Cut(&self.child_path(key))));
             return None;
         };
         Some(At { value, place })
@@ -247,7 +208,7 @@ impl<'a> Section<'a> {
         if let (Some(item), None) = (item, table) {
             let place = place(&self.document.file, &self.document.line_starts, item.span());
             let shown = item.to_string();
-            self.problems.note(&place, format_args!("`{key}` = {} is not a table", shown.trim()));
+            self.problems.note(&place, format_args!("`{key}` = {} is not a table", Cut(shown.trim())));
         }
         self.child(self.child_path(key), table, span)
     }
@@ -298,6 +259,7 @@ impl<'a> Section<'a> {
             let span = table.key(key).and_then(toml_edit::Key::span).or_else(|| item.span());
             let place = place(&self.document.file, &self.document.line_starts, span);
             let path = self.child_path(key);
+            let path = Cut(&path);
             let expected = self.used.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
             match nearest(key, self.used.iter().map(String::as_str)) {
                 Some(near) => self.problems.note(&place, format_args!("unknown key `{path}`; did you mean `{near}`?")),
@@ -323,7 +285,7 @@ impl<'a> Section<'a> {
     fn converted<T: FromToml>(&self, key: &str, value: Option<T>, shown: String, place: Place) -> Option<At<T>> {
         if value.is_none() {
             let path = self.child_path(key);
-            self.problems.note(&place, format_args!("`{path}` = {shown}; expected {}", T::EXPECTED));
+            self.problems.note(&place, format_args!("`{}` = {}; expected {}", Cut(&path), Cut(&shown), T::EXPECTED));
         }
         value.map(|value| At { value, place })
     }
@@ -358,12 +320,64 @@ mod tests {
             invalid.problems(),
             [
                 "a.toml:1: `name` = 5; expected a text in quotes",
-                "a.toml: `count` is missing; expected a whole number",
+                "a.toml:1: `count` is missing; expected a whole number",
                 "a.toml:5: `lake.flush_interval` = \"5 parsecs\"; expected a duration with its unit, like \"500ms\", \
                  \"5s\", \"1m\", \"2h\" or \"1d\"",
                 "a.toml:4: unknown key `lake.flush_intervall`; did you mean `flush_interval`?",
             ]
         );
+    }
+
+    fn noted(path: &Path, declared: Option<(&str, &Place)>) -> Vec<String> {
+        let problems = Problems::default();
+        assert!(Document::read(path, declared, &problems).is_none());
+        problems.into_result().unwrap_err().problems().to_vec()
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let too_long = "longer than the 1048576 bytes that are read at most";
+        assert_eq!(noted(Path::new("/dev/zero"), None), [format!("/dev/zero: {too_long}")]);
+        let declared = Place::new("a.toml:7".to_owned());
+        assert_eq!(
+            noted(Path::new("/dev/zero"), Some(("contract", &declared))),
+            [format!("a.toml:7: contract \"/dev/zero\": {too_long}")]
+        );
+    }
+
+    #[test]
+    fn the_longest_file_that_is_read_is_read_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "#".repeat(CONFIG_FILE_BYTES_MAX as usize)).unwrap();
+        assert!(Document::read(file.path(), None, &Problems::default()).is_some());
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_named_with_its_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"a = 1\nb = \"\xc3\xa4 caf\xe9\"\nc = 1\n").unwrap();
+        let expected = format!("{}:2: not UTF-8: byte 0xe9; save the file as UTF-8", file.path().display());
+        assert_eq!(noted(file.path(), None), [expected]);
+    }
+
+    #[test]
+    fn long_values_and_keys_are_cut_where_they_are_echoed() {
+        let long = "ä".repeat(5_000);
+        let text = format!("a = \"{long}\"\n\"{long}\" = 1\nc = [\n1,\n2]\n");
+        let problems = Problems::default();
+        let mut document = Document::parse("a.toml", text, &problems).unwrap();
+        document.override_value("b", "B", &long);
+        let mut root = document.root(&problems);
+        assert!(root.optional::<i64>("a").is_none());
+        assert!(root.optional::<i64>("b").is_none());
+        assert!(root.optional::<i64>("c").is_none());
+        root.finish();
+        let invalid = problems.into_result().unwrap_err();
+        assert_eq!(invalid.problems().len(), 4);
+        for problem in invalid.problems() {
+            assert!(problem.chars().count() < 200, "{problem}");
+            assert!(!problem.contains('\n'), "{problem}");
+        }
     }
 
     #[test]

@@ -1,0 +1,143 @@
+//! What a connection is doing: whether it may give way to a new client, and by when its request must be whole.
+//!
+//! The bytes tell when a request begins and when an answer is out; only the server knows that a request is whole and
+//! being answered. Both tell it here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::extract::connect_info::{ConnectInfo, Connected, IntoMakeServiceWithConnectInfo};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::serve::IncomingStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::connections::Connections;
+
+/// A connection's state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Line(Arc<LineState>);
+
+/// What a [`Line`] shares.
+#[derive(Debug)]
+pub struct LineState {
+    phase: Mutex<Phase>,
+    head_max: Duration,
+    close: CancellationToken,
+    went_idle: Arc<Notify>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// Between requests.
+    Waiting { since: Instant },
+    /// A request has begun. It is as old as the wait before it: bytes earn no younger place.
+    Asking { since: Instant, due: Instant },
+    /// A request is whole and has no answer yet.
+    Answering,
+    /// An answer is on its way.
+    Sending,
+    /// Gave way to another.
+    Closed,
+}
+
+impl Line {
+    /// A new connection. It is expected to ask at once. `close` ends it; `went_idle` is told when it may be ended.
+    pub fn open(head_max: Duration, close: CancellationToken, went_idle: Arc<Notify>) -> Self {
+        let since = Instant::now();
+        let phase = Mutex::new(Phase::Asking { since, due: since + head_max });
+        Self(Arc::new(LineState { phase, head_max, close, went_idle }))
+    }
+
+    /// Does not keep the state alive.
+    pub fn downgrade(&self) -> Weak<LineState> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Bytes came in.
+    pub fn received(&self) {
+        let mut phase = self.0.phase();
+        if let Phase::Waiting { since } = *phase {
+            *phase = Phase::Asking { since, due: Instant::now() + self.0.head_max };
+        }
+    }
+
+    /// A request is whole.
+    fn answering(&self) {
+        self.0.pass_to(Phase::Answering);
+    }
+
+    /// Bytes are about to go out.
+    pub fn sending(&self) {
+        self.0.pass_to(Phase::Sending);
+    }
+
+    /// All bytes so far went out.
+    pub fn sent(&self) {
+        let mut phase = self.0.phase();
+        if let Phase::Sending = *phase {
+            *phase = Phase::Waiting { since: Instant::now() };
+            self.0.went_idle.notify_one();
+        }
+    }
+
+    /// When the request that has begun must be whole.
+    pub fn head_due(&self) -> Option<Instant> {
+        match *self.0.phase() {
+            Phase::Asking { due, .. } => Some(due),
+            Phase::Waiting { .. } | Phase::Answering | Phase::Sending | Phase::Closed => None,
+        }
+    }
+}
+
+impl LineState {
+    /// Since when it has asked for nothing, or not yet for something whole. `None` while it is being answered.
+    pub fn idle_since(&self) -> Option<Instant> {
+        match *self.phase() {
+            Phase::Waiting { since } | Phase::Asking { since, .. } => Some(since),
+            Phase::Answering | Phase::Sending | Phase::Closed => None,
+        }
+    }
+
+    /// Ends the connection unless it is being answered; false if it is.
+    pub fn close_if_idle(&self) -> bool {
+        let mut phase = self.phase();
+        let idle = matches!(*phase, Phase::Waiting { .. } | Phase::Asking { .. });
+        if idle {
+            *phase = Phase::Closed;
+            self.close.cancel();
+        }
+        idle
+    }
+
+    fn pass_to(&self, next: Phase) {
+        let mut phase = self.phase();
+        if !matches!(*phase, Phase::Closed) {
+            *phase = next;
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for Line {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().line().clone()
+    }
+}
+
+/// Lets each connection's line know of its requests.
+pub fn with_lines(router: Router) -> IntoMakeServiceWithConnectInfo<Router, Line> {
+    router.layer(middleware::from_fn(note_request)).into_make_service_with_connect_info()
+}
+
+async fn note_request(ConnectInfo(line): ConnectInfo<Line>, request: Request, next: Next) -> Response {
+    line.answering();
+    next.run(request).await
+}
