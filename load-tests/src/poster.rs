@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::Builder;
+use aws_sdk_kinesis::config::retry::RetryConfig;
 use pintail::demo::Kind;
 use pintail::demo::accepted::AcceptedLog;
 use pintail::demo::kinesis::EmbeddedKinesis;
 use pintail::demo::pinterest::{Emulation, EmulationOptions, Population};
-use pintail::demo::producer::{Counters, Pace, Plan, client, produce};
+use pintail::demo::producer::{Counters, Pace, Plan, produce};
 use tokio_util::sync::CancellationToken;
 
 /// Several times the dirt of the real streams, so that a few thousand records have some of every sort.
@@ -28,8 +30,10 @@ impl Poster {
     /// Posts to the three streams that are named as their kinds, with [`DIRT`].
     pub fn new(kinesis: &EmbeddedKinesis, seed: u64) -> Self {
         let options = EmulationOptions { seed, ..DIRT };
+        // No retries, which the book would not see; and no limit on a call: a busy machine only takes longer.
+        let config = Builder::from(&kinesis.sdk_config()).retry_config(RetryConfig::disabled()).build();
         Self {
-            client: client(&kinesis.sdk_config()),
+            client: Client::from_conf(config),
             emulation: Emulation::new(Arc::new(Population::new()), options),
             counters: Arc::default(),
             log: Arc::default(),
