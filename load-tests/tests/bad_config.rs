@@ -36,7 +36,7 @@ async fn everything_wrong_is_said_with_file_and_line_and_nothing_is_opened() -> 
         (place(&config, "oldest")?, "trim_horizon"),
         (place(&pin, "intiger")?, "did you mean \"integer\""),
         (place(&pin, "categories")?, "categories"),
-        (scene.contract(Kind::User).display().to_string(), "cannot be read"),
+        (place(&config, "user.toml")?, "cannot be read"),
     ];
     for (place, part) in &sayings {
         let line = said.lines().find(|line| line.starts_with(place.as_str()) && line.contains(part));
