@@ -3,6 +3,8 @@
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
 
+use crate::error_chain::chain;
+
 /// Everything that this room can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
@@ -118,11 +120,29 @@ impl LakeError {
     /// since permissions come back.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Store { source, .. } = self else { return false };
-        matches!(
+        let refused = matches!(
             source,
             object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
                 | object_store::Error::NotFound { .. }
-        )
+        );
+        // A listing of a bucket that is not there has no variant of its own, only S3's code in its text.
+        refused || chain(source).contains("<Code>NoSuchBucket</Code>")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_that_is_not_there_is_a_refusal_and_a_server_that_is_away_is_not() {
+        let listing = |text: &'static str| LakeError::Store {
+            action: "list",
+            path: "x/_delta_log".to_owned(),
+            source: object_store::Error::Generic { store: "S3", source: text.into() },
+        };
+        assert!(listing("404 Not Found: <Error><Code>NoSuchBucket</Code></Error>").is_refusal());
+        assert!(!listing("connection refused").is_refusal());
     }
 }
