@@ -5,7 +5,7 @@ use super::ledger::StreamIdentity;
 use super::log::read_table;
 use super::schema::{Fit, compare};
 use super::store::LakeStore;
-use super::stream::{TableSet, ledger_of};
+use super::stream::{TableSet, as_txn, ledger_of};
 use crate::checkpoint::LedgerView;
 use crate::contract::Contract;
 
@@ -43,6 +43,12 @@ pub async fn plan_tables(
         };
         if spec.name == set.rows.name {
             ledger = ledger_of(identity, &name, &state)?;
+        }
+        if let Some(applied) = state.txns.get(&identity.applied_id())
+            && *applied > as_txn(ledger.version)
+        {
+            let (rows, head) = (&set.rows.name, ledger.version);
+            problems.push(format!("table {name}: has followed {rows} up to version {applied}, whose head is {head}"));
         }
         let version = state.version;
         let state = match compare(&spec.schema, spec.definition.as_deref(), &state) {
