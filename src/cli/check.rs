@@ -7,7 +7,7 @@ use super::positions::{describe, time};
 use crate::checkpoint::LedgerView;
 use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
-use crate::lake::{LakeStore, StreamIdentity, StreamPlan, plan_tables};
+use crate::lake::{LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
 use crate::source::{Kinesis, StartPosition, StreamTarget};
 
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
@@ -18,7 +18,12 @@ pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
         path.display(),
         config.streams.len()
     );
-    println!("pipeline {}, budget {} MiB for each stream", config.pipeline, config.budget_share_bytes() >> 20);
+    let (share, streams) = (config.budget_share_bytes() >> 20, config.streams.len());
+    println!(
+        "pipeline {}, budget {} MiB, {share} MiB for each of {streams}",
+        config.pipeline,
+        config.budget_bytes >> 20
+    );
     let kinesis = Kinesis::connect(&config.aws).await;
     let store = LakeStore::open_existing(&config.lake.location).await?;
     match &store {
@@ -64,10 +69,34 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
             plan.tables.iter().for_each(|table| println!("  table {:<32} {}", table.name, table.state));
             plan.ledger
         }
+        Err(LakeError::Drift { problems }) => return problems.iter().map(|reason| problem(reason)).sum(),
         Err(error) => return problem(&chain(&error)),
     };
+    let renamed = match store {
+        Some(store) => other_pipelines(store, &identity, &stream.contract.table).await,
+        None => 0,
+    };
     print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
-    0
+    renamed
+}
+
+/// A pipeline that was renamed knows no positions: every record would be read again and written twice.
+async fn other_pipelines(store: &LakeStore, identity: &StreamIdentity, table: &str) -> usize {
+    let ledgers = match read_ledgers(store, table).await {
+        Ok(ledgers) => ledgers.unwrap_or_default(),
+        Err(error) => return problem(&chain(&error)),
+    };
+    let same_stream = ledgers.into_iter().map(|ledger| ledger.identity).filter(|other| {
+        other.stream == identity.stream && other.created_at_s == identity.created_at_s && *other != *identity
+    });
+    let told = same_stream.map(|other| {
+        problem(&format!(
+            "table {table} holds positions of this stream under `pipeline` = {:?}; as {:?} every record would be read \
+             again and written twice",
+            other.pipeline, identity.pipeline
+        ))
+    });
+    told.sum()
 }
 
 fn print_shards(stream: &StreamConfig, listed: &[(crate::checkpoint::ShardId, bool)], ledger: &LedgerView) {

@@ -161,7 +161,7 @@ fn abort_on_panic() {
 }
 
 fn init_logs(format: LogFormat, quiet: bool) {
-    let default = if quiet { "warn" } else { "info,aws_config=warn,aws_smithy_runtime=warn,object_store=warn" };
+    let default = if quiet { "warn" } else { "info,aws_config=error,aws_smithy_runtime=warn,object_store=warn" };
     let filter = match std::env::var("PINTAIL_LOG") {
         Ok(wanted) => tracing_subscriber::EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
             eprintln!("pintail: PINTAIL_LOG={wanted:?} is no log filter ({error}); expected like \"pintail=debug\"");

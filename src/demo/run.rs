@@ -86,7 +86,8 @@ where
         shutdown: stop.clone(),
     };
     let processor = start(setup).await.context("the demo's processor did not start")?;
-    eprintln!("embedded Kinesis {}   tables {}   live page {}", kinesis.endpoint(), lake.display(), processor.page);
+    eprintln!("live page {}   tables {}", processor.page, lake.display());
+    eprintln!("embedded Kinesis {} (streams {})", kinesis.endpoint(), names.join(", "));
     let demo = Demo {
         args,
         lake,
