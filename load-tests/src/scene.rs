@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use url::Url;
 
 use crate::child::Child;
+use crate::kinesis_proxy::KinesisProxy;
 use crate::poster::Poster;
 use crate::processor::Processor;
 use crate::tables::Snapshot;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub flush_interval_ms: u64,
     /// `source.start`
     pub start: &'static str,
+    /// `source.on_data_loss`
+    pub on_data_loss: &'static str,
     /// `aws.endpoint`
     pub endpoint: String,
     /// The streams that are read.
@@ -59,6 +62,7 @@ impl Scene {
         let settings = Settings {
             flush_interval_ms: 250,
             start: "trim_horizon",
+            on_data_loss: "fail",
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
         };
@@ -67,6 +71,13 @@ impl Scene {
             std::fs::write(scene.contract(kind), shipped(kind).1)?;
         }
         Ok(scene)
+    }
+
+    /// A proxy in front of the scene's Kinesis. Pintail's next start goes through it; posters do not.
+    pub async fn interpose(&mut self) -> anyhow::Result<KinesisProxy> {
+        let proxy = KinesisProxy::start(&self.kinesis.endpoint()).await?;
+        self.settings.endpoint = proxy.endpoint();
+        Ok(proxy)
     }
 
     /// A poster of its own book.
@@ -100,10 +111,10 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, start, endpoint, streams } = &self.settings;
+        let Settings { flush_interval_ms, start, on_data_loss, endpoint, streams } = &self.settings;
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\nuri = {lake:?}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
-             [source]\nstart = {start:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
+             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
              [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
             lake = self.lake(),
         );
