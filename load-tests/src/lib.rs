@@ -11,6 +11,7 @@
 mod child;
 mod gate;
 mod http;
+pub mod kinesis_proxy;
 mod poster;
 mod processor;
 mod s3;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use url::Url;
 
 use crate::child::Child;
+use crate::kinesis_proxy::KinesisProxy;
 use crate::poster::Poster;
 use crate::processor::Processor;
 use crate::s3::S3Server;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub flush_interval_ms: u64,
     /// `source.start`
     pub start: &'static str,
+    /// `source.on_data_loss`
+    pub on_data_loss: &'static str,
     /// `aws.endpoint`
     pub endpoint: String,
     /// The streams that are read.
@@ -63,6 +66,7 @@ impl Scene {
         let settings = Settings {
             flush_interval_ms: 250,
             start: "trim_horizon",
+            on_data_loss: "fail",
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
         };
@@ -78,6 +82,13 @@ impl Scene {
     pub async fn on_s3(shards: u32) -> anyhow::Result<Self> {
         let scene = Self::new(shards).await?;
         Ok(Self { s3: Some(S3Server::start().await?), ..scene })
+    }
+
+    /// A proxy in front of the scene's Kinesis. Pintail's next start goes through it; posters do not.
+    pub async fn interpose(&mut self) -> anyhow::Result<KinesisProxy> {
+        let proxy = KinesisProxy::start(&self.kinesis.endpoint()).await?;
+        self.settings.endpoint = proxy.endpoint();
+        Ok(proxy)
     }
 
     /// A poster of its own book.
@@ -119,14 +130,14 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, start, endpoint, streams } = &self.settings;
+        let Settings { flush_interval_ms, start, on_data_loss, endpoint, streams } = &self.settings;
         let lake = match &self.s3 {
             Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
             None => format!("uri = {:?}", self.lake()),
         };
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
-             [source]\nstart = {start:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
+             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
              [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
         );
         for name in streams.iter().copied().map(Kind::name) {
