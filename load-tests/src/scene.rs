@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use pintail::checkpoint::{LedgerView, SequenceNumber, ShardId};
@@ -17,6 +18,7 @@ use url::Url;
 use crate::child::Child;
 use crate::poster::Poster;
 use crate::processor::Processor;
+use crate::s3::S3Server;
 use crate::tables::Snapshot;
 use crate::verify::{Verdict, verify};
 use crate::wait::until;
@@ -46,6 +48,8 @@ pub struct Settings {
 pub struct Scene {
     /// Holds the three streams.
     pub kinesis: EmbeddedKinesis,
+    /// Holds the lake, if the lake is not a folder.
+    pub s3: Option<S3Server>,
     /// For the next start.
     pub settings: Settings,
     folder: TempDir,
@@ -62,11 +66,18 @@ impl Scene {
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
         };
-        let scene = Self { kinesis, settings, folder: tempfile::tempdir()?, children: Cell::new(0) };
+        let scene = Self { kinesis, s3: None, settings, folder: tempfile::tempdir()?, children: Cell::new(0) };
         for kind in Kind::ALL {
             std::fs::write(scene.contract(kind), shipped(kind).1)?;
         }
         Ok(scene)
+    }
+
+    /// The same with the lake on an S3 that fails as it is told. Only children can work on it: credentials come from
+    /// the environment, and a test has no environment of its own.
+    pub async fn on_s3(shards: u32) -> anyhow::Result<Self> {
+        let scene = Self::new(shards).await?;
+        Ok(Self { s3: Some(S3Server::start().await?), ..scene })
     }
 
     /// A poster of its own book.
@@ -76,13 +87,21 @@ impl Scene {
 
     // === Files ===
 
-    /// The lake's folder; there is none before the first start.
+    /// The S3 of a scene that has one.
+    pub fn s3(&self) -> anyhow::Result<&S3Server> {
+        self.s3.as_ref().context("the scene's lake is a folder")
+    }
+
+    /// The lake's folder; there is none before the first start, and never one if the lake is on S3.
     pub fn lake(&self) -> PathBuf {
         self.folder.path().join("lake")
     }
 
     /// The lake as an address.
     pub fn lake_url(&self) -> anyhow::Result<Url> {
+        if let Some(s3) = &self.s3 {
+            return s3.lake_url();
+        }
         Url::from_directory_path(self.lake()).ok().context("the lake's path is absolute")
     }
 
@@ -101,11 +120,14 @@ impl Scene {
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
         let Settings { flush_interval_ms, start, endpoint, streams } = &self.settings;
+        let lake = match &self.s3 {
+            Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
+            None => format!("uri = {:?}", self.lake()),
+        };
         let mut text = format!(
-            "pipeline = \"e2e\"\n\n[lake]\nuri = {lake:?}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
+            "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
              [source]\nstart = {start:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
              [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
-            lake = self.lake(),
         );
         for name in streams.iter().copied().map(Kind::name) {
             text.push_str(&format!("\n[[stream]]\nname = \"{name}\"\ncontract = \"{name}.toml\"\n"));
@@ -145,12 +167,19 @@ impl Scene {
 
     // === Looking ===
 
+    /// The lake as Pintail opens it; `None` if it is a folder that is not there yet.
+    async fn lake_store(&self) -> anyhow::Result<Option<LakeStore>> {
+        if let Some(s3) = &self.s3 {
+            let url = s3.lake_url()?;
+            return Ok(Some(LakeStore::with_objects(Arc::new(s3.client()?), url.path(), &s3.lake_uri())));
+        }
+        let uri = self.lake().display().to_string();
+        Ok(LakeStore::open_existing(&LakeConfig { uri, ..LakeConfig::default() }).await?)
+    }
+
     /// What the ledger in a stream's rows table says; empty without a table.
     pub async fn ledger(&self, kind: Kind) -> anyhow::Result<LedgerView> {
-        let uri = self.lake().display().to_string();
-        let Some(store) = LakeStore::open_existing(&LakeConfig { uri, ..LakeConfig::default() }).await? else {
-            return Ok(LedgerView::default());
-        };
+        let Some(store) = self.lake_store().await? else { return Ok(LedgerView::default()) };
         let ledgers = read_ledgers(&store, kind.name()).await?.unwrap_or_default();
         ensure!(ledgers.len() <= 1, "one pipeline, one stream of this name, but {} ledgers", ledgers.len());
         Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())

@@ -121,8 +121,9 @@ impl LakeStore {
         Ok(Self::with_objects(Arc::new(objects), url.path(), &config.uri))
     }
 
-    /// A lake over any object store; `root` is the prefix in it, `uri` what people call it.
-    pub(crate) fn with_objects(objects: Arc<dyn ObjectStore>, root: &str, uri: &str) -> Self {
+    /// A lake over any object store, with credentials of its own; `root` is the prefix in it, `uri` what people call
+    /// it.
+    pub fn with_objects(objects: Arc<dyn ObjectStore>, root: &str, uri: &str) -> Self {
         let root = root.trim_matches('/').to_owned();
         Self { objects, root, uri: uri.trim_end_matches('/').to_owned() }
     }
