@@ -173,6 +173,7 @@ pub async fn reckon(
     });
     let rows = rows.await?;
     let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
+    desk.file = None;
     let columns: Vec<&str> = BOOKKEEPING.into_iter().chain([REASON, PAYLOAD]).collect();
     let table = Files::open(lake, &tables.rejects).await?;
     let rejects = table.read(&columns, |file, batch| {
