@@ -24,9 +24,9 @@ pub struct Child {
 impl Child {
     /// Runs `program pintail run` with this configuration file, in an environment of credentials, `PINTAIL_LOG` and
     /// nothing else. Standard error goes to a file, which must not exist yet.
-    pub fn run(program: &str, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
+    pub fn run(mut program: Command, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
         let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
-        let process = Command::new(program)
+        let process = program
             .args(["pintail", "run", "--log-format", "json", "--config"])
             .arg(config)
             .env_clear()
@@ -37,7 +37,7 @@ impl Child {
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{program} does not start"))?;
+            .with_context(|| format!("{program:?} does not start"))?;
         Ok(Self { process, stderr })
     }
 
