@@ -24,9 +24,9 @@ pub struct Child {
 impl Child {
     /// Runs `program pintail run` with this configuration file, in an environment of credentials, `PINTAIL_LOG` and
     /// nothing else. Standard error goes to a file, which must not exist yet.
-    pub fn run(program: &str, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
+    pub fn run(mut program: Command, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
         let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
-        let process = Command::new(program)
+        let process = program
             .args(["pintail", "run", "--log-format", "json", "--config"])
             .arg(config)
             .env_clear()
@@ -37,7 +37,7 @@ impl Child {
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{program} does not start"))?;
+            .with_context(|| format!("{program:?} does not start"))?;
         Ok(Self { process, stderr })
     }
 
@@ -58,6 +58,33 @@ impl Child {
         std::fs::read_to_string(&self.stderr).with_context(|| self.stderr.display().to_string())
     }
 
+    /// The lines of its log that hold all of these words.
+    pub fn lines(&self, words: &[&str]) -> anyhow::Result<Vec<String>> {
+        let log = self.stderr()?;
+        let lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+        Ok(lines.map(str::to_owned).collect())
+    }
+
+    /// SIGSTOP: it keeps its connections and what it knows, and does nothing.
+    pub fn freeze(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT
+    pub fn thaw(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.alive()?;
+        Ok(kill(self.pid()?, signal)?)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> anyhow::Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.process.id().context("the child is gone")?)?))
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub async fn kill_9(mut self) -> anyhow::Result<()> {
         self.alive()?;
@@ -66,9 +93,7 @@ impl Child {
 
     /// SIGTERM, and waits for its end.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
-        self.alive()?;
-        let id = self.process.id().context("the child is gone")?;
-        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         self.ended().await
     }
 

@@ -13,6 +13,7 @@ use pintail::demo::contracts::shipped;
 use pintail::demo::kinesis::EmbeddedKinesis;
 use pintail::lake::{LakeConfig, LakeStore, read_ledgers};
 use tempfile::TempDir;
+use tokio::process::Command;
 use url::Url;
 
 use crate::child::Child;
@@ -162,12 +163,17 @@ impl Scene {
 
     /// Starts Pintail in a process of its own; `program` is this package's binary.
     pub fn spawn(&self, program: &str) -> anyhow::Result<Child> {
+        self.spawn_by(Command::new(program))
+    }
+
+    /// The same by a command that ends in running that binary with the arguments that it is given.
+    pub fn spawn_by(&self, program: Command) -> anyhow::Result<Child> {
         Child::run(program, &self.configure()?, "info", self.next_log())
     }
 
     /// The same with a configuration file that may be wrong, and without logs: standard error is what people are told.
     pub fn spawn_quietly(&self, program: &str, config: &Path) -> anyhow::Result<Child> {
-        Child::run(program, config, "off", self.next_log())
+        Child::run(Command::new(program), config, "off", self.next_log())
     }
 
     fn next_log(&self) -> PathBuf {

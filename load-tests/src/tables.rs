@@ -4,12 +4,13 @@ use anyhow::{Context, bail};
 use deltalake::arrow::array::{Array, AsArray, RecordBatch};
 use deltalake::arrow::datatypes::{DataType, Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use deltalake::logstore::parquet_reader::ParquetObjectReader;
+use deltalake::parquet::arrow::ProjectionMask;
 use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use deltalake::{DeltaTableBuilder, Path};
+use deltalake::{DeltaTable, DeltaTableBuilder, Path};
 use futures::TryStreamExt;
 use url::Url;
 
-/// A table at its newest version.
+/// A table at its newest version, or one file of it.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The version.
@@ -24,22 +25,38 @@ pub struct Snapshot {
 impl Snapshot {
     /// Reads a table below the lake's root, whole.
     pub async fn read(lake: &Url, name: &str) -> anyhow::Result<Self> {
-        Self::read_table(&lake.join(&format!("{name}/"))?).await.with_context(|| format!("table {name}"))
+        let (table, mut snapshot) = Self::open(lake, name).await?;
+        for file in &snapshot.files {
+            snapshot.batches.extend(batches(&table, file, None).await?);
+        }
+        Ok(snapshot)
     }
 
-    async fn read_table(url: &Url) -> anyhow::Result<Self> {
-        let table = DeltaTableBuilder::from_url(url.clone())?.load().await?;
+    /// Reads these columns of a table file by file, so that its size does not matter.
+    pub async fn each_file(
+        lake: &Url,
+        name: &str,
+        columns: &[&str],
+        mut look: impl FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (table, mut snapshot) = Self::open(lake, name).await?;
+        for file in std::mem::take(&mut snapshot.files) {
+            snapshot.batches = batches(&table, &file, Some(columns)).await?;
+            snapshot.files = vec![file];
+            look(&snapshot).with_context(|| format!("table {name}, file {}", snapshot.files[0]))?;
+        }
+        Ok(())
+    }
+
+    async fn open(lake: &Url, name: &str) -> anyhow::Result<(DeltaTable, Self)> {
+        let url = lake.join(&format!("{name}/"))?;
+        let table = DeltaTableBuilder::from_url(url)?.load().await.with_context(|| format!("table {name}"))?;
         let files: Vec<Path> = table.get_files_by_partitions(&[]).await?;
         let schema = table.snapshot()?.schema();
         let columns = schema.fields().map(|field| (field.name().clone(), field.data_type().to_string())).collect();
-        let mut batches = Vec::new();
-        for file in &files {
-            let reader = ParquetObjectReader::new(table.object_store(), file.clone());
-            let stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
-            batches.extend(stream.try_collect::<Vec<_>>().await?);
-        }
         let files = files.iter().map(Path::to_string).collect();
-        Ok(Self { version: table.version().context("a loaded table has a version")?, files, columns, batches })
+        let version = table.version().context("a loaded table has a version")?;
+        Ok((table, Self { version, files, columns, batches: Vec::new() }))
     }
 
     /// Rows in all files.
@@ -98,4 +115,15 @@ impl Snapshot {
         }
         Ok(values)
     }
+}
+
+/// One file's rows: of these columns, or of all.
+async fn batches(table: &DeltaTable, file: &str, columns: Option<&[&str]>) -> anyhow::Result<Vec<RecordBatch>> {
+    let reader = ParquetObjectReader::new(table.object_store(), Path::parse(file)?);
+    let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.with_context(|| file.to_owned())?;
+    if let Some(columns) = columns {
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        builder = builder.with_projection(mask);
+    }
+    builder.build()?.try_collect().await.with_context(|| file.to_owned())
 }

@@ -11,6 +11,10 @@ use pintail::demo::Kind;
 use crate::tables::Snapshot;
 
 const MINUTE_US: i128 = 60_000_000;
+const ARRIVED_AT: &str = "_arrived_at";
+const START: &str = "window_start";
+const END: &str = "window_end";
+const RECORDS: &str = "records";
 
 /// What is compared of a window's key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,29 +93,41 @@ pub const SHIPPED: [Window; 5] = [
 ];
 
 impl Window {
-    /// GROUP BY over the rows.
-    pub fn group_by(&self, rows: &Snapshot) -> anyhow::Result<Cells> {
+    /// The columns of the rows that [`Self::group_by`] reads.
+    pub fn rows_columns(&self) -> Vec<&'static str> {
+        let key = match self.of {
+            Key::Text(column) | Key::AgeGroup(column) | Key::Year(column) => column,
+        };
+        [ARRIVED_AT, key].into_iter().chain(self.sum.map(|(_, column)| column)).collect()
+    }
+
+    /// The columns of the partials that [`Self::sum_up`] reads.
+    pub fn partials_columns(&self) -> Vec<&'static str> {
+        let sum = self.sum.map(|(measure, _)| measure);
+        [START, END, RECORDS, self.key, self.count].into_iter().chain(sum).collect()
+    }
+
+    /// GROUP BY over some of the rows, into what is there.
+    pub fn group_by(&self, cells: &mut Cells, rows: &Snapshot) -> anyhow::Result<()> {
         let keys = self.of.of_rows(rows)?;
         let summed = self.sum.map(|(_, column)| rows.integers(column)).transpose()?;
-        let mut cells = Cells::new();
-        for (row, (arrived, key)) in rows.integers("_arrived_at")?.into_iter().zip(keys).enumerate() {
+        for (row, (arrived, key)) in rows.integers(ARRIVED_AT)?.into_iter().zip(keys).enumerate() {
             let arrived = arrived.context("every row has an arrival")?;
             let cell = cells.entry((arrived.div_euclid(MINUTE_US) * MINUTE_US, key)).or_default();
             cell.add(1, 1, summed.as_ref().and_then(|values| values[row]));
         }
-        Ok(cells)
+        Ok(())
     }
 
-    /// The sum of the partials.
-    pub fn sum_up(&self, partials: &Snapshot) -> anyhow::Result<Cells> {
+    /// The sum of some of the partials, into what is there. Says how many there were.
+    pub fn sum_up(&self, cells: &mut Cells, partials: &Snapshot) -> anyhow::Result<u64> {
         let keys = match self.of {
             Key::Text(_) | Key::AgeGroup(_) => partials.texts(self.key)?,
             Key::Year(_) => partials.integers(self.key)?.into_iter().map(|year| Some(year?.to_string())).collect(),
         };
-        let (starts, ends) = (partials.integers("window_start")?, partials.integers("window_end")?);
-        let (records, counts) = (partials.integers("records")?, partials.integers(self.count)?);
+        let (starts, ends) = (partials.integers(START)?, partials.integers(END)?);
+        let (records, counts) = (partials.integers(RECORDS)?, partials.integers(self.count)?);
         let sums = self.sum.map(|(measure, _)| partials.integers(measure)).transpose()?;
-        let mut cells = Cells::new();
         for (row, key) in keys.into_iter().enumerate() {
             let start = starts[row].context("every partial has a start")?;
             ensure!(ends[row] == Some(start + MINUTE_US), "{}: a window of another size", self.name);
@@ -119,7 +135,7 @@ impl Window {
             let sum = sums.as_ref().and_then(|sums| sums[row]);
             cell.add(records[row].unwrap_or_default(), counts[row].unwrap_or_default(), sum);
         }
-        Ok(cells)
+        Ok(starts.len() as u64)
     }
 }
 

@@ -36,8 +36,9 @@ async fn start(setup: ProcessorSetup) -> anyhow::Result<Processor> {
     let endpoint = setup.sdk_config.endpoint_url().context("the embedded Kinesis has no address")?;
     let kinesis = Kinesis::local(endpoint);
     let config = config(&setup)?;
-    let tables = config.streams.iter().map(|stream| StreamTables {
+    let tables = config.streams.iter().zip(setup.streams).map(|(stream, kind)| StreamTables {
         stream: stream.name().to_owned(),
+        kind,
         rows: stream.contract.table.clone(),
         rejects: stream.contract.rejects_table(),
     });

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::fingerprint;
 use crate::checkpoint::{SequenceNumber, ShardId};
 
 /// One acknowledged record.
@@ -15,12 +16,23 @@ pub struct Accepted {
     pub number: SequenceNumber,
     /// When the call that put it was sent.
     pub sent: Instant,
+    /// The emulation's row that it was made from.
+    pub ind: u32,
+    /// [`fingerprint::of_payload`] of its bytes.
+    pub payload: u32,
+}
+
+impl Accepted {
+    /// A record of the emulation's row `ind`, with these bytes.
+    pub fn new(number: SequenceNumber, sent: Instant, ind: u32, data: &[u8]) -> Self {
+        Self { number, sent, ind, payload: fingerprint::of_payload(data) }
+    }
 }
 
 /// One stream's acknowledged records, by shard, in the order of their acknowledgement.
 pub type AcceptedShards = BTreeMap<ShardId, Vec<Accepted>>;
 
-/// Everything acknowledged, by stream. About 50 bytes a record, kept until the reckoning.
+/// Everything acknowledged, by stream. 56 bytes a record, kept until the reckoning.
 #[derive(Debug, Default)]
 pub struct AcceptedLog(Mutex<BTreeMap<String, AcceptedShards>>);
 

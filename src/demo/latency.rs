@@ -195,7 +195,7 @@ mod tests {
         let streams = ["pin".to_owned()];
         let sent = Instant::now();
         let shard = ShardId::new("shardId-000000000000");
-        log.add("pin", (1..=10).map(|value| (shard.clone(), Accepted { number: number(value), sent })));
+        log.add("pin", (1..=10).map(|value| (shard.clone(), Accepted::new(number(value), sent, 0, b""))));
         let counted = |through, ms| {
             let at = sent + Duration::from_millis(ms);
             probe.note("pin", &range(through), at, |timelines| &mut timelines.counted);
@@ -220,7 +220,7 @@ mod tests {
     async fn caught_up_means_committed_to_the_last_accepted_record() {
         let (log, probe) = (AcceptedLog::default(), LatencyProbe::default());
         assert!(probe.caught_up(&log, Duration::ZERO).await);
-        let accepted = Accepted { number: number(10), sent: Instant::now() };
+        let accepted = Accepted::new(number(10), Instant::now(), 0, b"");
         log.add("pin", [(ShardId::new("shardId-000000000000"), accepted)]);
         probe.committed("pin", &[range(9)]);
         assert!(!probe.caught_up(&log, Duration::from_millis(1)).await);

@@ -3,11 +3,12 @@
 //! [`pinterest`] is the data set: who posted what, and the loop that posts it. [`producer`] puts it into any Kinesis
 //! ([`kinesis`] is one in this process) and books what was acknowledged in an [`accepted::AcceptedLog`]. The processor
 //! tells a [`latency::LatencyProbe`] how far it is. At the end [`readback`] opens the tables as a stranger would and
-//! [`report`] says what was lost, doubled, rejected, and how long it took. Load tests use the same pieces.
+//! [`report`] says what was lost, doubled, altered, rejected, and how long it took. Load tests use the same pieces.
 
 pub mod accepted;
 pub mod args;
 pub mod contracts;
+pub mod fingerprint;
 pub mod kinesis;
 pub mod latency;
 pub mod pinterest;

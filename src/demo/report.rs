@@ -8,7 +8,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Map, Value, json};
 
 use super::latency::LatencyMs;
-use super::readback::{Reckoning, StreamTables};
+use super::readback::{Reckoning, StreamTables, Tally};
 
 /// What this process has used so far, the emulation and the embedded Kinesis included.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -49,9 +49,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing lost, nothing twice.
+    /// Nothing lost, nothing twice, nothing altered, nothing out of order.
     pub fn is_clean(&self) -> bool {
-        self.total(|reckoning| reckoning.lost + reckoning.duplicated) == 0
+        self.total().is_clean()
     }
 
     /// The report file.
@@ -60,14 +60,17 @@ impl Report {
             let entries = self.streams.iter().map(|(tables, reckoning)| (tables.stream.clone(), value(reckoning)));
             Value::Object(entries.collect::<Map<_, _>>())
         };
+        let total = self.total();
         json!({
-            "posted": by_stream(&|reckoning| json!(reckoning.accepted)),
+            "posted": by_stream(&|reckoning| json!(reckoning.total().accepted)),
             "rows": by_stream(&|reckoning| json!(reckoning.rows)),
             "rejects": by_stream(&|reckoning| json!(reckoning.rejects)),
             "repairs": self.repairs,
-            "lost": self.total(|reckoning| reckoning.lost),
-            "duplicated": self.total(|reckoning| reckoning.duplicated),
-            "unexpected": self.total(|reckoning| reckoning.unexpected),
+            "lost": total.lost,
+            "duplicated": total.duplicated,
+            "altered": total.altered,
+            "out_of_order": total.out_of_order,
+            "unexpected": total.unexpected,
             "latency_ms": self.latency_ms,
             "posted_seconds": self.posted_s,
             "caught_up": self.caught_up,
@@ -77,22 +80,21 @@ impl Report {
         })
     }
 
-    fn total(&self, of: impl Fn(&Reckoning) -> u64) -> u64 {
-        self.streams.iter().map(|(_, reckoning)| of(reckoning)).sum()
+    fn total(&self) -> Tally {
+        self.streams.iter().fold(Tally::default(), |sum, (_, reckoning)| sum.plus(reckoning.total()))
     }
 
     fn write_verdict(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (lost, duplicated) = (self.total(|it| it.lost), self.total(|it| it.duplicated));
-        let records = grouped(self.total(|it| it.accepted));
-        match (lost, duplicated) {
-            (0, 0) => writeln!(f, "{records} records posted in {:.1} s: none lost, none duplicated", self.posted_s)?,
-            _ => writeln!(
-                f,
-                "{records} records posted in {:.1} s: {} LOST, {} DUPLICATED",
-                self.posted_s,
-                grouped(lost),
-                grouped(duplicated)
-            )?,
+        let total = self.total();
+        let (records, seconds) = (grouped(total.accepted), self.posted_s);
+        write!(f, "{records} records posted in {seconds:.1} s: ")?;
+        if total.is_clean() {
+            writeln!(f, "none lost, none duplicated, none altered")?;
+        } else {
+            let (lost, duplicated, altered) = (total.lost, total.duplicated, total.altered);
+            let counts = [lost, duplicated, altered, total.out_of_order].map(grouped);
+            let [lost, duplicated, altered, disordered] = counts;
+            writeln!(f, "{lost} LOST, {duplicated} DUPLICATED, {altered} ALTERED, {disordered} OUT OF ORDER")?;
         }
         if !self.caught_up {
             writeln!(f, "The processor had stopped making progress before everything was in the lake.")?;
@@ -106,7 +108,8 @@ impl Report {
         heads.iter().try_for_each(|head| write!(f, "{head:>12}"))?;
         writeln!(f)?;
         for (tables, it) in &self.streams {
-            let counts = [it.accepted, it.rows, it.rejects.values().sum(), it.lost, it.duplicated];
+            let total = it.total();
+            let counts = [total.accepted, it.rows, it.rejects.values().sum(), total.lost, total.duplicated];
             write!(f, "{:<10}", tables.stream)?;
             counts.iter().try_for_each(|count| write!(f, "{:>12}", grouped(*count)))?;
             writeln!(f)?;
@@ -126,7 +129,7 @@ impl Report {
                 }
             }
         }
-        let unexpected = self.total(|it| it.unexpected);
+        let unexpected = self.total().unexpected;
         if unexpected > 0 {
             writeln!(f, "{} more were in the tables without an acknowledgement.", grouped(unexpected))?;
         }
@@ -202,22 +205,25 @@ pub(super) fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pinterest::Kind;
     use super::*;
+    use crate::checkpoint::ShardId;
 
     fn report(lost: u64) -> Report {
         let tables = |stream: &str| StreamTables {
             stream: stream.to_owned(),
+            kind: Kind::Pin,
             rows: stream.to_owned(),
             rejects: format!("{stream}_rejects"),
         };
+        let shard = |tally| BTreeMap::from([(ShardId::new("shardId-000000000000"), tally)]);
         let pin = Reckoning {
-            accepted: 12_345,
             rows: 12_340,
             rejects: BTreeMap::from([("empty".to_owned(), 5 - lost)]),
-            lost,
-            ..Reckoning::default()
+            shards: shard(Tally { accepted: 12_345, lost, ..Tally::default() }),
         };
-        let geo = Reckoning { accepted: 10, rows: 10, ..Reckoning::default() };
+        let geo =
+            Reckoning { rows: 10, shards: shard(Tally { accepted: 10, ..Tally::default() }), ..Reckoning::default() };
         Report {
             lake: PathBuf::from("/tmp/it's a lake"),
             streams: vec![(tables("pin"), pin), (tables("geo"), geo)],
@@ -247,10 +253,18 @@ mod tests {
     fn the_summary_says_first_whether_anything_was_lost() {
         let clean = report(0);
         assert!(clean.is_clean());
-        assert!(clean.to_string().starts_with("12,355 records posted in 30.0 s: none lost, none duplicated\n"));
+        assert!(
+            clean
+                .to_string()
+                .starts_with("12,355 records posted in 30.0 s: none lost, none duplicated, none altered\n")
+        );
         let lossy = report(1);
         assert!(!lossy.is_clean());
-        assert!(lossy.to_string().starts_with("12,355 records posted in 30.0 s: 1 LOST, 0 DUPLICATED\n"));
+        assert!(
+            lossy
+                .to_string()
+                .starts_with("12,355 records posted in 30.0 s: 1 LOST, 0 DUPLICATED, 0 ALTERED, 0 OUT OF ORDER\n")
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use url::Url;
 
 use super::accepted::AcceptedLog;
 use super::args::DemoArgs;
+use super::fingerprint::ExpectedRows;
 use super::kinesis::EmbeddedKinesis;
 use super::latency::LatencyProbe;
 use super::pinterest::{Emulation, Kind, Population};
@@ -167,9 +168,10 @@ impl Demo {
         let Ok(root) = Url::from_directory_path(&self.lake) else {
             bail!("{} is no absolute path", self.lake.display());
         };
+        let mut expected = ExpectedRows::new(Arc::new(Population::new()));
         let mut streams: Vec<(StreamTables, Reckoning)> = Vec::new();
         for tables in tables {
-            let reckoning = reckon(&root, tables, &self.log.stream(&tables.stream)).await?;
+            let reckoning = reckon(&root, tables, self.log.stream(&tables.stream), &mut expected).await?;
             streams.push((tables.clone(), reckoning));
         }
         let names: Vec<String> = tables.iter().map(|tables| tables.stream.clone()).collect();
@@ -265,6 +267,7 @@ mod tests {
     fn liar(setup: ProcessorSetup) -> impl Future<Output = anyhow::Result<Processor>> {
         let tables = setup.streams.map(|kind| StreamTables {
             stream: kind.name().to_owned(),
+            kind,
             rows: kind.name().to_owned(),
             rejects: format!("{}_rejects", kind.name()),
         });

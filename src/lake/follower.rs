@@ -129,7 +129,11 @@ impl Follower {
         }
         self.metrics.follower_lag(self.table.name(), target - self.scanned);
         let upto = target.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
-        let adds = self.staged(self.scanned + 1, upto).await?;
+        let adds = match self.staged(self.scanned + 1, upto).await {
+            Ok(adds) => adds,
+            Err(gone @ LakeError::StagedGone { .. }) => return self.pass_over(gone).await,
+            Err(error) => return Err(error),
+        };
         if adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX {
             self.scanned = upto;
             self.alarm.well();
@@ -153,6 +157,17 @@ impl Follower {
             Outcome::Stopped(()) => {}
         }
         self.scanned = self.applied()?;
+        Ok(())
+    }
+
+    /// An entry that is gone was cleaned away because somebody has applied it while we slept, or it is an error.
+    async fn pass_over(&mut self, gone: LakeError) -> Result<(), LakeError> {
+        self.table.catch_up().await?;
+        let applied = self.applied()?;
+        if applied <= self.scanned {
+            return Err(gone);
+        }
+        self.scanned = applied;
         Ok(())
     }
 

@@ -38,6 +38,42 @@ pub struct Request<'a> {
     pub if_none_match: bool,
 }
 
+impl Request<'_> {
+    /// Whether it writes an entry to this table's log that adds files.
+    pub fn commits_to(&self, table: &str) -> bool {
+        self.writes_to_the_log_of(table) && self.says(b"{\"add\":")
+    }
+
+    /// Whether it writes an entry to this table's log that moves positions and adds no file: a registration, or the
+    /// progress of a shard without news.
+    pub fn commits_only_positions_to(&self, table: &str) -> bool {
+        self.writes_to_the_log_of(table) && self.says(b"{\"txn\":") && !self.says(b"{\"add\":")
+    }
+
+    fn writes_to_the_log_of(&self, table: &str) -> bool {
+        self.verb == Verb::Put && below(self.key, table).is_some_and(|rest| rest.starts_with("_delta_log/"))
+    }
+
+    fn says(&self, words: &[u8]) -> bool {
+        self.body.windows(words.len()).any(|bytes| bytes == words)
+    }
+
+    /// Whether it looks for the entry after the head of this table's log.
+    pub fn looks_beyond_the_head_of(&self, table: &str) -> bool {
+        self.verb == Verb::Get && below(self.key, table).is_some_and(|rest| rest.ends_with(".json"))
+    }
+
+    /// Whether it uploads a data file of this table.
+    pub fn uploads_to(&self, table: &str) -> bool {
+        self.verb == Verb::Put && below(self.key, table).is_some_and(|rest| rest.ends_with(".parquet"))
+    }
+}
+
+/// The rest of a key below a table's folder.
+fn below<'a>(key: &'a str, table: &str) -> Option<&'a str> {
+    key.strip_prefix(super::ROOT)?.strip_prefix('/')?.strip_prefix(table)?.strip_prefix('/')
+}
+
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {

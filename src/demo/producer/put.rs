@@ -126,7 +126,8 @@ impl Target {
                 (Some(number), Some(shard)) if entry.error_code.is_none() => {
                     let number = SequenceNumber::parse(&number)
                         .map_err(|source| ProducerError::Number { stream: stream(), source })?;
-                    accepted.push((ShardId::new(shard), Accepted { number, sent }));
+                    let record = Accepted::new(number, sent, posting.ind, &posting.data);
+                    accepted.push((ShardId::new(shard), record));
                     self.counters.bytes.fetch_add(posting.data.len() as u64, Ordering::Relaxed);
                 }
                 _ => {

@@ -14,7 +14,8 @@ use object_store::ObjectStoreExt;
 async fn follow(follower: Follower, version: u64) {
     let (head, heads) = watch::channel(version);
     drop(head);
-    follower.run(heads).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), follower.run(heads)).await;
+    ended.expect("it does not get there").unwrap();
 }
 
 async fn follow_all(instance: Instance) {
@@ -113,6 +114,21 @@ async fn staged_files_whose_log_entry_is_gone_are_an_alarm_and_never_skipped() {
     let what = trouble_during(&board, "followers", follow(rejects, version)).await;
     assert!(what.contains("orders_rejects has not applied version 2 of orders, whose log entry is gone"), "{what}");
     assert_eq!(applied(&lake, REJECTS).await, 0);
+}
+
+#[tokio::test]
+async fn entries_that_another_process_applied_and_then_cleaned_away_are_passed_over() {
+    let lake = Lake::in_memory();
+    let mut sleeper = lake.committer(&["a"]).await;
+    let mut other = Instance::of(lake.open().await);
+    other.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    let version = other.committer.view.version;
+    follow_all(other).await;
+    lake.faults.inner().delete(&crate::lake::log::entry_path(&lake.store, ROWS, version)).await.unwrap();
+    let (board, rejects) = (sleeper.board.clone(), sleeper.followers.remove(0));
+    follow(rejects, version).await;
+    assert_eq!(board.snapshot().trouble.get("followers"), None);
+    assert_eq!(lake.records(REJECTS).await, 1);
 }
 
 #[tokio::test]
