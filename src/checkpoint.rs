@@ -224,7 +224,8 @@ pub enum LedgerRequest {
         /// The ledger afterwards.
         reply: oneshot::Sender<LedgerView>,
     },
-    /// End a shard that Kinesis no longer lists, and register its listed descendants, in one commit.
+    /// End a shard that Kinesis no longer lists, and register its listed descendants, in one commit. They are
+    /// complete up to where it was.
     EndLost {
         /// The vanished shard.
         shard: ShardId,

@@ -47,6 +47,9 @@ impl StreamStatus {
 pub struct StreamSnapshot {
     /// Why it is not ready, by who says so (`start`, `source`, `lake`, ...); empty = ready.
     pub trouble: BTreeMap<&'static str, String>,
+    /// By shard, the last range that was trimmed before it was read. An alarm, and by itself no reason not to be
+    /// ready.
+    pub lost: BTreeMap<ShardId, String>,
     /// Every shard that Kinesis lists or the ledger holds.
     pub shards: BTreeMap<ShardId, ShardStatus>,
     /// Every table, by name.
@@ -134,6 +137,11 @@ impl StreamBoard {
     /// `who` works again.
     pub fn resolved(&self, who: &'static str) {
         self.0.lock().trouble.remove(who);
+    }
+
+    /// Records of this shard were trimmed before they were read.
+    pub fn lost(&self, shard: &ShardId, range: String) {
+        self.0.lock().lost.insert(shard.clone(), range);
     }
 
     /// Changes one shard's entry, creating it if need be.

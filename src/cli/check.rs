@@ -4,11 +4,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::positions::{describe, time};
-use crate::checkpoint::LedgerView;
+use crate::checkpoint::{LedgerView, Position};
+use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
 use crate::lake::{LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
-use crate::source::{Kinesis, StartPosition, StreamTarget};
+use crate::source::{
+    Kinesis, ListedShard, OnDataLoss, StartPosition, StreamDescription, StreamTarget, oldest_record, overdue,
+};
 
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
 pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
@@ -77,7 +80,42 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
         None => 0,
     };
     print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
-    renamed
+    renamed + check_loss(config.source.on_data_loss, kinesis, &description, &listed, &ledger).await
+}
+
+/// What `pintail run` would raise its alarm for: the same rule, before anything is read.
+async fn check_loss(
+    on_data_loss: OnDataLoss,
+    kinesis: &Kinesis,
+    stream: &StreamDescription,
+    listed: &[ListedShard],
+    ledger: &LedgerView,
+) -> usize {
+    let mut problems = 0;
+    for mut range in overdue(stream, listed, ledger, now_ms()) {
+        if listed.iter().any(|shard| shard.id == range.shard) {
+            range.first = match oldest_record(kinesis, &stream.target, &range.shard).await {
+                Ok(first) => first,
+                Err(error) => {
+                    problems += problem(&chain(&error));
+                    continue;
+                }
+            };
+        }
+        // Whoever still has the last record that was read has all that came after it.
+        if matches!((range.after, range.first), (Position::After(read), Some(first)) if first <= read) {
+            continue;
+        }
+        let what = format!("records were trimmed before they were read: {range}");
+        match on_data_loss {
+            OnDataLoss::Fail => {
+                let mend = "`pintail run` stops there unless `on_data_loss` is \"continue\"";
+                problems += problem(&format!("{what}; {mend}"));
+            }
+            OnDataLoss::Continue => println!("  LOST: {what}; `on_data_loss` is \"continue\""),
+        }
+    }
+    problems
 }
 
 /// A pipeline that was renamed knows no positions: every record would be read again and written twice.

@@ -111,10 +111,15 @@ impl Committer {
         descendants: &[ShardId],
     ) -> Result<(), LakeError> {
         self.commit_without_rows(|view, txns| {
-            let stands = view.shards.get(shard).is_some_and(|entry| !entry.ended && entry.resume() == expected);
-            if stands {
-                txns.end(shard);
-                descendants.iter().for_each(|descendant| txns.register(view, descendant, 0));
+            let standing = view.shards.get(shard).filter(|entry| !entry.ended && entry.resume() == expected);
+            let Some(lost) = standing else { return };
+            txns.end(shard);
+            for descendant in descendants.iter().filter(|id| !view.shards.contains_key(*id)) {
+                txns.register(view, descendant, 0);
+                // Or nobody would be told what retention has trimmed of it.
+                if let Some(seen_ms) = lost.seen_ms {
+                    txns.seen(descendant, seen_ms);
+                }
             }
         })
         .await

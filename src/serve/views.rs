@@ -17,12 +17,13 @@ pub struct Readiness {
     pub streams: Vec<StreamReadiness>,
 }
 
-/// Why a stream is not ready, by who says so.
+/// Why a stream is not ready, by who says so; and what it has lost, ready or not.
 #[derive(Debug, Serialize)]
 pub struct StreamReadiness {
     pub stream: String,
     pub ready: bool,
     pub trouble: Trouble,
+    pub lost: BTreeMap<ShardId, String>,
 }
 
 impl Readiness {
@@ -32,6 +33,7 @@ impl Readiness {
             stream: stream.clone(),
             ready: at.trouble.is_empty(),
             trouble: at.trouble.clone(),
+            lost: at.lost.clone(),
         });
         Self { ready: is_ready(board), streams: streams.collect() }
     }

@@ -29,13 +29,6 @@ pub(super) struct Context<S> {
     pub timing: Timing,
 }
 
-impl<S> Context<S> {
-    /// What arrived before this (epoch ms) is trimmed.
-    pub fn horizon_ms(&self, now_ms: i64) -> i64 {
-        now_ms - i64::try_from(self.stream.retention.as_millis()).unwrap_or(i64::MAX / 2)
-    }
-}
-
 /// Why a reader stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReaderExit {

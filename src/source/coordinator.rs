@@ -104,11 +104,14 @@ struct Crew<S> {
     survey_at: Instant,
     flaw: Option<Flaw>,
     backoff: Backoff,
+    /// With what only a person can mend.
+    patience: Backoff,
 }
 
 impl<S: BatchSink + 'static> Crew<S> {
     fn new(parts: Coordinator<S>, stop: CancellationToken) -> Self {
         let troubles = Troubles::new(parts.board.clone());
+        let patience = Backoff::until_mended(parts.timing.retry_slowly);
         let context = Context {
             kinesis: parts.kinesis,
             stream: parts.stream,
@@ -136,6 +139,7 @@ impl<S: BatchSink + 'static> Crew<S> {
             survey_at: Instant::now(),
             flaw: None,
             backoff: Backoff::default(),
+            patience,
         }
     }
 
@@ -163,6 +167,7 @@ impl<S: BatchSink + 'static> Crew<S> {
                 self.listed = survey.listed;
                 self.surveyed = true;
                 self.backoff.reset();
+                self.patience.reset();
                 self.context.troubles.clear(LISTING);
                 self.parked.surveyed();
                 self.free_fenced();
@@ -197,7 +202,7 @@ impl<S: BatchSink + 'static> Crew<S> {
             StartPosition::TrimHorizon => 0,
             StartPosition::Latest => self.pinned_ms,
             // What is asked for beyond the retention was never there to be lost: it means the oldest record.
-            StartPosition::At(ms) if ms <= self.context.horizon_ms(clock::now_ms()) => 0,
+            StartPosition::At(ms) if ms <= self.context.stream.horizon_ms(clock::now_ms()) => 0,
             StartPosition::At(ms) => ms.max(0),
         }
     }
@@ -215,7 +220,7 @@ impl<S: BatchSink + 'static> Crew<S> {
         let error = if self.surveyed { error } else { unless_final(&self.context.stream.name, error)? };
         self.context.troubles.raise(LISTING, &error);
         let wait = match error.action() {
-            Action::RetrySlowly | Action::StreamMissing => jittered(self.context.timing.retry_slowly),
+            Action::RetrySlowly | Action::StreamMissing => self.patience.next_wait(),
             Action::AwaitPace
             | Action::Backoff
             | Action::RenewIterator
@@ -259,7 +264,12 @@ impl<S: BatchSink + 'static> Crew<S> {
 
     /// Registers, ends and starts what the family tree says.
     async fn act(&mut self) -> Result<(), SourceError> {
-        let found = tree::plan(&self.listed, &self.view).register;
+        let mut found = tree::plan(&self.listed, &self.view).register;
+        if !self.absent.is_empty() {
+            // Those are registered by the commit that ends the shard they descend from, as complete as it was.
+            let orphans = tree::orphans(&self.listed, &self.view);
+            found.retain(|shard| !orphans.contains(shard));
+        }
         if !found.is_empty() {
             // Found later, so nothing of them has been read: from their beginning, or a reshard would lose records.
             let shards = found.into_iter().map(|shard| Registration { shard, start_ms: 0, ended: false }).collect();
@@ -297,12 +307,14 @@ impl<S: BatchSink + 'static> Crew<S> {
 
     /// Ends shards that are gone for good, so that their children can be read.
     async fn end_lost(&mut self) -> Result<(), SourceError> {
-        let gone: Vec<ShardId> = self
+        let mut gone: Vec<ShardId> = self
             .absent
             .iter()
             .filter(|(shard, count)| **count >= LOST_LISTINGS && self.may_read(shard))
             .map(|(shard, _)| shard.clone())
             .collect();
+        // What descends from several is as complete as the one that was read the least.
+        gone.sort_by_key(|shard| self.view.shards.get(shard).and_then(|entry| entry.seen_ms));
         for shard in gone {
             self.absent.remove(&shard);
             let Some(entry) = self.view.shards.get(&shard).copied().filter(|entry| !entry.ended) else { continue };
@@ -312,13 +324,14 @@ impl<S: BatchSink + 'static> Crew<S> {
                 after: entry.resume(),
                 first: None,
                 seen_ms: entry.seen_ms,
-                horizon_ms: self.context.horizon_ms(clock::now_ms()),
+                horizon_ms: self.context.stream.horizon_ms(clock::now_ms()),
             };
             self.context.board.shard(&shard, |status| status.state = "lost");
             if !alarm(&range, self.context.options.on_data_loss, &self.context.metrics, &self.context.board) {
                 return Err(SourceError::DataLoss(Box::new(range)));
             }
-            let descendants = tree::children(&self.listed, &shard);
+            let mut descendants = tree::children(&self.listed, &shard);
+            descendants.extend(tree::orphans(&self.listed, &self.view));
             self.view = self.ledger.end_lost(shard.clone(), entry.resume(), descendants).await?;
             telling::no_longer_read(&self.context, &shard, "lost");
         }

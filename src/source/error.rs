@@ -131,7 +131,7 @@ pub enum Action {
     RestartListing,
     /// The stream is not there.
     StreamMissing,
-    /// Only a person can mend it: say so, try again every 30 to 60 s.
+    /// Only a person can mend it: say so, try again after a second, and then ever more rarely, up to a minute.
     RetrySlowly,
 }
 

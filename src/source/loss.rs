@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use crate::checkpoint::{Position, SequenceNumber, ShardId};
+use super::coverage::Coverage;
+use super::stream::{ListedShard, StreamDescription};
+use super::tree;
+use crate::checkpoint::{LedgerView, Position, SequenceNumber, ShardEntry, ShardId};
 use crate::metrics::StreamMetrics;
 use crate::status::StreamBoard;
 
@@ -49,10 +52,32 @@ impl fmt::Display for LostRange {
     }
 }
 
+/// What reading would raise the alarm for at `now_ms`, before anything is read: shards of the ledger that Kinesis no
+/// longer lists, and those that are known to be complete up to a time that the retention no longer covers.
+pub fn overdue(stream: &StreamDescription, listed: &[ListedShard], ledger: &LedgerView, now_ms: i64) -> Vec<LostRange> {
+    let (horizon_ms, vanished) = (stream.horizon_ms(now_ms), tree::plan(listed, ledger).lost);
+    let is_overdue = |id: &ShardId, entry: &ShardEntry| {
+        let is_young = entry.resume() == Position::Beginning && tree::is_young(listed, id);
+        !is_young && Coverage::of(entry).is_suspect(horizon_ms, false)
+    };
+    let open = tree::known(ledger).filter_map(|id| Some((id, ledger.shards.get(id).filter(|entry| !entry.ended)?)));
+    let overdue = open.filter(|(id, entry)| vanished.contains(id) || is_overdue(id, entry));
+    let range = |(id, entry): (&ShardId, &ShardEntry)| LostRange {
+        stream: stream.name.clone(),
+        shard: id.clone(),
+        after: entry.resume(),
+        first: None,
+        seen_ms: Coverage::of(entry).seen_ms(),
+        horizon_ms,
+    };
+    overdue.map(range).collect()
+}
+
 /// Raises the alarm and says whether to go on. Under `fail` the stream is in trouble until somebody decides;
 /// under `continue` it goes on reading, and is ready.
 pub fn alarm(range: &LostRange, policy: OnDataLoss, metrics: &StreamMetrics, board: &StreamBoard) -> bool {
     metrics.data_loss();
+    board.lost(&range.shard, range.to_string());
     tracing::error!(
         stream = range.stream,
         shard = %range.shard,

@@ -15,12 +15,14 @@
 
 mod context;
 mod coordinator;
+mod coverage;
 mod error;
 mod kinesis;
 mod loss;
 mod pacing;
 mod parking;
 mod reader;
+mod reply;
 mod stream;
 mod survey;
 mod telling;
@@ -35,9 +37,9 @@ use std::time::Duration;
 pub use coordinator::Coordinator;
 pub use error::{Call, Fault, ReadError, SourceError};
 pub use kinesis::Kinesis;
-pub use loss::{LostRange, OnDataLoss};
+pub use loss::{LostRange, OnDataLoss, overdue};
 pub use stream::{KinesisConfig, ListedShard, Status, StreamDescription, StreamTarget};
-pub use survey::describe;
+pub use survey::{describe, oldest_record};
 
 /// Where a stream that the ledger does not know yet is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,8 +90,10 @@ pub struct Timing {
     relist: Duration,
     /// Until a listing that looks wrong is looked at again.
     relist_soon: Duration,
-    /// Upper bound of the jittered wait for a person to mend something.
+    /// Upper bound of the growing wait for a person to mend something.
     retry_slowly: Duration,
+    /// How often a reader that waits for memory or for the writer says how much time is left.
+    tell_headroom: Duration,
 }
 
 impl Default for Timing {
@@ -100,6 +104,7 @@ impl Default for Timing {
             relist: Duration::from_secs(30),
             relist_soon: Duration::from_secs(1),
             retry_slowly: Duration::from_secs(60),
+            tell_headroom: Duration::from_secs(10),
         }
     }
 }

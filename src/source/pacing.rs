@@ -27,6 +27,7 @@ const THROTTLE_WAIT: Duration = Duration::from_secs(1);
 const THROTTLE_WAIT_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const MENDED_MIN: Duration = Duration::from_secs(1);
 
 /// One shard's pace.
 #[derive(Debug)]
@@ -107,16 +108,31 @@ impl Pace {
     }
 }
 
-/// Waits that double from 100 ms to 5 s while a call keeps failing.
-#[derive(Debug, Default)]
+/// Waits that double while a call keeps failing.
+#[derive(Debug)]
 pub struct Backoff {
     failures: u32,
+    min: Duration,
+    max: Duration,
+}
+
+impl Default for Backoff {
+    /// From 100 ms to 5 s: what passes by itself.
+    fn default() -> Self {
+        Self { failures: 0, min: BACKOFF_MIN, max: BACKOFF_MAX }
+    }
 }
 
 impl Backoff {
+    /// From 1 s to `max`: what somebody has to mend. Not `max` at once, since credentials that were just renewed and
+    /// policies that were just changed are refused for some seconds too.
+    pub fn until_mended(max: Duration) -> Self {
+        Self { failures: 0, min: MENDED_MIN.min(max), max }
+    }
+
     /// How long to wait now, jittered; the next one is longer.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = BACKOFF_MIN.saturating_mul(2u32.saturating_pow(self.failures)).min(BACKOFF_MAX);
+        let wait = self.min.saturating_mul(2u32.saturating_pow(self.failures)).min(self.max);
         self.failures = self.failures.saturating_add(1);
         jittered(wait)
     }
@@ -237,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_grows_from_100_ms_to_5_s_and_starts_over() {
+    fn backoff_grows_from_100_ms_to_5_s_and_for_people_to_a_minute() {
         let mut backoff = Backoff::default();
         assert!((BACKOFF_MIN / 2..=BACKOFF_MIN).contains(&backoff.next_wait()));
         for _ in 0..40 {
@@ -246,6 +262,10 @@ mod tests {
         assert!(backoff.next_wait() >= BACKOFF_MAX / 2);
         backoff.reset();
         assert!(backoff.next_wait() <= BACKOFF_MIN);
+        let mut slow = Backoff::until_mended(Duration::from_secs(60));
+        let waits: Vec<f64> = (0..20).map(|_| slow.next_wait().as_secs_f64()).collect();
+        assert!((0.5..=1.0).contains(&waits[0]) && (1.0..=2.0).contains(&waits[1]), "{waits:?}");
+        assert!(waits[7..].iter().all(|wait| (30.0..=60.0).contains(wait)), "{waits:?}");
         let waits: std::collections::BTreeSet<_> = (0..50).map(|_| jittered(BACKOFF_MAX)).collect();
         assert!(waits.len() > 10, "no jitter: {waits:?}");
     }

@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, ReaderExit, Stop};
+use super::coverage::Coverage;
 use super::error::{Action, Call, Fault, ReadError};
 use super::loss::{LostRange, alarm};
-use super::pacing::{Backoff, Pace, jittered};
-use super::stream::ReadReply;
-use super::{telling, tree};
+use super::pacing::{Backoff, Pace};
+use super::stream::{ListedShard, ReadReply};
+use super::{reply, telling, tree};
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
@@ -26,36 +27,25 @@ use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
 use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
 
-/// An empty answer is passed on when it moves the shard's time by this much, so that an idle stream costs its
-/// writer one message a second and shard, not four.
-const SEEN_STEP_MS: i64 = 1000;
-
-/// This far from the edge of the retention a shard is no longer being trimmed under its reader's hands.
-const SETTLED_MS: i64 = 60_000;
-
 /// See the file's head.
 pub(super) struct Reader<S> {
     context: Arc<Context<S>>,
     shard: ShardId,
     stop: Stop,
     position: Position,
-    seen_ms: Option<i64>,
-    told_seen_ms: Option<i64>,
+    coverage: Coverage,
     /// When the oldest record arrived that may be unread, epoch ms, as of the last read that worked.
     unread_since_ms: Option<i64>,
     iterator: Option<ShardIterator>,
+    /// It has asked for an iterator before.
+    has_asked: bool,
     /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
     /// that record, every new iterator starts at the horizon.
     from_horizon: bool,
-    /// Records up to the position are still there, so that none after it can be missing. Until the next record.
-    intact: bool,
-    /// A loss has been reported and the shard has not caught up with the retention since.
-    alarmed: bool,
-    /// False while a shard that is read from its oldest record is still at the edge of the retention: what is trimmed
-    /// there in passing was never promised.
-    settled: bool,
     pace: Pace,
     backoff: Backoff,
+    /// With what only a person can mend.
+    patience: Backoff,
     metrics: ShardMetrics,
 }
 
@@ -78,22 +68,19 @@ impl<S: BatchSink> Reader<S> {
             Some(interval) => Pace::unbounded(interval, now),
             None => Pace::new(context.options.reads_per_second, now),
         };
-        // Never read, it is complete up to where it starts, if that is a time; of the beginning nothing is known.
-        let seen_ms = entry.seen_ms.or((entry.start_ms > 0).then_some(entry.start_ms));
+        let coverage = Coverage::of(entry);
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
             position: entry.resume(),
-            seen_ms,
-            told_seen_ms: entry.seen_ms,
-            unread_since_ms: seen_ms,
+            unread_since_ms: coverage.seen_ms(),
+            coverage,
             iterator: None,
+            has_asked: false,
             from_horizon,
-            intact: false,
-            alarmed: false,
-            settled: entry.position.is_some() || entry.seen_ms.is_some() || entry.start_ms > 0,
             pace,
             backoff: Backoff::default(),
+            patience: Backoff::until_mended(context.timing.retry_slowly),
             context,
             shard,
         }
@@ -118,7 +105,7 @@ impl<S: BatchSink> Reader<S> {
         let stop = self.stop.clone();
         stop.or(tokio::time::sleep_until(self.pace.next_read())).await?;
         let asked = Instant::now();
-        let permit = stop.or(self.context.budget.reserve(READ_COST_MAX)).await?;
+        let permit = stop.or(self.while_telling(self.context.budget.reserve(READ_COST_MAX))).await?;
         self.metrics.of_stream().budget_waited(asked.elapsed());
         match stop.or(self.read()).await? {
             Ok(reply) => self.accept(reply, permit).await,
@@ -143,56 +130,48 @@ impl<S: BatchSink> Reader<S> {
         let token = &self.iterator.insert(iterator).token;
         let mut reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
         self.pace.replied(Instant::now(), reply.records.len(), reply.bytes);
-        self.skip_committed(&mut reply);
-        self.check_order(&reply.records)?;
+        if self.from_horizon && reply::skip_read(self.position, &mut reply) {
+            self.coverage.is_whole();
+        }
+        reply::check_order(self.position, &reply.records)?;
         Ok(reply)
     }
 
-    async fn new_iterator(&self) -> Result<ShardIterator, ReadError> {
+    async fn new_iterator(&mut self) -> Result<ShardIterator, ReadError> {
         let from = if self.from_horizon { Position::Beginning } else { self.position };
-        let context = &self.context;
+        let context = Arc::clone(&self.context);
+        // Another stream of this name refuses a number that it did not give, but not a beginning.
+        if self.has_asked && !matches!(from, Position::After(_)) {
+            self.check_stream().await?;
+        }
+        self.has_asked = true;
         let token = context.kinesis.shard_iterator(&context.stream.target, &self.shard, from).await?;
         Ok(ShardIterator { token, born: Instant::now() })
     }
 
-    /// From the horizon, a position that was refused without being trimmed is met again: what is up to it was read.
-    fn skip_committed(&mut self, reply: &mut ReadReply) {
-        let Position::After(number) = self.position else { return };
-        if self.from_horizon {
-            let committed = reply.records.iter().take_while(|record| record.sequence_number <= number).count();
-            let skipped = reply.records.drain(..committed);
-            reply.bytes -= skipped.map(|record| record.data.len() as u64).sum::<u64>();
-            self.intact |= committed > 0;
+    /// The coordinator has looked at the stream just before it starts a reader; later it may be another one.
+    async fn check_stream(&self) -> Result<(), ReadError> {
+        let known = &self.context.stream;
+        let found = self.context.kinesis.describe(&known.target).await?;
+        if found.created_s == known.created_s {
+            return Ok(());
         }
-    }
-
-    /// Numbers that do not ascend from our position would be counted twice or make the ledger go back.
-    fn check_order(&self, records: &[RawRecord]) -> Result<(), ReadError> {
-        let mut position = self.position;
-        for record in records {
-            if let Position::After(number) = position
-                && record.sequence_number <= number
-            {
-                let what = format!("record {} does not come after {number}", record.sequence_number);
-                return Err(ReadError::new(Call::GetRecords, Fault::InvalidReply, what));
-            }
-            position = Position::After(record.sequence_number);
-        }
-        Ok(())
+        Err(ReadError::new(Call::DescribeStream, Fault::NotFound, "the stream was created anew"))
     }
 
     // === A read that worked ===
 
     async fn accept(&mut self, mut reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
         self.observe(&reply);
-        self.check_loss(&reply)?;
-        self.skip_earlier(&mut reply.records);
+        self.check_loss(&reply).await?;
+        reply::skip_earlier(self.position, &mut reply.records);
         let (next, children) = (reply.next.clone(), std::mem::take(&mut reply.children));
         self.deliver(reply, permit).await?;
         match next {
             Some(token) => {
                 self.iterator = Some(ShardIterator { token, born: Instant::now() });
                 self.backoff.reset();
+                self.patience.reset();
                 self.context.troubles.clear(self.shard.as_str());
                 Ok(())
             }
@@ -221,6 +200,17 @@ impl<S: BatchSink> Reader<S> {
         });
     }
 
+    /// What `work` gives. Until then the headroom is told: a lake that is away must not make it stand still.
+    async fn while_telling<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            match tokio::time::timeout(self.context.timing.tell_headroom, &mut work).await {
+                Ok(done) => return done,
+                Err(_elapsed) => self.tell_headroom(),
+            }
+        }
+    }
+
     /// Shrinks while nothing can be read: that is when somebody must know how much time is left.
     fn tell_headroom(&self) {
         if let Some(since_ms) = self.unread_since_ms {
@@ -231,15 +221,14 @@ impl<S: BatchSink> Reader<S> {
 
     /// Records may be missing if and only if the shard was last known to be complete at a time that the retention
     /// no longer covers. Waits for a reply that can name the other end of the range.
-    fn check_loss(&mut self, reply: &ReadReply) -> Result<(), ReaderExit> {
-        let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
-        self.settled |= self.seen_ms.is_some_and(|seen| seen >= horizon_ms + SETTLED_MS);
-        let stale = self.settled && self.seen_ms.is_some_and(|seen| seen < horizon_ms);
-        if !stale && !self.from_horizon {
-            self.alarmed = false;
-        }
-        let suspect = (stale || self.from_horizon) && !self.intact && !self.alarmed;
+    async fn check_loss(&mut self, reply: &ReadReply) -> Result<(), ReaderExit> {
+        let horizon_ms = self.context.stream.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
+        let suspect = self.coverage.is_suspect(horizon_ms, self.from_horizon);
         if !suspect || (reply.records.is_empty() && reply.behind_ms > 0) {
+            return Ok(());
+        }
+        if self.position == Position::Beginning && self.is_younger_than_the_retention().await? {
+            self.coverage.is_whole();
             return Ok(());
         }
         let range = LostRange {
@@ -247,10 +236,10 @@ impl<S: BatchSink> Reader<S> {
             shard: self.shard.clone(),
             after: self.position,
             first: reply.records.first().map(|record| record.sequence_number),
-            seen_ms: self.seen_ms,
+            seen_ms: self.coverage.seen_ms(),
             horizon_ms,
         };
-        self.alarmed = true;
+        self.coverage.alarmed();
         if alarm(&range, self.context.options.on_data_loss, &self.context.metrics, &self.context.board) {
             Ok(())
         } else {
@@ -258,12 +247,11 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    /// Some endpoints answer AT_TIMESTAMP with older records when the shard has no newer ones.
-    fn skip_earlier(&self, records: &mut Vec<RawRecord>) {
-        if let Position::At(start_ms) = self.position {
-            let earlier = records.iter().take_while(|record| record.arrived_at_us / 1000 < start_ms).count();
-            records.drain(..earlier);
-        }
+    /// A child is only known to be complete up to its parent's last record, which may have come long before the
+    /// parent was closed. But see [`tree::is_young`].
+    async fn is_younger_than_the_retention(&mut self) -> Result<bool, ReaderExit> {
+        let listed = self.listing().await?;
+        Ok(tree::is_young(&listed, &self.shard))
     }
 
     async fn deliver(&mut self, reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
@@ -273,12 +261,11 @@ impl<S: BatchSink> Reader<S> {
             Some(last) => (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000)),
             None => (self.position, reply.date_ms.filter(|_| caught_up)),
         };
-        self.seen_ms = seen_ms.or(self.seen_ms);
-        let step = seen_ms.is_some_and(|seen| self.told_seen_ms.is_none_or(|told| seen >= told + SEEN_STEP_MS));
-        if reply.records.is_empty() && !step {
+        self.coverage.read_up_to(seen_ms);
+        if reply.records.is_empty() && !self.coverage.is_news(seen_ms) {
             return Ok(());
         }
-        self.told_seen_ms = self.seen_ms;
+        self.coverage.told();
         self.send(through, reply.records, seen_ms, None, permit).await
     }
 
@@ -294,10 +281,11 @@ impl<S: BatchSink> Reader<S> {
     ) -> Result<(), ReaderExit> {
         let range = PositionRange { shard: self.shard.clone(), after: self.position, through };
         let batch = RawBatch { range, records, seen_ms, end, grant: self.stop.grant.clone(), permit };
-        self.context.sink.deliver(batch).await.map_err(|_| ReaderExit::Stopped)?;
-        let stays = through == self.position;
-        self.from_horizon &= stays;
-        self.intact &= stays;
+        self.while_telling(self.context.sink.deliver(batch)).await.map_err(|_| ReaderExit::Stopped)?;
+        if through != self.position {
+            self.from_horizon = false;
+            self.coverage.moved();
+        }
         self.position = through;
         Ok(())
     }
@@ -314,7 +302,7 @@ impl<S: BatchSink> Reader<S> {
         let (committed, answer) = oneshot::channel();
         let end = ShardEnd { children, committed };
         self.send(self.position, Vec::new(), None, Some(end), Permit::default()).await?;
-        match self.stop.clone().or(answer).await? {
+        match self.stop.clone().or(self.while_telling(answer)).await? {
             Ok(()) => Err(ReaderExit::Ended),
             Err(_) => Err(ReaderExit::Fenced),
         }
@@ -322,14 +310,18 @@ impl<S: BatchSink> Reader<S> {
 
     /// The children of this shard if the listing says that it is closed; a shard that is no longer listed is.
     async fn settle_end(&mut self) -> Result<Option<Vec<ShardId>>, ReaderExit> {
+        let listed = self.listing().await?;
+        let open = listed.iter().any(|shard| shard.id == self.shard && !shard.closed);
+        Ok((!open).then(|| tree::children(&listed, &self.shard)))
+    }
+
+    /// The stream's shards, however long it takes.
+    async fn listing(&mut self) -> Result<Vec<ListedShard>, ReaderExit> {
         loop {
             let context = Arc::clone(&self.context);
             let listing = context.kinesis.list_shards(&context.stream.target, None);
             match self.stop.clone().or(listing).await? {
-                Ok(listed) => {
-                    let open = listed.iter().any(|shard| shard.id == self.shard && !shard.closed);
-                    return Ok((!open).then(|| tree::children(&listed, &self.shard)));
-                }
+                Ok(listed) => return Ok(listed),
                 Err(error) => self.recover(error).await?,
             }
         }
@@ -365,7 +357,8 @@ impl<S: BatchSink> Reader<S> {
             },
             Action::RetrySlowly => {
                 self.context.troubles.raise(self.shard.as_str(), &error);
-                self.sleep(jittered(self.context.timing.retry_slowly)).await
+                let wait = self.patience.next_wait();
+                self.sleep(wait).await
             }
         }
     }

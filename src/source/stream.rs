@@ -68,6 +68,13 @@ pub struct StreamDescription {
     pub status: Status,
 }
 
+impl StreamDescription {
+    /// What arrived before this (epoch ms) is trimmed.
+    pub fn horizon_ms(&self, now_ms: i64) -> i64 {
+        now_ms - i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX / 2)
+    }
+}
+
 /// A stream's life, as far as a reader cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {

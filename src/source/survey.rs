@@ -4,6 +4,7 @@
 //! same names: only its creation time tells that the ledger's positions mean nothing in it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,8 +13,12 @@ use super::kinesis::Kinesis;
 use super::pacing::Backoff;
 use super::stream::{ListedShard, Status, StreamDescription, StreamTarget};
 use super::trouble::Troubles;
-use crate::checkpoint::{Registration, ShardId};
+use crate::checkpoint::{Position, Registration, SequenceNumber, ShardId};
+use crate::limits::SHARD_READS_PER_SECOND;
 use crate::status::StreamBoard;
+
+/// Reads in search of a shard's oldest record: an empty answer does not mean that nothing follows.
+const OLDEST_READS_MAX: usize = 20;
 
 /// Finds a stream by name or ARN. A stream that does not exist or may not be read is an error; one that is being
 /// created, or that cannot be reached, is waited for, visibly, until cancelled.
@@ -85,6 +90,25 @@ pub(super) async fn survey(kinesis: &Kinesis, target: &StreamTarget) -> Result<S
         Some(description) => Ok(Survey { description, listed: kinesis.list_shards(target, None).await? }),
         None => Err(ReadError::new(Call::DescribeStream, Fault::Busy, "the stream is being created")),
     }
+}
+
+/// The number of the oldest record that is still there, as far as some reads at a shard's pace can tell.
+pub async fn oldest_record(
+    kinesis: &Kinesis,
+    target: &StreamTarget,
+    shard: &ShardId,
+) -> Result<Option<SequenceNumber>, ReadError> {
+    let mut iterator = kinesis.shard_iterator(target, shard, Position::Beginning).await?;
+    for _ in 0..OLDEST_READS_MAX {
+        let reply = kinesis.get_records(target, &iterator, 1).await?;
+        match (reply.records.first(), reply.next) {
+            (Some(record), _) => return Ok(Some(record.sequence_number)),
+            (None, Some(next)) if reply.behind_ms > 0 => iterator = next,
+            (None, _) => return Ok(None),
+        }
+        tokio::time::sleep(Duration::from_secs_f64(1.0 / SHARD_READS_PER_SECOND)).await;
+    }
+    Ok(None)
 }
 
 /// Every listed shard, from `start_ms` (epoch ms, 0 = from the beginning). One that was closed before that time is

@@ -67,6 +67,21 @@ pub fn children(listed: &[ListedShard], parent: &ShardId) -> Vec<ShardId> {
     listed.iter().filter(|shard| shard.parents.contains(parent)).map(|shard| shard.id.clone()).collect()
 }
 
+/// Whether nothing of this shard can have been trimmed: a parent of it is still listed. Kinesis lists a closed shard
+/// until its last record is trimmed, and a child begins where its parents end.
+pub fn is_young(listed: &[ListedShard], id: &ShardId) -> bool {
+    let is_listed = |parent: &ShardId| listed.iter().any(|shard| shard.id == *parent);
+    listed.iter().filter(|shard| shard.id == *id).any(|shard| shard.parents.iter().any(is_listed))
+}
+
+/// Listed shards that the ledger does not know and whose parents nobody knows either: they descend from shards that
+/// vanished before they were read.
+pub fn orphans(listed: &[ListedShard], ledger: &LedgerView) -> Vec<ShardId> {
+    let is_known = |id: &ShardId| ledger.shards.contains_key(id) || listed.iter().any(|shard| shard.id == *id);
+    let unknown = listed.iter().filter(|shard| !ledger.shards.contains_key(&shard.id) && !shard.parents.is_empty());
+    unknown.filter(|shard| !shard.parents.iter().any(is_known)).map(|shard| shard.id.clone()).collect()
+}
+
 // === The audit ===
 
 /// Hash keys that no open shard takes, or that two take.
@@ -253,6 +268,26 @@ mod tests {
         let waiting = plan(&listed, &ledger(&[(3, OPEN), (7, OPEN)]));
         assert_eq!((waiting.waiting, waiting.lost), (vec![id(7)], vec![id(3)]));
         assert_eq!(children(&listed, &id(3)), [id(7)]);
+    }
+
+    #[test]
+    fn a_child_is_young_as_long_as_a_parent_is_listed() {
+        let listed = [shard(1, &[], (0, 9), true), shard(2, &[0, 1], (0, 9), true), shard(4, &[0, 3], (0, 9), false)];
+        let young: Vec<bool> = [1, 2, 3, 4].into_iter().map(|n| is_young(&listed, &id(n))).collect();
+        assert_eq!(young, [false, true, false, false]);
+    }
+
+    #[test]
+    fn orphans_are_unknown_and_so_are_all_their_parents() {
+        let listed = [
+            shard(1, &[], (0, 9), true),
+            shard(2, &[0], (0, 9), false),
+            shard(3, &[1], (0, 9), false),
+            shard(5, &[4, 1], (0, 9), false),
+            shard(7, &[6], (0, 9), false),
+            shard(9, &[8], (0, 9), false),
+        ];
+        assert_eq!(orphans(&listed, &ledger(&[(0, OPEN), (7, OPEN)])), [id(9)]);
     }
 
     #[test]

@@ -323,7 +323,8 @@ async fn a_lost_shard_is_ended_only_where_the_caller_saw_it() {
     assert_eq!(ours.committer.view.shards[&a].resume(), after(10), "it has moved since");
     ours.committer.end_lost(&a, after(10), &[ShardId::new("d")]).await.unwrap();
     assert_eq!(ours.committer.view.shards[&a].resume(), Position::End);
-    assert_eq!(ours.committer.view.shards[&ShardId::new("d")].resume(), Position::Beginning);
+    let descendant = ours.committer.view.shards[&ShardId::new("d")];
+    assert_eq!((descendant.resume(), descendant.seen_ms), (Position::Beginning, Some(10_000)));
 }
 
 #[tokio::test]

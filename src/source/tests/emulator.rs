@@ -15,7 +15,7 @@ use super::rig::{Run, STREAM, World, brisk, options, shard};
 use crate::checkpoint::{Position, ShardEntry};
 use crate::clock;
 use crate::limits::READ_COST_MAX;
-use crate::source::{Kinesis, SourceOptions, StartPosition, Timing, describe};
+use crate::source::{Kinesis, SourceError, SourceOptions, StartPosition, Timing, describe};
 use crate::status::StatusBoard;
 
 /// An embedded Kinesis with one stream; stops when dropped.
@@ -153,6 +153,24 @@ async fn a_restart_goes_on_where_the_ledger_is() {
     let latest = SourceOptions { start: StartPosition::Latest, ..options() };
     let run = Run::start(&emulator.kinesis, &world, latest, brisk()).await;
     world.until_records(40).await;
+    run.stop().await;
+    assert_each_once(&world, names);
+}
+
+#[tokio::test]
+async fn a_writer_that_fails_skips_no_record() {
+    let emulator = Emulator::start(2).await;
+    let mut names = emulator.put_many("a-", 10).await;
+    let world = World::new();
+    let mut run = Run::start(&emulator.kinesis, &world, options(), brisk()).await;
+    world.until_records(10).await;
+    world.change(|state| state.closed = true);
+    names.extend(emulator.put_many("b-", 10).await);
+    assert!(matches!(run.outcome().await, Err(SourceError::Ledger(_))), "it ends instead of reading on");
+    names.extend(emulator.put_many("c-", 10).await);
+    world.change(|state| state.closed = false);
+    let run = Run::start(&emulator.kinesis, &world, options(), brisk()).await;
+    world.until_records(30).await;
     run.stop().await;
     assert_each_once(&world, names);
 }

@@ -29,6 +29,8 @@ pub struct Script {
     pub listings: VecDeque<Answer>,
     /// The listing once the queue is empty.
     pub shards: Vec<Value>,
+    /// So many of them on a page.
+    pub page_shards: usize,
     pub iterators: VecDeque<Answer>,
     pub reads: VecDeque<Answer>,
     /// Every call: operation, body, when.
@@ -40,11 +42,19 @@ impl Script {
         self.calls.iter().filter(|call| call.0 == operation).map(|call| call.1.clone()).collect()
     }
 
+    fn page(&self, body: &Value) -> Answer {
+        let from = body["NextToken"].as_str().map_or(0, |token| token.parse().unwrap_or_default());
+        let end = self.shards.len().min(from + self.page_shards.min(self.shards.len()));
+        let token = (end < self.shards.len()).then(|| end.to_string());
+        ok(json!({"Shards": self.shards[from..end], "NextToken": token}))
+    }
+
     fn answer(&mut self, operation: &str, body: Value) -> Answer {
-        self.calls.push((operation.to_owned(), body, Instant::now()));
+        self.calls.push((operation.to_owned(), body.clone(), Instant::now()));
+        let page = self.page(&body);
         let (queue, usual) = match operation {
             "DescribeStreamSummary" => (&mut self.describes, described(self.created_s)),
-            "ListShards" => (&mut self.listings, ok(json!({"Shards": self.shards}))),
+            "ListShards" => (&mut self.listings, page),
             "GetShardIterator" => (&mut self.iterators, ok(json!({"ShardIterator": "fresh"}))),
             "GetRecords" => (&mut self.reads, read(&[])),
             other => panic!("unexpected call {other}"),
@@ -67,6 +77,7 @@ impl Fake {
             describes: VecDeque::new(),
             listings: VecDeque::new(),
             shards,
+            page_shards: usize::MAX,
             iterators: VecDeque::new(),
             reads: VecDeque::new(),
             calls: Vec::new(),

@@ -92,12 +92,52 @@ async fn what_only_a_person_can_mend_is_tried_slowly_and_shown() {
 async fn a_reply_with_a_bad_or_backward_number_is_counted_and_read_again() {
     let mut timeless = read(&["2"]);
     timeless.1["Records"][0]["SequenceNumber"] = json!("not a number");
-    for bad in [timeless, read(&["2", "2"]), read(&["1"])] {
+    let too_long = read(&[&"9".repeat(73)]);
+    for bad in [timeless, too_long, read(&["2", "2"]), read(&["1"])] {
         let (payloads, starts, run) = read_through(vec![read(&["1"]), bad, read(&["2"])], 2).await;
         assert_eq!((payloads, starts), (texts(&["1", "2"]), texts(&["TRIM_HORIZON", "after 1"])));
         assert_eq!(run.count("pintail_reads_total", &["invalid"]), 1);
         run.stop().await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_parsed_is_asked_for_again() {
+    let with = |field: &str, value: Value| {
+        let mut answer = read(&["2"]);
+        answer.1["Records"][0][field] = value;
+        answer
+    };
+    let poisoned = [
+        ok(json!("not an object")),
+        ok(json!({"Records": "none", "NextShardIterator": "n"})),
+        with("SequenceNumber", Value::Null),
+        with("Data", json!("!!! no base64 !!!")),
+        with("Data", json!(17)),
+        with("ApproximateArrivalTimestamp", json!("yesterday")),
+    ];
+    for bad in poisoned {
+        let what = bad.1.to_string();
+        let (payloads, _, run) = read_through(vec![read(&["1"]), bad.clone(), bad, read(&["2"])], 2).await;
+        assert_eq!(payloads, ["1", "2"], "{what}");
+        let told = run.count("pintail_reads_total", &["retried"]) + run.count("pintail_reads_total", &["invalid"]);
+        assert_eq!(told, 2, "{what}");
+        run.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_poisoned_for_good_is_told_and_skips_nothing() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    let poisoned = read(&[&"9".repeat(73)]);
+    fake.script().reads = std::iter::repeat_n(poisoned, 8).chain([read(&["1"])]).collect();
+    let world = World::new();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    run.until_board(|board| board.trouble.get("source").is_some_and(|text| text.contains("more than 72 digits"))).await;
+    world.until_records(1).await;
+    assert!(!run.board.snapshot().trouble.contains_key("source"));
+    run.stop().await;
+    assert!(starts(&fake).iter().all(|start| start == "TRIM_HORIZON"), "{:?}", starts(&fake));
 }
 
 #[tokio::test]
@@ -408,6 +448,23 @@ async fn a_stream_created_anew_under_the_same_name_is_not_read() {
 }
 
 #[tokio::test]
+async fn an_idle_shard_does_not_go_on_into_a_new_stream_of_the_same_name() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    let world = World::new();
+    let far = Timing { read_interval: Some(Duration::from_millis(5)), ..Timing::default() };
+    let mut run = Run::start(&fake.kinesis, &world, options(), far).await;
+    world.until("a read", |state| !state.batches.is_empty()).await;
+    {
+        let mut script = fake.script();
+        script.created_s = 2_000;
+        script.reads = [refuse("ExpiredIteratorException"), read(&["1"])].into();
+    }
+    let error = run.outcome().await.unwrap_err();
+    assert!(matches!(error, SourceError::Recreated { .. }), "{error}");
+    assert_eq!(world.payloads(), [""; 0], "records of the new stream under positions of the old one");
+}
+
+#[tokio::test]
 async fn a_stream_that_vanishes_in_flight_is_trouble_until_it_is_back() {
     let fake = Fake::start(vec![open(0, &[])]).await;
     let world = World::new();
@@ -482,6 +539,31 @@ async fn a_listing_is_paged_by_its_token_alone_and_starts_over_when_the_token_ex
     for token in [(1, "t1"), (3, "t2"), (4, "t3")] {
         assert_eq!(calls[token.0], json!({"NextToken": token.1}));
     }
+}
+
+#[tokio::test]
+async fn more_than_a_thousand_shards_are_listed_to_the_last_page() {
+    let (closed_shards, third) = (1_200, u128::MAX / 3);
+    let mut shards: Vec<Value> = (0..closed_shards).map(|n| closed(n, &[])).collect();
+    for n in 0..3 {
+        let (mut shard, from) = (open(closed_shards + n, &[n]), third * n as u128);
+        let to = if n == 2 { u128::MAX } else { from + third - 1 };
+        shard["HashKeyRange"] = json!({"StartingHashKey": from.to_string(), "EndingHashKey": to.to_string()});
+        shards.push(shard);
+    }
+    let fake = Fake::start(shards).await;
+    fake.script().page_shards = 1_000;
+    fake.script().reads = [read(&["1"]), read(&["1"]), read(&["1"])].into();
+    let world = World::new();
+    let ended = |n| (shard(n), ShardEntry { ended: true, ..after("5") });
+    world.change(|state| state.view.shards.extend((0..closed_shards).map(ended)));
+    let run = Run::start(&fake.kinesis, &world, options(), Timing::default()).await;
+    world.until_records(3).await;
+    run.stop().await;
+    let mut read: Vec<_> = world.state().records.iter().map(|(id, _)| id.clone()).collect();
+    read.sort();
+    assert_eq!(read, [1_200, 1_201, 1_202].map(shard));
+    assert_eq!(fake.script().calls_of("ListShards").len(), 2, "one listing of two pages");
 }
 
 #[tokio::test]

@@ -3,4 +3,6 @@
 mod emulator;
 mod fake;
 mod faults;
+mod retention;
 mod rig;
+mod takeover;

@@ -34,6 +34,10 @@ pub struct State {
     pub hold_ends_of: BTreeSet<ShardId>,
     pub held_ends: Vec<(ShardId, ShardEnd)>,
     pub closed: bool,
+    /// Nobody takes batches for now.
+    pub stuck: bool,
+    /// How often the ledger was looked at anew.
+    pub looks: u32,
 }
 
 /// The world: a sink and a ledger over one [`State`].
@@ -122,7 +126,10 @@ impl State {
 
     fn serve(&mut self, request: LedgerRequest) {
         match request {
-            LedgerRequest::View { refresh: _, reply } => reply.send(self.view.clone()).unwrap_or_default(),
+            LedgerRequest::View { refresh, reply } => {
+                self.looks += u32::from(refresh);
+                reply.send(self.view.clone()).unwrap_or_default();
+            }
             LedgerRequest::Register { shards, reply } => {
                 for one in shards {
                     let entry = ShardEntry { start_ms: one.start_ms, ended: one.ended, ..NEW };
@@ -134,8 +141,9 @@ impl State {
                 let entry = self.view.shards.get_mut(&shard).unwrap();
                 if entry.resume() == expected {
                     entry.ended = true;
-                    for child in &descendants {
-                        self.view.shards.entry(child.clone()).or_insert(NEW);
+                    let descendant = ShardEntry { seen_ms: entry.seen_ms, ..NEW };
+                    for id in &descendants {
+                        self.view.shards.entry(id.clone()).or_insert(descendant);
                     }
                     self.lost.push((shard, descendants));
                 }
@@ -174,6 +182,10 @@ const NEW: ShardEntry = ShardEntry { start_ms: 0, position: None, ended: false, 
 
 impl BatchSink for World {
     async fn deliver(&self, batch: RawBatch) -> Result<(), SinkClosed> {
+        let mut changed = self.changed.subscribe();
+        while self.state().stuck {
+            changed.changed().await.unwrap();
+        }
         if self.state().closed {
             return Err(SinkClosed);
         }
@@ -195,6 +207,7 @@ pub fn brisk() -> Timing {
         relist: Duration::from_millis(200),
         relist_soon: Duration::from_millis(10),
         retry_slowly: Duration::from_millis(20),
+        tell_headroom: Duration::from_millis(10),
         ..Timing::default()
     }
 }
