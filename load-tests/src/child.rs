@@ -18,6 +18,7 @@ const STORY_LINES: usize = 30;
 /// A running one. Dropping it kills it.
 pub struct Child {
     process: tokio::process::Child,
+    stdout: PathBuf,
     stderr: PathBuf,
 }
 
@@ -25,20 +26,28 @@ impl Child {
     /// Runs `program pintail run` with this configuration file, in an environment of credentials, `PINTAIL_LOG` and
     /// nothing else. Standard error goes to a file, which must not exist yet.
     pub fn run(program: &str, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
+        Self::call(program, &["run"], config, log, stderr)
+    }
+
+    /// The same for any command of Pintail that takes a configuration file. Standard output goes to a file too.
+    pub fn call(program: &str, command: &[&str], config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
         let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
+        let stdout = stderr.with_extension("out");
         let process = Command::new(program)
-            .args(["pintail", "run", "--log-format", "json", "--config"])
+            .arg("pintail")
+            .args(command)
+            .args(["--log-format", "json", "--config"])
             .arg(config)
             .env_clear()
             .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
             .envs([("AWS_EC2_METADATA_DISABLED", "true"), ("PINTAIL_LOG", log)])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create_new(&stdout).with_context(|| stdout.display().to_string())?)
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{program} does not start"))?;
-        Ok(Self { process, stderr })
+        Ok(Self { process, stdout, stderr })
     }
 
     /// Where it serves HTTP, as soon as its log says so.
@@ -56,6 +65,11 @@ impl Child {
     /// Everything that it wrote to standard error.
     pub fn stderr(&self) -> anyhow::Result<String> {
         std::fs::read_to_string(&self.stderr).with_context(|| self.stderr.display().to_string())
+    }
+
+    /// Everything that it wrote to standard output.
+    pub fn stdout(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(&self.stdout).with_context(|| self.stdout.display().to_string())
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -31,6 +31,7 @@ async fn of_stream(lake: &Url, log: &AcceptedLog, kind: Kind) -> anyhow::Result<
     let found = reckon(lake, &tables, &log.stream(kind.name())).await?;
     let wrong = (found.lost, found.duplicated, found.unexpected);
     ensure!(wrong == (0, 0, 0), "lost, duplicated, unexpected: {wrong:?} in {found:?}");
+    ensure!(found.unfounded == 0, "recovered rows without one reject each: {found:?}");
     let rejects: u64 = found.rejects.values().sum();
     ensure!(found.accepted == log.count(kind.name()), "a number was acknowledged twice: {found:?}");
     ensure!(found.accepted == found.rows + rejects, "accepted is not rows + rejects: {found:?}");

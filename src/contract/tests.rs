@@ -33,11 +33,12 @@ fn schema_of(schema: &SchemaRef) -> Vec<String> {
 
 // === The shipped contracts ===
 
-const PLACE: [&str; 5] = [
+const PLACE: [&str; 6] = [
     "_shard_id Utf8",
     "_sequence_number Utf8",
     "_sub_sequence_number Int64",
     "_arrived_at Timestamp(µs, \"UTC\")",
+    "_replayed Int64",
     "_date Date32",
 ];
 

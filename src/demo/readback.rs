@@ -19,7 +19,7 @@ use url::Url;
 
 use super::accepted::AcceptedShards;
 use crate::checkpoint::{SequenceNumber, SequenceNumberError, ShardId};
-use crate::contract::{SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
+use crate::contract::{REPLAYED, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
 
 const REASON: &str = "reason";
 
@@ -97,8 +97,12 @@ pub struct StreamTables {
 pub struct Reckoning {
     /// Records that Kinesis acknowledged.
     pub accepted: u64,
-    /// Rows in the rows table.
+    /// Rows in the rows table of records that were clean when they were read.
     pub rows: u64,
+    /// Rows that a replay made of rejects. Each is one of the rejects as well.
+    pub recovered: u64,
+    /// Recovered rows whose reject is not there, or which are there more than once.
+    pub unfounded: u64,
     /// Rejects in the rejects table, by reason.
     pub rejects: BTreeMap<String, u64>,
     /// Acknowledged, but in neither table.
@@ -115,21 +119,43 @@ type Found = BTreeMap<ShardId, Vec<(SequenceNumber, i64)>>;
 /// Reads both tables of a stream under `lake` and compares them with what was accepted. A table that does not exist
 /// yet holds nothing.
 pub async fn reckon(lake: &Url, tables: &StreamTables, accepted: &AcceptedShards) -> Result<Reckoning, ReadbackError> {
-    let mut found = Found::new();
+    let (mut rows, mut rejects, mut recovered) = (Found::new(), Found::new(), Found::new());
     let mut reckoning = Reckoning::default();
-    let rows = Table::open(lake, &tables.rows).await?;
-    reckoning.rows = rows.read(&[], |batch| collect(&mut found, batch)).await?;
-    let rejects = Table::open(lake, &tables.rejects).await?;
+    let table = Table::open(lake, &tables.rows).await?;
+    let is_recovered = |batch: &RecordBatch, row| batch.column_by_name(REPLAYED).is_some_and(|it| it.is_valid(row));
+    let all = table.read(&[REPLAYED], |batch| {
+        collect(&mut rows, batch, |row| !is_recovered(batch, row))?;
+        collect(&mut recovered, batch, |row| is_recovered(batch, row))
+    });
+    let all = all.await?;
+    reckoning.recovered = recovered.values().map(|records| records.len() as u64).sum();
+    reckoning.rows = all - reckoning.recovered;
+    let table = Table::open(lake, &tables.rejects).await?;
     let by_reason = &mut reckoning.rejects;
-    rejects
+    table
         .read(&[REASON], |batch| {
-            collect(&mut found, batch)?;
+            collect(&mut rejects, batch, |_| true)?;
             text_column(batch, REASON)?.for_each(|reason| *by_reason.entry(reason.to_owned()).or_default() += 1);
             Ok(())
         })
         .await?;
-    compare(accepted, found, &mut reckoning);
+    reckoning.unfounded = unfounded(recovered, &rejects);
+    for (shard, records) in rejects {
+        rows.entry(shard).or_default().extend(records);
+    }
+    compare(accepted, rows, &mut reckoning);
     Ok(reckoning)
+}
+
+/// Recovered rows without a reject of their own.
+fn unfounded(recovered: Found, rejects: &Found) -> u64 {
+    let of_shard = |(shard, mut records): (ShardId, Vec<(SequenceNumber, i64)>)| {
+        let repeats = without_repeats(&mut records);
+        let mut rejects = rejects.get(&shard).cloned().unwrap_or_default();
+        rejects.sort_unstable();
+        repeats + records.iter().filter(|record| rejects.binary_search(record).is_err()).count() as u64
+    };
+    recovered.into_iter().map(of_shard).sum()
 }
 
 fn compare(accepted: &AcceptedShards, mut found: Found, reckoning: &mut Reckoning) {
@@ -171,12 +197,14 @@ enum BatchError {
     Number(SequenceNumberError),
 }
 
-fn collect(found: &mut Found, batch: &RecordBatch) -> Result<(), BatchError> {
+fn collect(found: &mut Found, batch: &RecordBatch, wanted: impl Fn(usize) -> bool) -> Result<(), BatchError> {
     let shards = text_column(batch, SHARD_ID)?;
     let numbers = text_column(batch, SEQUENCE_NUMBER)?;
     let subs = column(batch, SUB_SEQUENCE_NUMBER)?;
     let subs = subs.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(SUB_SEQUENCE_NUMBER, subs))?;
-    for ((shard, number), sub) in shards.zip(numbers).zip(subs.values()) {
+    for (_, ((shard, number), sub)) in
+        shards.zip(numbers).zip(subs.values()).enumerate().filter(|(row, _)| wanted(*row))
+    {
         let number = SequenceNumber::parse(number).map_err(BatchError::Number)?;
         match found.get_mut(&ShardId::new(shard)) {
             Some(numbers) => numbers.push((number, *sub)),
@@ -272,6 +300,13 @@ mod tests {
 
     /// A Delta table made by hand: one file with these numbers, and with reasons if it is a rejects table.
     fn plant(folder: &std::path::Path, numbers: &[u64], reasons: Option<&[&str]>) {
+        plant_with(folder, numbers, &[], reasons);
+    }
+
+    /// The same, and these numbers were recovered by a replay.
+    fn plant_with(folder: &std::path::Path, numbers: &[u64], recovered: &[u64], reasons: Option<&[&str]>) {
+        let replays = [vec![None; numbers.len()], vec![Some(1); recovered.len()]].concat();
+        let numbers = &[numbers, recovered].concat();
         std::fs::create_dir_all(folder.join("_delta_log")).unwrap();
         let texts = |texts: Vec<String>| Arc::new(StringArray::from(texts)) as ArrayRef;
         let mut columns = vec![
@@ -279,6 +314,9 @@ mod tests {
             (SEQUENCE_NUMBER, texts(numbers.iter().map(u64::to_string).collect())),
             (SUB_SEQUENCE_NUMBER, Arc::new(Int64Array::from(vec![0; numbers.len()])) as ArrayRef),
         ];
+        if !recovered.is_empty() {
+            columns.push((REPLAYED, Arc::new(Int64Array::from(replays))));
+        }
         if let Some(reasons) = reasons {
             columns.push((REASON, texts(reasons.iter().map(|reason| (*reason).to_owned()).collect())));
         }
@@ -330,8 +368,25 @@ mod tests {
                 lost: 2,
                 duplicated: 2,
                 unexpected: 1,
+                ..Reckoning::default()
             }
         );
+    }
+
+    #[tokio::test]
+    async fn a_recovered_row_is_no_record_of_its_own_and_needs_one_reject() {
+        let lake = tempfile::tempdir().unwrap();
+        let root = Url::from_directory_path(lake.path()).unwrap();
+        plant(&lake.path().join("pin_rejects"), &[3, 4], Some(&["invalid_json", "empty"]));
+        let cases: [(&[u64], u64); 3] = [(&[4], 0), (&[4, 4], 1), (&[4, 2], 1)];
+        for (recovered, unfounded) in cases {
+            let rows = lake.path().join("pin");
+            std::fs::remove_dir_all(&rows).ok();
+            plant_with(&rows, &[1, 2], recovered, None);
+            let found = reckon(&root, &pin_tables(), &accepted(&[1, 2, 3, 4])).await.unwrap();
+            assert_eq!((found.rows, found.recovered, found.unfounded), (2, recovered.len() as u64, unfounded));
+            assert_eq!((found.lost, found.duplicated, found.unexpected), (0, 0, 0));
+        }
     }
 
     #[tokio::test]
