@@ -78,6 +78,15 @@ impl Child {
         self.process.kill().await.context("a child cannot be killed")
     }
 
+    /// SIGKILL, unless it has ended before; then with which code.
+    pub async fn kill_or_ended(mut self) -> anyhow::Result<Option<i32>> {
+        if let Some(status) = self.process.try_wait()? {
+            return Ok(status.code());
+        }
+        self.process.kill().await.context("a child cannot be killed")?;
+        Ok(None)
+    }
+
     /// SIGTERM, and waits for its end.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
         self.alive()?;

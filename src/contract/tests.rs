@@ -85,7 +85,7 @@ fn the_rejects_table_keeps_the_payload_and_the_reason() {
     let contract = shipped("pin.toml");
     assert_eq!(contract.rejects_table(), "pin_rejects");
     let said = ["reason Utf8", "detail Utf8", "payload Binary"];
-    assert_eq!(schema_of(&contract.rejects_schema), [&PLACE[..4], &said[..], &PLACE[4..]].concat());
+    assert_eq!(schema_of(&contract.rejects_schema), [&PLACE[..4], &said[..], &PLACE[5..]].concat());
 }
 
 #[test]
