@@ -14,6 +14,7 @@ use crate::limits::SEQUENCE_DIGITS_MAX;
 const LIMB_DIGITS: usize = 18;
 const LIMBS: usize = SEQUENCE_DIGITS_MAX / LIMB_DIGITS;
 const LIMB_BASE: i64 = 1_000_000_000_000_000_000;
+const REPLAY_PREFIX: &str = "replay-";
 
 // === ShardId ===
 
@@ -25,6 +26,16 @@ impl ShardId {
     /// Takes any text; Kinesis's own form is `shardId-000000000000`.
     pub fn new(id: impl AsRef<str>) -> Self {
         Self(Arc::from(id.as_ref()))
+    }
+
+    /// The name under which the ledger keeps the `number`th replay of a stream's rejects, as if it were a shard.
+    pub fn of_replay(number: u64) -> Self {
+        Self::new(format!("{REPLAY_PREFIX}{number}"))
+    }
+
+    /// The number of the replay, if it is one and no shard of Kinesis.
+    pub fn replay(&self) -> Option<u64> {
+        self.0.strip_prefix(REPLAY_PREFIX)?.parse().ok()
     }
 
     /// The name as text.
@@ -90,6 +101,22 @@ impl SequenceNumber {
             *limb = chunk.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
         }
         Ok(Self(limbs))
+    }
+
+    /// A plain count, for what has no numbers of Kinesis's: the position of a replay.
+    pub fn from_count(count: u64) -> Self {
+        let limb_base = LIMB_BASE.unsigned_abs();
+        let mut limbs = [0i64; LIMBS];
+        limbs[LIMBS - 2] = i64::try_from(count / limb_base).unwrap_or_default();
+        limbs[LIMBS - 1] = i64::try_from(count % limb_base).unwrap_or_default();
+        Self(limbs)
+    }
+
+    /// The inverse of [`Self::from_count`]; `None` for a number beyond every count.
+    pub fn to_count(self) -> Option<u64> {
+        let [0, 0, high, low] = self.0 else { return None };
+        let high = u64::try_from(high).ok()?.checked_mul(LIMB_BASE.unsigned_abs())?;
+        high.checked_add(u64::try_from(low).ok()?)
     }
 
     /// The ledger's form: 18 decimal digits a limb, most significant first.
@@ -299,6 +326,24 @@ mod tests {
             prop_assert_eq!(x.to_string(), a.clone());
             prop_assert_eq!(SequenceNumber::from_limbs(x.to_limbs()).unwrap(), x);
             prop_assert_eq!(x.cmp(&y), (a.len(), &a).cmp(&(b.len(), &b)));
+        }
+    }
+
+    #[test]
+    fn a_count_is_a_number_that_comes_back() {
+        for count in [0, 1, LIMB_BASE.unsigned_abs() - 1, LIMB_BASE.unsigned_abs(), u64::MAX] {
+            let number = SequenceNumber::from_count(count);
+            assert_eq!((number.to_string(), number.to_count()), (count.to_string(), Some(count)));
+        }
+        let beyond = SequenceNumber::parse("18446744073709551616").unwrap();
+        assert_eq!(beyond.to_count(), None);
+    }
+
+    #[test]
+    fn a_replay_is_told_from_a_shard() {
+        assert_eq!(ShardId::of_replay(7).replay(), Some(7));
+        for shard in ["shardId-000000000007", "replay-", "replay-x", "7"] {
+            assert_eq!(ShardId::new(shard).replay(), None, "{shard}");
         }
     }
 

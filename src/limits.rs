@@ -134,5 +134,18 @@ pub const SERVE_LOOKS_MAX: usize = 2;
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
 
+/// Replay: files of a rejects table, and files of a rows table with recovered rows, whose names are held: some hundred
+/// bytes each. Compaction makes them fewer.
+pub const REPLAY_FILES_MAX: usize = 500_000;
+
+/// Replay: rejects of one file that are looked up among the recovered rows at a time, some hundred bytes each.
+pub const REPLAY_SLICE_ROWS_MAX: u64 = 200_000;
+
+/// Replay: rejects decoded at a time, if their payloads are small enough. More would not be faster.
+pub const REPLAY_BATCH_ROWS_MAX: u64 = 1_000;
+
+/// Replay: payload bytes decoded at a time, by the average of the file; a read of the stream brings as much.
+pub const REPLAY_BATCH_BYTES: u64 = READ_BYTES_MAX / 4;
+
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

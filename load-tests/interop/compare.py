@@ -26,6 +26,7 @@ from unwrap import Reject
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 PLACE = {"_shard_id": "string", "_sequence_number": "string", "_sub_sequence_number": "long", "_arrived_at": "timestamp"}
+REPLAYED = {"_replayed": "long"}
 DATE = {"_date": "date"}
 REJECTS = {**PLACE, "reason": "string", "detail": "string", "payload": "binary", **DATE}
 DELTA_TYPES = {"decimal": "decimal(38,0)", "array<double>": "array<double>"}
@@ -61,7 +62,7 @@ class Truth:
         place = {"_shard_id": record.shard, "_sequence_number": record.sequence, "_sub_sequence_number": 0, "_arrived_at": arrived_at,
                  "_date": (EPOCH + timedelta(microseconds=arrived_at)).date()}
         try:
-            self.tables[record.kind][key] = {**clean(record.kind, record.payload), **place}
+            self.tables[record.kind][key] = {**clean(record.kind, record.payload), **place, "_replayed": None}
         except Reject as reject:
             self.tables[f"{record.kind}_rejects"][key] = {"reason": reject.reason, "payload": record.payload, **place}
 
@@ -69,7 +70,7 @@ class Truth:
         """{table: {column: type}} of all tables, in their order."""
         columns = {}
         for kind, declared in KINDS.items():
-            columns[kind] = {**declared.columns, **PLACE, **DATE}
+            columns[kind] = {**declared.columns, **PLACE, **REPLAYED, **DATE}
             columns[f"{kind}_rejects"] = REJECTS
         return columns | {f"{window.name}_partials": window.columns() for window in self.windows}
 

@@ -18,27 +18,42 @@ const STORY_LINES: usize = 30;
 /// A running one. Dropping it kills it.
 pub struct Child {
     process: tokio::process::Child,
+    stdout: PathBuf,
     stderr: PathBuf,
 }
 
 impl Child {
     /// Runs `program pintail run` with this configuration file, in an environment of credentials, `PINTAIL_LOG` and
     /// nothing else. Standard error goes to a file, which must not exist yet.
-    pub fn run(mut program: Command, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
+    pub fn run(program: Command, config: &Path, log: &str, stderr: PathBuf) -> anyhow::Result<Self> {
+        Self::call(program, &["run"], config, log, stderr)
+    }
+
+    /// The same for any command of Pintail that takes a configuration file. Standard output goes to a file too.
+    pub fn call(
+        mut program: Command,
+        command: &[&str],
+        config: &Path,
+        log: &str,
+        stderr: PathBuf,
+    ) -> anyhow::Result<Self> {
         let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
+        let stdout = stderr.with_extension("out");
         let process = program
-            .args(["pintail", "run", "--log-format", "json", "--config"])
+            .arg("pintail")
+            .args(command)
+            .args(["--log-format", "json", "--config"])
             .arg(config)
             .env_clear()
             .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
             .envs([("AWS_EC2_METADATA_DISABLED", "true"), ("PINTAIL_LOG", log)])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create_new(&stdout).with_context(|| stdout.display().to_string())?)
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{program:?} does not start"))?;
-        Ok(Self { process, stderr })
+        Ok(Self { process, stdout, stderr })
     }
 
     /// Where it serves HTTP, as soon as its log says so.
@@ -85,10 +100,24 @@ impl Child {
         Ok(Pid::from_raw(i32::try_from(self.process.id().context("the child is gone")?)?))
     }
 
+    /// Everything that it wrote to standard output.
+    pub fn stdout(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(&self.stdout).with_context(|| self.stdout.display().to_string())
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub async fn kill_9(mut self) -> anyhow::Result<()> {
         self.alive()?;
         self.process.kill().await.context("a child cannot be killed")
+    }
+
+    /// SIGKILL, unless it has ended before; then with which code.
+    pub async fn kill_or_ended(mut self) -> anyhow::Result<Option<i32>> {
+        if let Some(status) = self.process.try_wait()? {
+            return Ok(status.code());
+        }
+        self.process.kill().await.context("a child cannot be killed")?;
+        Ok(None)
     }
 
     /// SIGTERM, and waits for its end.

@@ -176,6 +176,11 @@ impl Scene {
         Child::run(Command::new(program), config, "off", self.next_log())
     }
 
+    /// Calls any command of Pintail that takes a configuration file, in a process of its own.
+    pub fn call(&self, program: &str, command: &[&str]) -> anyhow::Result<Child> {
+        Child::call(Command::new(program), command, &self.configure()?, "info", self.next_log())
+    }
+
     fn next_log(&self) -> PathBuf {
         let number = self.children.get();
         self.children.set(number + 1);

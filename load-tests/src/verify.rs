@@ -53,6 +53,9 @@ impl Found {
         if accepted != there {
             violations.push(format!("{accepted} records were accepted, rows and rejects are {there}"));
         }
+        if self.reckoning.unfounded > 0 {
+            violations.push(format!("{} recovered rows have no reject of their own", self.reckoning.unfounded));
+        }
         violations.extend(self.cells_differing.iter().cloned());
         violations
     }

@@ -5,6 +5,7 @@
 //! ledger is right either way. The first task that fails ends the others the same way.
 
 mod pipe;
+mod rejects;
 mod stream;
 
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use crate::serve::{Server, Sources};
 use crate::source::Kinesis;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
+
+pub use rejects::{RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish};
 
 /// How often the metrics registry folds its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -154,6 +157,25 @@ async fn supervise(
             grace.as_secs()
         ),
     }
+}
+
+/// Runs `work` to its end; `cut_off` tells it to give up `grace` after `stop`.
+async fn within_grace<T>(
+    work: impl Future<Output = T>,
+    stop: &CancellationToken,
+    cut_off: &CancellationToken,
+    grace: Duration,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        done = &mut work => return done,
+        () = too_late => cut_off.cancel(),
+    }
+    work.await
 }
 
 fn flatten(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {

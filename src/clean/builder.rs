@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use deltalake::arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
-    StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Array, Int64Builder, ListBuilder,
+    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use deltalake::arrow::datatypes::{DataType, SchemaRef};
 
@@ -70,7 +70,10 @@ impl RowsBuilder {
             arrays.push(builder.finish());
         }
         arrays.extend(self.place.finish());
-        arrays.push(Arc::new(self.dates.finish()));
+        let dates = self.dates.finish();
+        // Whoever re-cleans a reject says so afterwards.
+        arrays.push(Arc::new(Int64Array::new_null(dates.len())));
+        arrays.push(Arc::new(dates));
         batch_of(&contract.rows_schema, arrays)
     }
 }

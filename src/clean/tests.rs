@@ -175,9 +175,9 @@ fn rows_and_rejects_say_where_the_record_stood() {
     let shown = |batch: &RecordBatch, name: &str, at: usize| {
         ArrayFormatter::try_new(batch.column_by_name(name).unwrap(), &options).unwrap().value(at).to_string()
     };
-    let place = ["_shard_id", "_sequence_number", "_sub_sequence_number", "_arrived_at", "_date"];
+    let place = ["_shard_id", "_sequence_number", "_sub_sequence_number", "_arrived_at", "_replayed", "_date"];
     let of_second = place.map(|name| shown(&cleaned.rows, name, 1));
-    assert_eq!(of_second, ["shardId-000000000000", "3", "0", "2024-01-14T15:59:44.638Z", "2024-01-14"]);
+    assert_eq!(of_second, ["shardId-000000000000", "3", "0", "2024-01-14T15:59:44.638Z", "", "2024-01-14"]);
     let reject = &cleaned.rejects[0];
     assert_eq!((reject.record.sequence_number.to_string().as_str(), reject.record.sub_sequence_number), ("2", 0));
     assert_eq!((reject.reason, reject.record.data.as_slice()), (RejectReason::InvalidJson, b"junk".as_slice()));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::positions::{describe, time};
+use super::positions::{describe, describe_replay, time};
 use crate::checkpoint::{LedgerView, Position};
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
@@ -152,14 +152,13 @@ fn print_shards(stream: &StreamConfig, listed: &[(crate::checkpoint::ShardId, bo
             None => println!("  shard {shard}{closed}: new, from the beginning"),
         }
     }
-    for shard in
-        ledger.shards.iter().filter(|(shard, entry)| !entry.ended && !listed.iter().any(|(id, _)| id == *shard))
-    {
-        println!(
-            "  shard {}: in the ledger, {}, but Kinesis no longer lists it: records may be lost",
-            shard.0,
-            describe(shard.1)
-        );
+    for (shard, entry) in ledger.shards.iter().filter(|(_, entry)| !entry.ended) {
+        if shard.replay().is_some() {
+            println!("  {shard}: {}", describe_replay(entry));
+        } else if !listed.iter().any(|(id, _)| id == shard) {
+            let stands = describe(entry);
+            println!("  shard {shard}: in the ledger, {stands}, but Kinesis no longer lists it: records may be lost");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod positions;
+mod replay;
 mod run;
 
 use std::io::IsTerminal;
@@ -55,6 +56,8 @@ enum Command {
     Check(ConfigArgs),
     /// Shows the ledger: how far each shard of each stream is committed.
     Positions(PositionsArgs),
+    /// Reads again what was read before: rejects, after a contract was mended.
+    Replay(replay::ReplayArgs),
 }
 
 /// Where the configuration is.
@@ -110,6 +113,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::demo(args, stop_signal()?).await,
         Command::Post(args) => demo::post(args, stop_signal()?).await,
         Command::Check(args) => check::check(&args.config).await,
+        Command::Replay(args) => replay::replay(args, stop_signal()?).await,
         Command::Positions(args) => positions::positions(&args.config.config, args.json).await,
     }
 }

@@ -49,7 +49,10 @@ fn print_table(store: &LakeStore, table: &str, ledgers: &[StreamLedger]) {
             ledger.view.version
         );
         for (shard, entry) in &ledger.view.shards {
-            println!("    {shard}  {}", describe(entry));
+            match shard.replay() {
+                Some(_) => println!("    {shard}  {}", describe_replay(entry)),
+                None => println!("    {shard}  {}", describe(entry)),
+            }
         }
     }
 }
@@ -62,6 +65,16 @@ pub fn describe(entry: &ShardEntry) -> String {
         Position::Beginning => format!("from the beginning{seen}"),
         Position::At(ms) => format!("from {}{seen}", time(ms)),
         Position::After(number) => format!("after {number}{seen}"),
+    }
+}
+
+/// How far a replay of rejects is, in words.
+pub fn describe_replay(entry: &ShardEntry) -> String {
+    let done = entry.position.map_or_else(|| "0".to_owned(), |number| number.to_string());
+    if entry.ended {
+        format!("finished, {done} rejects re-cleaned")
+    } else {
+        format!("{done} rejects re-cleaned, not finished: `pintail replay --rejects` goes on")
     }
 }
 

@@ -33,6 +33,9 @@ pub const SEQUENCE_NUMBER: &str = "_sequence_number";
 pub const SUB_SEQUENCE_NUMBER: &str = "_sub_sequence_number";
 /// Bookkeeping column: its arrival at Kinesis (timestamp).
 pub const ARRIVED_AT: &str = "_arrived_at";
+/// Bookkeeping column of rows: the number of the replay that recovered the record from a reject (long); null for a
+/// record that was clean when it was read.
+pub const REPLAYED: &str = "_replayed";
 /// Bookkeeping column: the day of the event time (date), the partition column of every table.
 pub const DATE: &str = "_date";
 /// Rejects column: why (string, one of [`crate::record::RejectReason`]).
@@ -97,8 +100,8 @@ pub fn parse(file: &str, text: String, problems: &Problems) -> Option<Contract> 
 
 fn rows_schema(columns: &[Column]) -> SchemaRef {
     let data = columns.iter().map(|column| Field::new(&column.name, column.column_type.arrow(), true));
-    let place = place_fields();
-    Arc::new(Schema::new(data.chain(place).chain([date_field()]).collect::<Vec<_>>()))
+    let replayed = Field::new(REPLAYED, DataType::Int64, true);
+    Arc::new(Schema::new(data.chain(place_fields()).chain([replayed, date_field()]).collect::<Vec<_>>()))
 }
 
 fn rejects_schema() -> SchemaRef {

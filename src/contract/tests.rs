@@ -33,11 +33,12 @@ fn schema_of(schema: &SchemaRef) -> Vec<String> {
 
 // === The shipped contracts ===
 
-const PLACE: [&str; 5] = [
+const PLACE: [&str; 6] = [
     "_shard_id Utf8",
     "_sequence_number Utf8",
     "_sub_sequence_number Int64",
     "_arrived_at Timestamp(µs, \"UTC\")",
+    "_replayed Int64",
     "_date Date32",
 ];
 
@@ -84,7 +85,7 @@ fn the_rejects_table_keeps_the_payload_and_the_reason() {
     let contract = shipped("pin.toml");
     assert_eq!(contract.rejects_table(), "pin_rejects");
     let said = ["reason Utf8", "detail Utf8", "payload Binary"];
-    assert_eq!(schema_of(&contract.rejects_schema), [&PLACE[..4], &said[..], &PLACE[4..]].concat());
+    assert_eq!(schema_of(&contract.rejects_schema), [&PLACE[..4], &said[..], &PLACE[5..]].concat());
 }
 
 #[test]

@@ -221,6 +221,7 @@ mod tests {
             rows: 12_340,
             rejects: BTreeMap::from([("empty".to_owned(), 5 - lost)]),
             shards: shard(Tally { accepted: 12_345, lost, ..Tally::default() }),
+            ..Reckoning::default()
         };
         let geo =
             Reckoning { rows: 10, shards: shard(Tally { accepted: 10, ..Tally::default() }), ..Reckoning::default() };

@@ -16,6 +16,7 @@ use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::entry::LogEntry;
@@ -49,7 +50,7 @@ pub(crate) async fn each_lines(
     for part in parts {
         let path = part.location.to_string();
         let failed = |reason, source| LakeError::Checkpoint { path: path.clone(), reason, source };
-        let reader = Ranged { objects: store.objects(), file: part.clone() };
+        let reader = Ranged::new(store, part.location.clone(), part.size);
         let builder =
             ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|source| failed("opening it", source))?;
         let fields = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
@@ -79,18 +80,26 @@ fn append_lines(batch: &RecordBatch, lines: &mut Vec<u8>) -> Result<(), ParquetE
 }
 
 /// A Parquet file of the object store, read by ranges.
-struct Ranged {
+pub(crate) struct Ranged {
     objects: Arc<dyn ObjectStore>,
-    file: ObjectMeta,
+    path: Path,
+    size: u64,
+}
+
+impl Ranged {
+    /// The file of this size at this place.
+    pub fn new(store: &LakeStore, path: Path, size: u64) -> Self {
+        Self { objects: store.objects(), path, size }
+    }
 }
 
 impl AsyncFileReader for Ranged {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        Box::pin(async move { Ok(self.objects.get_range(&self.file.location, range).await?) })
+        Box::pin(async move { Ok(self.objects.get_range(&self.path, range).await?) })
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        Box::pin(async move { Ok(self.objects.get_ranges(&self.file.location, &ranges).await?) })
+        Box::pin(async move { Ok(self.objects.get_ranges(&self.path, &ranges).await?) })
     }
 
     fn get_metadata<'a>(
@@ -98,7 +107,7 @@ impl AsyncFileReader for Ranged {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         Box::pin(async move {
-            let size = self.file.size;
+            let size = self.size;
             let reader = ParquetMetaDataReader::new()
                 .with_metadata_options(options.map(|options| options.metadata_options().clone()));
             Ok(Arc::new(reader.load_and_finish(self, size).await?))

@@ -87,6 +87,19 @@ struct Span {
 }
 
 impl Span {
+    /// As of this version; `None` if so much of the log is not there any more, or not yet.
+    async fn at(store: &LakeStore, table: &str, version: u64) -> Result<Option<Self>, LakeError> {
+        let mut listing = list_from(store, table, 0).await?;
+        listing.checkpoints.retain(|found, _| *found <= version);
+        let checkpoint = listing.latest_checkpoint();
+        let after = checkpoint.as_ref().map(|(version, _)| *version);
+        let first = after.map_or(0, |after| after + 1);
+        let tail: Vec<u64> = listing.commits.range(first..).copied().take_while(|found| *found <= version).collect();
+        let reaches = tail.last().copied().or(after) == Some(version);
+        let whole = tail.iter().copied().eq(first..first + tail.len() as u64);
+        Ok((reaches && whole).then_some(Self { checkpoint, tail }))
+    }
+
     /// `None` if there is no table.
     async fn of(store: &LakeStore, table: &str) -> Result<Option<Self>, LakeError> {
         let listing = list_log(store, table).await?;
@@ -131,9 +144,35 @@ pub(crate) async fn each_action(
     store: &LakeStore,
     table: &str,
     kinds: &[&str],
+    visit: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), LakeError> {
+    match Span::of(store, table).await? {
+        Some(span) => each_action_of(store, table, span, kinds, visit).await,
+        None => Ok(()),
+    }
+}
+
+/// As [`each_action`], up to an older version instead of the head.
+pub(crate) async fn each_action_at(
+    store: &LakeStore,
+    table: &str,
+    version: u64,
+    kinds: &[&str],
+    visit: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), LakeError> {
+    match Span::at(store, table, version).await? {
+        Some(span) => each_action_of(store, table, span, kinds, visit).await,
+        None => Err(LakeError::VersionGone { table: table.to_owned(), version }),
+    }
+}
+
+async fn each_action_of(
+    store: &LakeStore,
+    table: &str,
+    Span { checkpoint, tail }: Span,
+    kinds: &[&str],
     mut visit: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LakeError> {
-    let Some(Span { checkpoint, tail }) = Span::of(store, table).await? else { return Ok(()) };
     if let Some((_, parts)) = checkpoint {
         checkpoint::each_lines(store, &parts, kinds, &mut visit).await?;
     }

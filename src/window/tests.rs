@@ -81,6 +81,7 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
         Arc::new(StringArray::from_iter_values(orders.iter().map(|_| "1"))),
         Arc::new(Int64Array::from_iter_values(orders.iter().map(|_| 0))),
         Arc::new(TimestampMicrosecondArray::from_iter_values(times()).with_timezone("UTC")),
+        Arc::new(Int64Array::new_null(orders.len())),
         Arc::new(Date32Array::from_iter_values(times().map(|us| us.div_euclid(86_400_000_000) as i32))),
     ];
     CleanBatch {

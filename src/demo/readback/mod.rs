@@ -6,10 +6,10 @@
 
 mod files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deltalake::DeltaTableError;
-use deltalake::arrow::array::{AsArray, RecordBatch};
+use deltalake::arrow::array::{Array, AsArray, RecordBatch};
 use deltalake::arrow::datatypes::Int64Type;
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
@@ -21,7 +21,7 @@ use super::accepted::{Accepted, AcceptedShards};
 use super::fingerprint::{self, ExpectedRows};
 use super::pinterest::Kind;
 use crate::checkpoint::{SequenceNumber, SequenceNumberError, ShardId};
-use crate::contract::{PAYLOAD, REASON, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
+use crate::contract::{PAYLOAD, REASON, REPLAYED, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
 
 /// What every table of records has.
 const BOOKKEEPING: [&str; 3] = [SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER];
@@ -140,8 +140,12 @@ impl Tally {
 /// One stream's reckoning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reckoning {
-    /// Rows in the rows table.
+    /// Rows in the rows table of records that were clean when they were read.
     pub rows: u64,
+    /// Rows that a replay made of rejects. Each is one of the rejects as well.
+    pub recovered: u64,
+    /// Recovered rows whose reject is not there, or which are there more than once.
+    pub unfounded: u64,
     /// Rejects in the rejects table, by reason.
     pub rejects: BTreeMap<String, u64>,
     /// By shard.
@@ -165,13 +169,13 @@ pub async fn reckon(
 ) -> Result<Reckoning, ReadbackError> {
     let mut desk = Desk::new(accepted);
     let kind = tables.kind;
-    let columns: Vec<&str> = BOOKKEEPING.iter().chain(fingerprint::columns(kind)).copied().collect();
+    let columns: Vec<&str> = BOOKKEEPING.iter().chain(&[REPLAYED]).chain(fingerprint::columns(kind)).copied().collect();
     let table = Files::open(lake, &tables.rows).await?;
     let rows = table.read(&columns, |file, batch| {
         let prints = fingerprint::of_rows(kind, batch).ok_or_else(|| not_as_expected(kind, batch))?;
-        desk.tick_off(file, batch, &prints, |accepted| expected.of(kind, accepted.ind))
+        desk.tick_off(Table::Rows, file, batch, &prints, |accepted| expected.of(kind, accepted.ind))
     });
-    let rows = rows.await?;
+    let all_rows = rows.await?;
     let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
     desk.file = None;
     let columns: Vec<&str> = BOOKKEEPING.into_iter().chain([REASON, PAYLOAD]).collect();
@@ -182,10 +186,13 @@ pub async fn reckon(
         let payloads = payloads.as_binary_opt::<i32>().ok_or_else(|| wrong_type(PAYLOAD, payloads))?;
         let prints: Vec<u32> =
             payloads.iter().map(|payload| fingerprint::of_payload(payload.unwrap_or_default())).collect();
-        desk.tick_off(file, batch, &prints, |accepted| accepted.payload)
+        desk.tick_off(Table::Rejects, file, batch, &prints, |accepted| accepted.payload)
     });
     rejects.await?;
-    Ok(Reckoning { rows, rejects: by_reason, shards: desk.close() })
+    let recovered = desk.recovered;
+    let rows = all_rows - recovered;
+    let (unfounded, shards) = desk.close();
+    Ok(Reckoning { rows, recovered, unfounded, rejects: by_reason, shards })
 }
 
 fn not_as_expected(kind: Kind, batch: &RecordBatch) -> BatchError {
@@ -197,9 +204,18 @@ fn not_as_expected(kind: Kind, batch: &RecordBatch) -> BatchError {
 
 // === Ticking off ===
 
+/// Which table is read. The rejects come last: by then it is known which of them were recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Rows,
+    Rejects,
+}
+
 /// The book of one stream, while the tables are read.
 struct Desk {
     shards: BTreeMap<ShardId, Page>,
+    recovered: u64,
+    unfounded: u64,
     /// The file being read, and the last number of each shard in it.
     file: Option<Path>,
     last: BTreeMap<ShardId, SequenceNumber>,
@@ -211,6 +227,8 @@ struct Page {
     accepted: Vec<Accepted>,
     /// How often each of them was found; counts to 255.
     found: Vec<u8>,
+    /// Which of them a replay recovered, and whose reject was not seen yet.
+    recovered: BTreeSet<usize>,
     tally: Tally,
 }
 
@@ -221,14 +239,16 @@ impl Desk {
             accepted.dedup_by_key(|record| record.number);
             let found = vec![0; accepted.len()];
             let tally = Tally { accepted: accepted.len() as u64, ..Tally::default() };
-            (shard, Page { accepted, found, tally })
+            (shard, Page { accepted, found, recovered: BTreeSet::new(), tally })
         };
-        Self { shards: accepted.into_iter().map(page).collect(), file: None, last: BTreeMap::new() }
+        let shards = accepted.into_iter().map(page).collect();
+        Self { shards, recovered: 0, unfounded: 0, file: None, last: BTreeMap::new() }
     }
 
     /// Ticks off a batch of a table whose records have these fingerprints and should have those.
     fn tick_off(
         &mut self,
+        table: Table,
         file: &Path,
         batch: &RecordBatch,
         prints: &[u32],
@@ -241,14 +261,25 @@ impl Desk {
         let (shards, numbers) = (text_column(batch, SHARD_ID)?, text_column(batch, SEQUENCE_NUMBER)?);
         let subs = column(batch, SUB_SEQUENCE_NUMBER)?;
         let subs = subs.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(SUB_SEQUENCE_NUMBER, subs))?;
-        for (((shard, number), sub), print) in shards.zip(numbers).zip(subs.values()).zip(prints) {
+        let replays = batch.column_by_name(REPLAYED);
+        let records = shards.zip(numbers).zip(subs.values()).zip(prints).enumerate();
+        for (row, (((shard, number), sub), print)) in records {
             let (shard, number) = (ShardId::new(shard), SequenceNumber::parse(number).map_err(BatchError::Number)?);
             let before = self.last.insert(shard.clone(), number);
             let page = self.shards.entry(shard).or_default();
             page.tally.out_of_order += u64::from(in_order && before > Some(number));
+            let is_recovered = replays.is_some_and(|replays| replays.is_valid(row));
+            self.recovered += u64::from(is_recovered);
             // The emulation posts no aggregated records.
             match page.accepted.binary_search_by(|record| record.number.cmp(&number)).ok().filter(|_| *sub == 0) {
+                Some(at) if is_recovered => {
+                    self.unfounded += u64::from(!page.recovered.insert(at));
+                    page.tally.altered += u64::from(should_be(&page.accepted[at]) != *print);
+                }
                 Some(at) => {
+                    if table == Table::Rejects {
+                        page.recovered.remove(&at);
+                    }
                     page.tally.duplicated += u64::from(page.found[at] > 0);
                     page.tally.altered += u64::from(should_be(&page.accepted[at]) != *print);
                     page.found[at] = page.found[at].saturating_add(1);
@@ -259,12 +290,14 @@ impl Desk {
         Ok(())
     }
 
-    fn close(self) -> BTreeMap<ShardId, Tally> {
+    /// Recovered rows without one reject each, and what was found by shard.
+    fn close(self) -> (u64, BTreeMap<ShardId, Tally>) {
+        let without_reject: usize = self.shards.values().map(|page| page.recovered.len()).sum();
         let tally = |(shard, page): (ShardId, Page)| {
             let lost = page.found.iter().filter(|found| **found == 0).count() as u64;
             (shard, Tally { lost, ..page.tally })
         };
-        self.shards.into_iter().map(tally).collect()
+        (self.unfounded + without_reject as u64, self.shards.into_iter().map(tally).collect())
     }
 }
 

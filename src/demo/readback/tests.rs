@@ -113,6 +113,26 @@ async fn planted_alterations_and_swaps_are_found() {
 }
 
 #[tokio::test]
+async fn a_recovered_row_is_no_record_of_its_own_and_needs_one_reject() {
+    let cases: [(&[u64], u64); 3] = [(&[4], 0), (&[4, 4], 1), (&[4, 2], 1)];
+    for (recovered, unfounded) in cases {
+        let lake = tempfile::tempdir().unwrap();
+        plant_rejects(&lake.path().join("geo_rejects"), &[(3, "empty", "record 3"), (4, "empty", "record 4")]);
+        let numbers = [&[1, 2], recovered].concat();
+        let replays = numbers.iter().enumerate().map(|(row, _)| (row >= 2).then_some(1));
+        let place = |number: &u64| [(5730, "Colombia"), (2863, "Armenia")][*number as usize % 2];
+        let mut columns = bookkeeping(&numbers);
+        columns.push(("ind", Arc::new(Int32Array::from_iter_values(numbers.iter().map(|it| place(it).0)))));
+        columns.push(("country", Arc::new(StringArray::from_iter_values(numbers.iter().map(|it| place(it).1)))));
+        columns.push((REPLAYED, Arc::new(Int64Array::from_iter(replays))));
+        plant(&lake.path().join("geo"), columns);
+        let found = reckoned(lake.path(), accepted(&[1, 2, 3, 4])).await;
+        assert_eq!((found.rows, found.recovered, found.unfounded), (2, recovered.len() as u64, unfounded));
+        assert_eq!(found.total(), Tally { accepted: 4, ..Tally::default() });
+    }
+}
+
+#[tokio::test]
 async fn a_clean_lake_reckons_to_nothing() {
     let lake = tempfile::tempdir().unwrap();
     plant_rows(&lake.path().join("geo"), &[(1, 2863, "Armenia"), (2, 5730, "Colombia"), (3, 2863, "Armenia")]);

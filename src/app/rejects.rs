@@ -1,0 +1,458 @@
+//! Replay of rejects: once the contract is mended, what could not be cleaned is cleaned again, and what can be now
+//! becomes rows and partials, by the writer that all rows go through.
+//!
+//! Nothing is taken away: a reject stays where it is, and the row that it became says by `_replayed` which replay
+//! made it. So what was read stays rows without `_replayed` plus rejects, whatever is replayed how often. Nothing is
+//! begun in the ledger before a reject is known that a replay would recover.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use deltalake::arrow::array::{Int64Array, RecordBatch};
+use deltalake::arrow::compute::concat_batches;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::{Budget, Permit};
+use crate::checkpoint::{LedgerHandle, Position, PositionRange, ShardId};
+use crate::clean::Cleaner;
+use crate::config::{Config, StreamConfig};
+use crate::contract::{Contract, REPLAYED};
+use crate::lake::{
+    LakeError, LakeStore, RejectSet, RejectsReplay, ReplayLook, StreamIdentity, StreamLake, Writer, look_at_replays,
+    replayed_through,
+};
+use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, READ_COST_MAX, WRITER_QUEUE_BATCHES};
+use crate::metrics::{Registry, StreamMetrics};
+use crate::record::{CleanBatch, RawBatch, RawRecord, RejectReason, ShardEnd, ShardGrant, WindowSink};
+use crate::status::{StatusBoard, StreamBoard};
+use crate::window::StreamWindows;
+
+/// How often it says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The replay of one stream's rejects, before it runs.
+pub struct RejectsJob {
+    config: Config,
+    stream: StreamConfig,
+    store: LakeStore,
+    metrics: StreamMetrics,
+    board: StreamBoard,
+}
+
+/// How a replay came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectsEnding {
+    /// Nothing of the stream was ever committed.
+    NoLedger,
+    /// Not one reject can be cleaned; nothing was written.
+    NothingToRecover,
+    /// It was only asked what would be.
+    DryRun,
+    /// Every reject of its version is done, and the ledger says so.
+    Finished(RejectsReplay),
+    /// It was told to stop; what was recovered so far is committed.
+    Stopped(RejectsReplay),
+    /// Another process is at the same replay.
+    Fenced(RejectsReplay),
+}
+
+/// What was made of the rejects that were looked at in this run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectsReport {
+    /// How it ended.
+    pub ending: RejectsEnding,
+    /// Rejects in the rejects table.
+    pub total: u64,
+    /// Those that earlier runs of the same replay were done with.
+    pub before: u64,
+    /// Those that were looked at.
+    pub tally: RejectsTally,
+}
+
+/// Rejects by what became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectsTally {
+    /// Are rows now, or would be.
+    pub recovered: u64,
+    /// Were rows already, from an earlier replay.
+    pub recovered_before: u64,
+    /// Still cannot be cleaned, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Rows of the rejects table that hold no record.
+    pub unusable: u64,
+}
+
+impl RejectsTally {
+    /// All of them.
+    pub fn looked_at(&self) -> u64 {
+        self.recovered + self.recovered_before + self.rejected.values().sum::<u64>() + self.unusable
+    }
+}
+
+/// What the caller wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RejectsWish {
+    /// Only look: write nothing.
+    pub dry_run: bool,
+    /// End the replay that is under way and begin the next.
+    pub anew: bool,
+}
+
+impl RejectsJob {
+    /// The replay of this stream's rejects.
+    pub fn new(config: &Config, stream: &StreamConfig, store: LakeStore) -> anyhow::Result<Self> {
+        let metrics = Registry::new().context("metrics cannot be set up")?.stream(stream.name());
+        let board = StatusBoard::default().stream(stream.name());
+        board.resolved("start");
+        Ok(Self { config: config.clone(), stream: stream.clone(), store, metrics, board })
+    }
+
+    /// Runs until the rejects are done, or until `stop`; then what is in hand is committed.
+    pub async fn run(&self, wish: RejectsWish, stop: CancellationToken) -> anyhow::Result<RejectsReport> {
+        let Some(mut look) = self.look().await? else {
+            let tally = RejectsTally::default();
+            return Ok(RejectsReport { ending: RejectsEnding::NoLedger, total: 0, before: 0, tally });
+        };
+        if !wish.dry_run {
+            self.apply_staged(&look.identity, &stop).await?;
+            look = self.look().await?.unwrap_or(look);
+        }
+        let given_up = look.under_way.filter(|_| wish.anew).map(|replay| replay.number);
+        let (version, done) = match look.under_way.filter(|_| given_up.is_none()) {
+            Some(replay) => (replay.rejects_version, replay.done),
+            None => (look.rejects_version, 0),
+        };
+        let set = self.set(version).await?;
+        let report = |ending, before, tally| RejectsReport { ending, total: set.total(), before, tally };
+        if wish.dry_run {
+            let tally = self.clean_only(&set, done, &stop, |_| false).await?;
+            return Ok(report(RejectsEnding::DryRun, done, tally));
+        }
+        if look.under_way.is_none() {
+            let tally = self.clean_only(&set, 0, &stop, |tally| tally.recovered > 0).await?;
+            if tally.recovered == 0 {
+                return Ok(report(RejectsEnding::NothingToRecover, 0, tally));
+            }
+        }
+        let mut lake = self.open(&look.identity).await?;
+        let replay = lake.begin_replay(version, given_up).await?;
+        // Another process may have begun it in the meantime.
+        let set = if replay.rejects_version == version { set } else { self.set(replay.rejects_version).await? };
+        let mut tally = RejectsTally::default();
+        let ending = self.replay(lake, &set, replay, &mut tally, stop).await?;
+        Ok(RejectsReport { ending, total: set.total(), before: replay.done, tally })
+    }
+
+    fn contract(&self) -> &Arc<Contract> {
+        &self.stream.contract
+    }
+
+    async fn look(&self) -> Result<Option<ReplayLook>, LakeError> {
+        look_at_replays(&self.store, &self.config.pipeline, self.stream.name(), self.contract()).await
+    }
+
+    async fn open(&self, identity: &StreamIdentity) -> Result<StreamLake, LakeError> {
+        StreamLake::open(self.store.clone(), identity.clone(), self.contract()).await
+    }
+
+    async fn set(&self, version: u64) -> anyhow::Result<RejectSet> {
+        RejectSet::of(&self.store, &self.contract().rejects_table(), version).await.map_err(teach)
+    }
+
+    fn writer(&self, lake: StreamLake, budget: &Budget, windows: Arc<StreamWindows>) -> Writer {
+        let windows: Arc<dyn WindowSink> = windows;
+        let (metrics, board) = (self.metrics.clone(), self.board.clone());
+        Writer::new(lake, self.config.lake.flush, budget.clone(), windows, None, metrics, board)
+    }
+
+    fn windows(&self) -> Arc<StreamWindows> {
+        let (contract, metrics) = (Arc::clone(self.contract()), self.metrics.clone());
+        Arc::new(StreamWindows::new(self.stream.name(), contract, metrics))
+    }
+
+    /// Rejects that were committed with their rows and have not reached their own table yet belong to it first: a
+    /// writer without anything to write does just that.
+    async fn apply_staged(&self, identity: &StreamIdentity, stop: &CancellationToken) -> anyhow::Result<()> {
+        let (budget, lake) = (Budget::new(self.config.budget_share_bytes()), self.open(identity).await?);
+        let (_, batches) = mpsc::channel(1);
+        let (_, questions) = LedgerHandle::channel();
+        Ok(self.writer(lake, &budget, self.windows()).run(batches, questions, stop.clone()).await?)
+    }
+
+    /// Cleans, and forgets the rows, until `enough` says so.
+    async fn clean_only(
+        &self,
+        set: &RejectSet,
+        done: u64,
+        stop: &CancellationToken,
+        enough: impl Fn(&RejectsTally) -> bool,
+    ) -> anyhow::Result<RejectsTally> {
+        let mut tally = RejectsTally::default();
+        let mut recleaner = Recleaner::new(self.contract());
+        let mut progress = Progress::new(self.stream.name(), set.total(), done);
+        let mut reader = set.read(done, &self.contract().table).await.map_err(teach)?;
+        while let Some(batch) = reader.next().await.map_err(teach)? {
+            if stop.is_cancelled() {
+                bail!("stopped before the end of the rejects");
+            }
+            (tally.recovered_before, tally.unusable) =
+                (tally.recovered_before + batch.recovered, tally.unusable + batch.unusable);
+            let recleaned;
+            (recleaner, recleaned) = recleaner.reclean(batch.rejects, None).await?;
+            recleaned.add_to(&mut tally);
+            progress.tell(batch.through, &tally);
+            if enough(&tally) {
+                break;
+            }
+        }
+        Ok(tally)
+    }
+
+    async fn replay(
+        &self,
+        lake: StreamLake,
+        set: &RejectSet,
+        replay: RejectsReplay,
+        tally: &mut RejectsTally,
+        stop: CancellationToken,
+    ) -> anyhow::Result<RejectsEnding> {
+        let budget = Budget::new(self.config.budget_share_bytes());
+        let windows = self.windows();
+        let (batches, batch_queue) = mpsc::channel(WRITER_QUEUE_BATCHES);
+        let (_, questions) = LedgerHandle::channel();
+        let cut_off = CancellationToken::new();
+        let writer = self.writer(lake, &budget, Arc::clone(&windows));
+        let feeder = Feeder { set, replay, batches, budget, windows, grant: ShardGrant::new(), stop: stop.clone() };
+        tracing::info!(
+            stream = self.stream.name(),
+            replay = %replay.shard(),
+            rejects = set.total(),
+            done = replay.done,
+            version = replay.rejects_version,
+            "replaying rejects"
+        );
+        // The feeder holds the batches' only sender: when it ends, for whatever reason, the writer drains.
+        let fed = feeder.feed(self.stream.name(), self.contract(), tally);
+        let written = writer.run(batch_queue, questions, cut_off.clone());
+        let both =
+            super::within_grace(async { tokio::join!(fed, written) }, &stop, &cut_off, self.config.shutdown_grace);
+        let (fed, written) = both.await;
+        written?;
+        fed
+    }
+}
+
+/// From the rejects to the writer.
+struct Feeder<'a> {
+    set: &'a RejectSet,
+    replay: RejectsReplay,
+    batches: mpsc::Sender<CleanBatch>,
+    budget: Budget,
+    windows: Arc<StreamWindows>,
+    grant: ShardGrant,
+    stop: CancellationToken,
+}
+
+impl Feeder<'_> {
+    async fn feed(
+        self,
+        stream: &str,
+        contract: &Arc<Contract>,
+        tally: &mut RejectsTally,
+    ) -> anyhow::Result<RejectsEnding> {
+        let mut recleaner = Recleaner::new(contract);
+        let mut progress = Progress::new(stream, self.set.total(), self.replay.done);
+        let mut reader = self.set.read(self.replay.done, &contract.table).await.map_err(teach)?;
+        let mut after = replayed_through(self.replay.done);
+        loop {
+            let permit = match self.unless_stopped(self.budget.reserve(READ_COST_MAX)).await {
+                Ok(permit) => permit,
+                Err(ending) => return Ok(ending),
+            };
+            let Some(batch) = reader.next().await.map_err(teach)? else { break };
+            let recleaned;
+            (recleaner, recleaned) = recleaner.reclean(batch.rejects, Some(self.replay.number)).await?;
+            tally.recovered_before += batch.recovered;
+            tally.unusable += batch.unusable;
+            recleaned.add_to(tally);
+            let through = replayed_through(batch.through);
+            let cleaned = self.counted(recleaned.rows, after, through, permit)?;
+            if self.batches.send(cleaned).await.is_err() {
+                return Ok(self.interrupted());
+            }
+            after = through;
+            progress.tell(batch.through, tally);
+        }
+        self.end(RecordBatch::new_empty(Arc::clone(&contract.rows_schema)), after).await
+    }
+
+    /// The rows as a batch of the replay's own shard, counted in the windows and paid for.
+    fn counted(
+        &self,
+        rows: RecordBatch,
+        after: Position,
+        through: Position,
+        permit: Permit,
+    ) -> anyhow::Result<CleanBatch> {
+        let mut cleaned = self.batch(rows, after, through, None, permit);
+        let held_bytes = self.windows.observe(&cleaned)? + cleaned.rows.get_array_memory_size();
+        cleaned.permit.shrink(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
+        Ok(cleaned)
+    }
+
+    fn batch(
+        &self,
+        rows: RecordBatch,
+        after: Position,
+        through: Position,
+        end: Option<ShardEnd>,
+        permit: Permit,
+    ) -> CleanBatch {
+        let range = PositionRange { shard: self.replay.shard(), after, through };
+        // A reject that still is one stays where it is: no second copy of it.
+        CleanBatch { range, rows, rejects: Vec::new(), seen_ms: None, end, grant: self.grant.clone(), permit }
+    }
+
+    async fn end(self, no_rows: RecordBatch, at: Position) -> anyhow::Result<RejectsEnding> {
+        let (committed, told) = oneshot::channel();
+        let end = ShardEnd { children: Vec::new(), committed };
+        let last = self.batch(no_rows, at, at, Some(end), Permit::default());
+        if self.batches.send(last).await.is_err() {
+            return Ok(self.interrupted());
+        }
+        match self.unless_stopped(told).await {
+            Ok(Ok(())) => Ok(RejectsEnding::Finished(self.replay)),
+            Ok(Err(_fenced_off)) => Ok(self.interrupted()),
+            Err(ending) => Ok(ending),
+        }
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, RejectsEnding> {
+        tokio::select! {
+            biased;
+            () = self.grant.revoked() => Err(RejectsEnding::Fenced(self.replay)),
+            () = self.stop.cancelled() => Err(RejectsEnding::Stopped(self.replay)),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Nobody takes batches any more: because somebody else has the replay, or because the writer is told to stop.
+    /// If it failed, its own error is what is reported.
+    fn interrupted(&self) -> RejectsEnding {
+        match self.grant.is_revoked() {
+            true => RejectsEnding::Fenced(self.replay),
+            false => RejectsEnding::Stopped(self.replay),
+        }
+    }
+}
+
+/// What cleaning made of some rejects.
+struct Recleaned {
+    rows: RecordBatch,
+    rejected: BTreeMap<RejectReason, u64>,
+}
+
+impl Recleaned {
+    fn add_to(&self, tally: &mut RejectsTally) {
+        tally.recovered += self.rows.num_rows() as u64;
+        for (reason, count) in &self.rejected {
+            *tally.rejected.entry(reason.as_str()).or_default() += count;
+        }
+    }
+}
+
+/// Cleans rejects as if they had just been read.
+struct Recleaner {
+    contract: Arc<Contract>,
+    cleaner: Cleaner,
+}
+
+impl Recleaner {
+    fn new(contract: &Arc<Contract>) -> Self {
+        Self { contract: Arc::clone(contract), cleaner: Cleaner::new(Arc::clone(contract)) }
+    }
+
+    /// On the CPU pool; gives itself back.
+    async fn reclean(
+        mut self,
+        rejects: Vec<(ShardId, RawRecord)>,
+        replay: Option<u64>,
+    ) -> anyhow::Result<(Self, Recleaned)> {
+        let cleaned = spawn_blocking(move || {
+            let recleaned = self.reclean_here(rejects, replay);
+            (self, recleaned)
+        });
+        let (this, recleaned) = cleaned.await.context("cleaning")?;
+        Ok((this, recleaned?))
+    }
+
+    fn reclean_here(&mut self, rejects: Vec<(ShardId, RawRecord)>, replay: Option<u64>) -> anyhow::Result<Recleaned> {
+        let (mut batches, mut rejected) = (Vec::new(), BTreeMap::new());
+        let mut rejects = rejects.into_iter().peekable();
+        while let Some((shard, first)) = rejects.next() {
+            let mut records = vec![first];
+            while let Some((_, record)) = rejects.next_if(|(other, _)| *other == shard) {
+                records.push(record);
+            }
+            // Rows name the shard that they are cleaned for: where the record once stood.
+            let range = PositionRange { shard, after: Position::Beginning, through: Position::Beginning };
+            let (grant, permit) = (ShardGrant::new(), Permit::default());
+            let (cleaned, _) = self.cleaner.clean(RawBatch { range, records, seen_ms: None, end: None, grant, permit });
+            batches.push(cleaned.rows);
+            for reject in cleaned.rejects {
+                *rejected.entry(reject.reason).or_default() += 1;
+            }
+        }
+        let rows = concat_batches(&self.contract.rows_schema, &batches)?;
+        let rows = replay.map_or(Ok(rows.clone()), |number| marked(&rows, number))?;
+        Ok(Recleaned { rows, rejected })
+    }
+}
+
+/// The rows with the number of the replay that recovered them.
+fn marked(rows: &RecordBatch, replay: u64) -> anyhow::Result<RecordBatch> {
+    let mut columns = rows.columns().to_vec();
+    let index = rows.schema().index_of(REPLAYED)?;
+    columns[index] = Arc::new(Int64Array::from_value(i64::try_from(replay)?, rows.num_rows()));
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
+
+/// Says now and then how far it is.
+struct Progress<'a> {
+    stream: &'a str,
+    total: u64,
+    from: u64,
+    told_at: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(stream: &'a str, total: u64, from: u64) -> Self {
+        Self { stream, total, from, told_at: Instant::now() }
+    }
+
+    fn tell(&mut self, done: u64, tally: &RejectsTally) {
+        if self.told_at.elapsed() >= PROGRESS_INTERVAL {
+            self.told_at = Instant::now();
+            let (stream, total, from, recovered) = (self.stream, self.total, self.from, tally.recovered);
+            tracing::info!(stream, done, of = total, from, recovered, "re-cleaning rejects");
+        }
+    }
+}
+
+/// What can be done about rejects that cannot be read as they were.
+fn teach(error: LakeError) -> anyhow::Error {
+    let is_gone = matches!(error, LakeError::VersionGone { .. });
+    let error = anyhow::Error::new(error);
+    match is_gone {
+        true => error.context(
+            "the rejects that this replay began with are gone; `pintail replay --rejects --anew` ends it where it \
+             stands and begins the next, over the rejects that are there (what was recovered stays, and is skipped)",
+        ),
+        false => error,
+    }
+}

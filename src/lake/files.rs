@@ -1,0 +1,202 @@
+//! A table's active files at one version, and their rows as a stream of batches.
+//!
+//! Files are chosen by their `add`, so that only what was chosen is held; rows are decoded a few at a time.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use deltalake::parquet::arrow::ProjectionMask;
+use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::errors::ParquetError;
+use serde_json::Value;
+
+use super::checkpoint::Ranged;
+use super::error::LakeError;
+use super::log::{each_action, each_action_at};
+use super::store::LakeStore;
+use crate::limits::REPLAY_FILES_MAX;
+
+/// What an `add` says of its file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DataFile {
+    /// Below the table's folder.
+    pub path: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Its statistics; `Null` without.
+    stats: Value,
+}
+
+/// Rows of a file, as they are decoded.
+pub(crate) type Rows = ParquetRecordBatchStream<Ranged>;
+
+/// Which rows and columns of a file are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub columns: &'a [&'a str],
+    /// Rows before the first one that is read.
+    pub offset: u64,
+    /// Rows that are read at most.
+    pub limit: u64,
+    pub batch_rows: u64,
+}
+
+impl DataFile {
+    fn of(add: &Value) -> Result<Self, String> {
+        let stats = add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+        let size = add.get("size").and_then(Value::as_u64).ok_or_else(|| format!("no \"size\" in {add}"))?;
+        Ok(Self { path: path_of(add)?.to_owned(), size, stats: stats.unwrap_or(Value::Null) })
+    }
+
+    /// How many rows its statistics count.
+    pub fn rows(&self) -> Option<u64> {
+        self.stats.get("numRecords")?.as_u64()
+    }
+
+    /// Whether it may hold a value in this column, as far as its statistics say.
+    pub fn may_have(&self, column: &str) -> bool {
+        let nulls = self.stats.get("nullCount").and_then(|nulls| nulls.get(column)).and_then(Value::as_u64);
+        nulls.is_none_or(|nulls| self.rows().is_none_or(|rows| nulls < rows))
+    }
+
+    /// The smallest and the largest time in this column, epoch us, not narrower than the truth.
+    pub fn times_us(&self, column: &str) -> (i64, i64) {
+        let bound = |which: &str| {
+            let text = self.stats.get(which)?.get(column)?.as_str()?;
+            Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
+        };
+        // A largest value is written in milliseconds, and not every engine rounds it up.
+        (bound("minValues").unwrap_or(i64::MIN), bound("maxValues").map_or(i64::MAX, |max| max.saturating_add(999)))
+    }
+
+    /// Opens the file for reading some of it. Columns that it does not have are left out.
+    pub async fn open(&self, store: &LakeStore, table: &str, part: Part<'_>) -> Result<Rows, ParquetError> {
+        let builder = self.builder(store, table).await?;
+        let mask = ProjectionMask::columns(builder.parquet_schema(), part.columns.iter().copied());
+        let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        builder
+            .with_projection(mask)
+            .with_offset(whole(part.offset))
+            .with_limit(whole(part.limit))
+            .with_batch_size(whole(part.batch_rows))
+            .build()
+    }
+
+    /// Its rows, and the bytes of a binary or text column's values in them, by its own footer.
+    pub async fn measure(&self, store: &LakeStore, table: &str, column: &str) -> Result<(u64, u64), ParquetError> {
+        let builder = self.builder(store, table).await?;
+        let (mut rows, mut bytes) = (0, 0);
+        for group in builder.metadata().row_groups() {
+            rows += group.num_rows().unsigned_abs();
+            let chunk = group.columns().iter().find(|chunk| chunk.column_path().parts() == [column]);
+            // Without a dictionary, which hides repeated values, both are nearly the same.
+            let size = chunk.map(|chunk| chunk.unencoded_byte_array_data_bytes().unwrap_or(chunk.uncompressed_size()));
+            bytes += size.unwrap_or_default().unsigned_abs();
+        }
+        Ok((rows, bytes))
+    }
+
+    /// Types are Parquet's own: what another engine's Arrow called them when it rewrote the file is not asked.
+    async fn builder(
+        &self,
+        store: &LakeStore,
+        table: &str,
+    ) -> Result<ParquetRecordBatchStreamBuilder<Ranged>, ParquetError> {
+        let reader = Ranged::new(store, store.path(table, &self.path), self.size);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await
+    }
+}
+
+/// Whether the file is not there any more.
+pub(crate) fn is_gone(error: &ParquetError) -> bool {
+    let ParquetError::External(cause) = error else { return false };
+    matches!(cause.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+}
+
+/// The active files that `choose` makes something of, in the order of their paths: the same for everybody who looks
+/// at the same version. The head, unless a version is given.
+pub(crate) async fn active_files<T>(
+    store: &LakeStore,
+    table: &str,
+    version: Option<u64>,
+    choose: impl Fn(DataFile) -> Option<T>,
+) -> Result<BTreeMap<String, T>, LakeError> {
+    let mut files = BTreeMap::new();
+    let note = |lines: &[u8]| note(lines, &choose, &mut files);
+    let kinds = &["add", "remove"];
+    match version {
+        Some(version) => each_action_at(store, table, version, kinds, note).await?,
+        None => each_action(store, table, kinds, note).await?,
+    }
+    Ok(files)
+}
+
+fn note<T>(
+    lines: &[u8],
+    choose: &impl Fn(DataFile) -> Option<T>,
+    files: &mut BTreeMap<String, T>,
+) -> Result<(), String> {
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let action: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
+        if let Some(add) = action.get("add").filter(|add| !add.is_null()) {
+            let file = DataFile::of(add)?;
+            let path = file.path.clone();
+            if let Some(chosen) = choose(file) {
+                files.insert(path, chosen);
+            }
+        } else if let Some(remove) = action.get("remove").filter(|remove| !remove.is_null()) {
+            files.remove(path_of(remove)?);
+        }
+        if files.len() > REPLAY_FILES_MAX {
+            return Err(format!("more than {REPLAY_FILES_MAX} files are to be read (compact the table before)"));
+        }
+    }
+    Ok(())
+}
+
+fn path_of(action: &Value) -> Result<&str, String> {
+    action.get("path").and_then(Value::as_str).ok_or_else(|| format!("no text \"path\" in {action}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(stats: &Value) -> DataFile {
+        DataFile::of(&json!({ "path": "x", "size": 1, "stats": stats.to_string() })).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_passed_over_only_if_its_statistics_say_that_the_column_is_null_throughout() {
+        assert!(!file(&json!({ "numRecords": 3, "nullCount": { "n": 3 } })).may_have("n"));
+        assert!(file(&json!({ "numRecords": 3, "nullCount": { "n": 2 } })).may_have("n"));
+        assert!(file(&json!({ "numRecords": 3, "nullCount": {} })).may_have("n"));
+        assert!(file(&json!({ "nullCount": { "n": 3 } })).may_have("n"));
+        assert!(file(&Value::Null).may_have("n"));
+    }
+
+    #[test]
+    fn bounds_of_times_are_never_narrower_than_the_truth() {
+        let bounds = |time: &str| json!({ "t": time });
+        let both = json!({ "minValues": bounds("1970-01-01T00:00:00.002Z"),
+            "maxValues": bounds("1970-01-01T00:00:00.003Z") });
+        assert_eq!(file(&both).times_us("t"), (2_000, 3_999));
+        assert_eq!(file(&json!({})).times_us("t"), (i64::MIN, i64::MAX));
+    }
+
+    #[test]
+    fn what_was_removed_is_not_active_and_a_line_that_is_no_action_is_an_error() {
+        let mut files = BTreeMap::new();
+        let lines = b"{\"add\":{\"path\":\"a\",\"size\":1}}\n{\"add\":{\"path\":\"b\",\"size\":1},\"remove\":null}\n\n\
+            {\"remove\":{\"path\":\"a\"}}\n{\"txn\":{}}\n";
+        note(lines, &|file| Some(file.size), &mut files).unwrap();
+        assert_eq!(files, BTreeMap::from([("b".to_owned(), 1)]));
+        for wrong in ["nonsense", "{\"add\":{\"path\":\"x\"}}", "{\"add\":{\"size\":1}}", "{\"remove\":{}}"] {
+            assert!(note(wrong.as_bytes(), &|_| Some(()), &mut BTreeMap::new()).is_err(), "{wrong}");
+        }
+    }
+}
