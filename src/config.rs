@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
-use crate::source::{KinesisConfig, OnDataLoss, StartPosition};
+use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, FromToml, Invalid, Place, Problems, Section};
 
 /// Prefix of environment variables that override keys.
@@ -28,6 +28,7 @@ const OVERRIDABLE: &[&str] = &[
     "lake.flush_bytes",
     "source.start",
     "source.on_data_loss",
+    "source.foreign_records",
     "source.reads_per_second",
     "budget.bytes",
     "serve.listen",
@@ -84,6 +85,8 @@ pub struct StreamConfig {
     pub contract: Arc<Contract>,
     /// Where a stream that the ledger does not know starts.
     pub start: StartPosition,
+    /// What becomes of records in aggregates that landed on a shard not theirs.
+    pub foreign_records: ForeignRecords,
 }
 
 impl StreamConfig {
@@ -128,6 +131,23 @@ impl FromToml for OnDataLoss {
         match text {
             "fail" => Some(Self::Fail),
             "continue" => Some(Self::Continue),
+            _other => None,
+        }
+    }
+}
+
+impl FromToml for ForeignRecords {
+    const EXPECTED: &'static str = "\"keep\", \"reject\" or \"strict\"";
+
+    fn from_value(value: &toml_edit::Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "keep" => Some(Self::Keep),
+            "reject" => Some(Self::Reject),
+            "strict" => Some(Self::Strict),
             _other => None,
         }
     }
@@ -190,7 +210,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let mut root = document.root(problems);
     let pipeline = root.required::<String>("pipeline").filter(|name| usable_pipeline(name, problems));
     let lake = read_lake(root.section("lake"), problems);
-    let (source, start) = read_source(root.section("source"), problems);
+    let (source, defaults) = read_source(root.section("source"), problems);
     let mut budget = root.section("budget");
     let budget_bytes = budget.optional::<ByteSize>("bytes");
     budget.finish();
@@ -203,7 +223,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let mut shutdown = root.section("shutdown");
     let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
     shutdown.finish();
-    let streams = read_streams(&mut root, folder, start, problems);
+    let streams = read_streams(&mut root, folder, defaults, problems);
     root.finish();
     let mut lake = lake?;
     lake.location.region = lake.location.region.or_else(|| aws_config.region.clone());
@@ -280,8 +300,25 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeSectio
     Some(LakeSection { location: LakeConfig { uri: uri?.value, region, endpoint }, flush })
 }
 
-fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection, StartPosition) {
-    let start = section.optional::<StartPosition>("start").map_or(StartPosition::TrimHorizon, |start| start.value);
+/// What `[source]` says for every stream that says nothing of its own.
+#[derive(Clone, Copy)]
+struct StreamDefaults {
+    start: StartPosition,
+    foreign_records: ForeignRecords,
+}
+
+impl StreamDefaults {
+    /// The same keys, in `[source]` and in `[[stream]]`.
+    fn overridden_by(self, section: &mut Section<'_>) -> Self {
+        let start = section.optional::<StartPosition>("start").map_or(self.start, |start| start.value);
+        let foreign_records = section.optional::<ForeignRecords>("foreign_records");
+        Self { start, foreign_records: foreign_records.map_or(self.foreign_records, |policy| policy.value) }
+    }
+}
+
+fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection, StreamDefaults) {
+    let defaults = StreamDefaults { start: StartPosition::default(), foreign_records: ForeignRecords::default() };
+    let defaults = defaults.overridden_by(&mut section);
     let on_data_loss = section.optional::<OnDataLoss>("on_data_loss").map_or(OnDataLoss::Fail, |policy| policy.value);
     let reads = section.optional::<f64>("reads_per_second");
     if let Some(At { value, place }) = &reads
@@ -290,13 +327,13 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
         problems.note(place, format_args!("`source.reads_per_second` = {value}; a shard gives 5 to all its consumers"));
     }
     section.finish();
-    (SourceSection { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, start)
+    (SourceSection { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, defaults)
 }
 
 fn read_streams(
     root: &mut Section<'_>,
     folder: &Path,
-    default_start: StartPosition,
+    defaults: StreamDefaults,
     problems: &Problems,
 ) -> Option<Vec<StreamConfig>> {
     let place = root.place();
@@ -306,21 +343,21 @@ fn read_streams(
     }
     let mut taken = BTreeMap::new();
     let streams: Vec<Option<StreamConfig>> =
-        sections.into_iter().map(|section| read_stream(section, folder, default_start, problems, &mut taken)).collect();
+        sections.into_iter().map(|section| read_stream(section, folder, defaults, problems, &mut taken)).collect();
     streams.into_iter().collect()
 }
 
 fn read_stream(
     mut section: Section<'_>,
     folder: &Path,
-    default_start: StartPosition,
+    defaults: StreamDefaults,
     problems: &Problems,
     taken: &mut BTreeMap<String, String>,
 ) -> Option<StreamConfig> {
     let place = section.place();
     let (name, arn) = (section.optional::<String>("name"), section.optional::<String>("arn"));
     let path = section.required::<String>("contract");
-    let start = section.optional::<StartPosition>("start").map_or(default_start, |start| start.value);
+    let StreamDefaults { start, foreign_records } = defaults.overridden_by(&mut section);
     section.finish();
     let id = match (name, arn) {
         (Some(one), None) | (None, Some(one)) => Some(one),
@@ -335,7 +372,7 @@ fn read_stream(
     };
     let path = path?;
     let contract = contract::load(&resolve(folder, &path.value), Some(&path.place), problems)?;
-    let stream = StreamConfig { id: id.as_ref()?.value.clone(), contract: Arc::new(contract), start };
+    let stream = StreamConfig { id: id.as_ref()?.value.clone(), contract: Arc::new(contract), start, foreign_records };
     let id_place = id?.place;
     claim(taken, &format!("stream {}", stream.name()), &stream, &id_place, problems);
     let contract = &stream.contract;

@@ -40,6 +40,9 @@ pub mod config;
 pub mod contract;
 pub mod demo;
 pub mod error_chain;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lake;
 pub mod limits;
 pub mod metrics;

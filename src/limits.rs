@@ -15,6 +15,14 @@ const FLIGHT_FACTOR_DEN: u64 = 2;
 /// What one read may cost at worst; a reader reserves this before it calls Kinesis.
 pub const READ_COST_MAX: u64 = READ_BYTES_MAX * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN;
 
+/// How often a payload byte is in memory while aggregates are taken apart: in the aggregate, and in its records.
+pub const AGGREGATE_COPIES: u64 = 2;
+
+/// Bytes of budget that one record costs beside its payload's while a read is taken apart and cleaned, as row or as
+/// reject: what the read's worst case leaves each of the most records that a plain read can have. So no plain read is
+/// ever cut, and an aggregated one has as many records as the same permit pays for (46,000 in 1 MiB, 10,000 in 10).
+pub const USER_RECORD_COST: u64 = (READ_COST_MAX - AGGREGATE_COPIES * READ_BYTES_MAX) / GET_RECORDS_LIMIT_MAX as u64;
+
 /// Bytes of budget that a cleaned byte costs until its commit: itself, and half as much while it is encoded.
 pub const HELD_FACTOR_NUM: u64 = 3;
 /// See [`HELD_FACTOR_NUM`]: the factor is 3/2.

@@ -25,8 +25,10 @@ const DURATION_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 /// What each metric says, for `# HELP` and for the README's table.
 const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
-    ("pintail_records_read_total", Kind::Counter, "Records read from Kinesis"),
+    ("pintail_records_read_total", Kind::Counter, "Records read from Kinesis, those in aggregates one by one"),
     ("pintail_bytes_read_total", Kind::Counter, "Payload bytes read from Kinesis"),
+    ("pintail_aggregates_read_total", Kind::Counter, "Aggregated (KPL) Kinesis records that were taken apart"),
+    ("pintail_foreign_records_total", Kind::Counter, "Records in aggregates on a shard not theirs, by action"),
     ("pintail_rows_cleaned_total", Kind::Counter, "Records that became rows"),
     ("pintail_rejects_total", Kind::Counter, "Records that became rejects, by reason"),
     ("pintail_nulls_total", Kind::Counter, "Values that cleaning set to null, by column and reason"),
@@ -229,6 +231,11 @@ impl StreamMetrics {
         self.gauge("pintail_budget_waiting_readers").set(waiting as f64);
     }
 
+    /// Records of aggregates whose hash key belongs to another shard were `kept`, `rejected` or `dropped`.
+    pub fn foreign_records(&self, action: &'static str, records: u64) {
+        self.counter_with("pintail_foreign_records_total", "action", action).increment(records);
+    }
+
     /// How long a read waited for its permit.
     pub fn budget_waited(&self, waited: Duration) {
         self.shared.budget_wait.record(waited);
@@ -336,6 +343,7 @@ pub struct ShardMetrics {
     shard: String,
     records: Counter,
     bytes: Counter,
+    aggregates: Counter,
     behind_ms: Gauge,
     record_age: Gauge,
     iterator_age: Gauge,
@@ -349,6 +357,7 @@ impl ShardMetrics {
         Self {
             records: registry.counter("pintail_records_read_total", &labels),
             bytes: registry.counter("pintail_bytes_read_total", &labels),
+            aggregates: registry.counter("pintail_aggregates_read_total", &labels),
             behind_ms: registry.gauge("pintail_behind_ms", &labels),
             record_age: registry.gauge("pintail_record_age_seconds", &labels),
             iterator_age: registry.gauge("pintail_iterator_age_seconds", &labels),
@@ -369,10 +378,15 @@ impl ShardMetrics {
         self.stream.shared.registry.counter("pintail_reads_total", &labels).increment(1);
     }
 
-    /// What it brought.
-    pub fn read(&self, records: u64, bytes: u64, behind_ms: i64) {
+    /// What was taken of it: user records, payload bytes, and aggregates that records came from.
+    pub fn read(&self, records: u64, bytes: u64, aggregates: u64) {
         self.records.increment(records);
         self.bytes.increment(bytes);
+        self.aggregates.increment(aggregates);
+    }
+
+    /// `MillisBehindLatest`, in its answer.
+    pub fn behind(&self, behind_ms: i64) {
         self.behind_ms.set(behind_ms as f64);
     }
 

@@ -11,19 +11,21 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Permit;
 use crate::checkpoint::{PositionRange, SequenceNumber, ShardId};
 
-/// One record as Kinesis delivered it.
+/// One record as its producer sent it: a Kinesis record, or one of those in an aggregated Kinesis record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRecord {
     /// The payload, untouched.
     pub data: Vec<u8>,
     /// Its number in the shard.
     pub sequence_number: SequenceNumber,
-    /// Its place inside an aggregated record; 0 for a plain one.
+    /// Its index in an aggregated record; 0 for a plain one.
     pub sub_sequence_number: i64,
     /// `ApproximateArrivalTimestamp`, epoch microseconds. May go backwards within a shard.
     pub arrived_at_us: i64,
-    /// Absent on streams that distribute records themselves.
+    /// Absent on streams that distribute records themselves, and in a de-aggregated record.
     pub partition_key: Option<String>,
+    /// Set where it was read, if it is to be a reject whatever is in it.
+    pub refused: Option<Refusal>,
 }
 
 /// The right to read one shard, as one reader holds it. Revoking it is how the writer tells a reader that it
@@ -133,11 +135,15 @@ pub enum RejectReason {
     AnotherKind,
     /// A required column is absent, null or unusable.
     RequiredColumn,
+    /// From an aggregate that landed on a shard which does not own its hash key.
+    ForeignHashKey,
+    /// An aggregate of more records than a read's memory pays for, whole.
+    AggregateTooLarge,
 }
 
 impl RejectReason {
     /// Every reason, in the order in which they are checked.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Empty,
         Self::InvalidUtf8,
         Self::InvalidJson,
@@ -148,6 +154,8 @@ impl RejectReason {
         Self::CorruptCompression,
         Self::AnotherKind,
         Self::RequiredColumn,
+        Self::ForeignHashKey,
+        Self::AggregateTooLarge,
     ];
 
     /// The metric label and the value of the rejects table's `reason` column.
@@ -163,6 +171,32 @@ impl RejectReason {
             Self::CorruptCompression => "corrupt_compression",
             Self::AnotherKind => "another_kind",
             Self::RequiredColumn => "required_column",
+            Self::ForeignHashKey => "foreign_hash_key",
+            Self::AggregateTooLarge => "aggregate_too_large",
+        }
+    }
+}
+
+/// Why a record is to be a reject whatever is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// See [`RejectReason::ForeignHashKey`].
+    ForeignHashKey,
+    /// See [`RejectReason::AggregateTooLarge`].
+    AggregateTooLarge,
+}
+
+impl Refusal {
+    /// The refusal that a rejects table's `reason` names, if it is one: no contract mends it.
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        [Self::ForeignHashKey, Self::AggregateTooLarge].into_iter().find(|refusal| refusal.reason().as_str() == reason)
+    }
+
+    /// The reject's reason.
+    pub fn reason(self) -> RejectReason {
+        match self {
+            Self::ForeignHashKey => RejectReason::ForeignHashKey,
+            Self::AggregateTooLarge => RejectReason::AggregateTooLarge,
         }
     }
 }

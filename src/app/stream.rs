@@ -151,6 +151,7 @@ impl Stream {
         let options = SourceOptions {
             start: self.config.start,
             on_data_loss: self.source.on_data_loss,
+            foreign_records: self.config.foreign_records,
             reads_per_second: self.source.reads_per_second,
             flush_interval: self.flush.flush_interval,
         };
@@ -162,13 +163,14 @@ impl Stream {
             probe: self.probe,
             cleaners: Mutex::default(),
         };
-        let pipe = Pipe { way: Arc::new(way), writer, cores: self.cores };
+        let pipe = Pipe { way: Arc::new(way), writer, cores: Arc::clone(&self.cores) };
         Coordinator {
             kinesis: self.kinesis,
             stream,
             ledger,
             budget,
             sink: Arc::new(pipe),
+            cores: self.cores,
             metrics: self.metrics,
             board: self.board,
             options,

@@ -26,7 +26,7 @@ use simd_json::Node;
 
 use crate::checkpoint::ShardId;
 use crate::contract::Contract;
-use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, RejectReason};
+use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, Refusal, RejectReason};
 use builder::RowsBuilder;
 use counts::UnknownFields;
 use fault::Fault;
@@ -75,6 +75,9 @@ impl Cleaner {
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {
+        if let Some(refusal) = record.refused {
+            return Err(refused(refusal, shard, record));
+        }
         let Self { contract, opener, located, rows, unknown_fields } = self;
         let cleaned = opener.open(&record.data, |object| {
             located.locate(&contract.fields, object);
@@ -87,6 +90,16 @@ impl Cleaner {
         }
         cleaned
     }
+}
+
+fn refused(refusal: Refusal, shard: &ShardId, record: &RawRecord) -> Fault {
+    let detail = match refusal {
+        Refusal::ForeignHashKey => format!("its hash key belongs to another shard than {shard}"),
+        Refusal::AggregateTooLarge => {
+            format!("an aggregate of {} bytes with more records than one read may have", record.data.len())
+        }
+    };
+    Fault::new(refusal.reason(), detail)
 }
 
 /// A record of another stream, or a test payload, has none of the fields that make this stream's records useful.

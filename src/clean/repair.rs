@@ -251,6 +251,8 @@ fn blame(outer: Option<Fault>, inner: Fault) -> Fault {
         | RejectReason::InvalidJson
         | RejectReason::NotAnObject
         | RejectReason::AnotherKind
-        | RejectReason::RequiredColumn => inner.inside(outer),
+        | RejectReason::RequiredColumn
+        | RejectReason::ForeignHashKey
+        | RejectReason::AggregateTooLarge => inner.inside(outer),
     }
 }

@@ -61,6 +61,7 @@ fn raw(payloads: &[&[u8]]) -> RawBatch {
         sub_sequence_number: 0,
         arrived_at_us: ARRIVED_AT_US,
         partition_key: None,
+        refused: None,
     });
     RawBatch {
         range: PositionRange {

@@ -13,7 +13,7 @@ use crate::config::{Config, LakeSection, SourceSection, StreamConfig};
 use crate::contract;
 use crate::demo::{self, DemoArgs, Kind, PostArgs, Processor, ProcessorSetup, StreamTables};
 use crate::lake::{LakeConfig, WriterOptions};
-use crate::source::{Kinesis, KinesisConfig, OnDataLoss, StartPosition};
+use crate::source::{ForeignRecords, Kinesis, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::Problems;
 
 /// Short, so that a watcher sees the tables grow.
@@ -86,5 +86,10 @@ fn stream(kind: Kind) -> anyhow::Result<StreamConfig> {
     let contract = contract::parse(file, text.to_owned(), &problems);
     problems.into_result()?;
     let contract = Arc::new(contract.with_context(|| format!("{file} cannot be used"))?);
-    Ok(StreamConfig { id: kind.name().to_owned(), contract, start: StartPosition::TrimHorizon })
+    Ok(StreamConfig {
+        id: kind.name().to_owned(),
+        contract,
+        start: StartPosition::TrimHorizon,
+        foreign_records: ForeignRecords::Keep,
+    })
 }

@@ -7,7 +7,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use deltalake::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray};
+use deltalake::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use deltalake::arrow::compute::cast;
 use deltalake::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use deltalake::parquet::errors::ParquetError;
@@ -18,9 +20,9 @@ use super::files::{DataFile, Part, Rows, active_files, is_gone};
 use super::recovered::{RecordKeys, Recovered};
 use super::store::LakeStore;
 use crate::checkpoint::ShardId;
-use crate::contract::{ARRIVED_AT, PAYLOAD, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
+use crate::contract::{ARRIVED_AT, PAYLOAD, REASON, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
 use crate::limits::{REPLAY_BATCH_BYTES, REPLAY_BATCH_ROWS_MAX, REPLAY_SLICE_ROWS_MAX};
-use crate::record::RawRecord;
+use crate::record::{RawRecord, Refusal};
 
 const FOOTERS_AT_A_TIME: usize = 8;
 const KEYS_AT_A_TIME: u64 = 8192;
@@ -190,7 +192,7 @@ async fn open(
         true => HashSet::new(),
         false => recovered_in(set, recovered, file, from, end).await?,
     };
-    let columns = &[SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, ARRIVED_AT, PAYLOAD];
+    let columns = &[SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, ARRIVED_AT, PAYLOAD, REASON];
     let part = Part { columns, offset: from, limit: end - from, batch_rows };
     let rows = file.open(&set.store, &set.table, part).await.map_err(|source| set.failed(source))?;
     Ok(Slice { rows, row: from, end, recovered: found })
@@ -231,6 +233,8 @@ fn take(batch: &RecordBatch, first: u64, recovered: &HashSet<u64>) -> Result<Rej
     let arrivals = arrivals(batch).ok_or(NO_COLUMNS)?;
     let payloads: &BinaryArray =
         batch.column_by_name(PAYLOAD).and_then(|column| column.as_binary_opt()).ok_or(NO_COLUMNS)?;
+    let reasons: &StringArray =
+        batch.column_by_name(REASON).and_then(|column| column.as_string_opt()).ok_or(NO_COLUMNS)?;
     let mut taken = RejectBatch { after: 0, through: 0, rejects: Vec::new(), recovered: 0, unusable: 0 };
     for (index, row) in (0..batch.num_rows()).zip(first..) {
         if recovered.contains(&row) {
@@ -248,6 +252,7 @@ fn take(batch: &RecordBatch, first: u64, recovered: &HashSet<u64>) -> Result<Rej
             sub_sequence_number,
             arrived_at_us: arrivals.value(index),
             partition_key: None,
+            refused: reasons.is_valid(index).then(|| Refusal::of_reason(reasons.value(index))).flatten(),
         };
         taken.rejects.push((shard, record));
     }

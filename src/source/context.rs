@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::kinesis::Kinesis;
@@ -22,6 +23,8 @@ pub(super) struct Context<S> {
     pub stream: StreamDescription,
     pub budget: Budget,
     pub sink: Arc<S>,
+    /// One permit a core, shared by all streams.
+    pub cores: Arc<Semaphore>,
     pub metrics: StreamMetrics,
     pub board: StreamBoard,
     pub troubles: Troubles,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,8 @@ pub struct Coordinator<S> {
     pub budget: Budget,
     /// Where batches go.
     pub sink: Arc<S>,
+    /// One permit a core, shared by all streams: taking aggregates apart is CPU work.
+    pub cores: Arc<Semaphore>,
     /// The stream's numbers.
     pub metrics: StreamMetrics,
     /// The stream's board.
@@ -117,6 +120,7 @@ impl<S: BatchSink + 'static> Crew<S> {
             stream: parts.stream,
             budget: parts.budget,
             sink: parts.sink,
+            cores: parts.cores,
             metrics: parts.metrics,
             board: parts.board,
             troubles,
@@ -299,7 +303,8 @@ impl<S: BatchSink + 'static> Crew<S> {
         tracing::info!(stream = self.context.stream.name, %shard, position = %entry.resume(), "reading shard");
         let from_horizon = self.from_horizon.remove(shard);
         let context = Arc::clone(&self.context);
-        let reader = Reader::new(context, shard.clone(), entry, from_horizon, self.stop.clone());
+        let hash_range = self.listed.iter().find(|listed| listed.id == *shard).and_then(|listed| listed.hash_range);
+        let reader = Reader::new(context, shard.clone(), hash_range, entry, from_horizon, self.stop.clone());
         let name = shard.clone();
         self.reading.insert(shard.clone());
         self.readers.spawn(async move { (name, reader.run().await) });

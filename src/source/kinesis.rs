@@ -261,6 +261,7 @@ fn raw(record: Record, date_ms: Option<i64>) -> Result<RawRecord, ReadError> {
         sub_sequence_number: 0,
         arrived_at_us,
         partition_key: record.partition_key,
+        refused: None,
     })
 }
 

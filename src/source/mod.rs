@@ -8,11 +8,13 @@
 //!    family tree (`tree`) decide which to register, to read, to keep waiting, and which are lost (`loss`).
 //! 3. One reader per shard (`reader`) reserves memory, waits for its pace (`pacing`), reads, and delivers to the
 //!    [`BatchSink`](crate::record::BatchSink). What it returns when it stops is its message to the coordinator.
-//! 4. Whatever a call answers passes through one file (`kinesis`), and whatever fails through one table (`error`).
+//! 4. Aggregated records are taken apart (`aggregated`), so that everybody behind the source sees user records only.
+//! 5. Whatever a call answers passes through one file (`kinesis`), and whatever fails through one table (`error`).
 //!
 //! What is absent here: commits. A reader's position is a guess until the writer's commit; the ledger alone decides
 //! where reading goes on, which is why a reader may be stopped, fenced or killed at any instruction.
 
+pub(crate) mod aggregated;
 mod context;
 mod coordinator;
 mod coverage;
@@ -34,6 +36,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use aggregated::ForeignRecords;
 pub use coordinator::Coordinator;
 pub use error::{Call, Fault, ReadError, SourceError};
 pub use kinesis::Kinesis;
@@ -60,6 +63,8 @@ pub struct SourceOptions {
     pub start: StartPosition,
     /// When records were trimmed before they were read.
     pub on_data_loss: OnDataLoss,
+    /// What to do with records of aggregates that belong to other shards.
+    pub foreign_records: ForeignRecords,
     /// GetRecords calls a second and shard, of the five that all consumers share.
     pub reads_per_second: f64,
     /// The writer's, which sets the rhythm in which a fenced shard is looked at again.
@@ -71,6 +76,7 @@ impl Default for SourceOptions {
         Self {
             start: StartPosition::default(),
             on_data_loss: OnDataLoss::default(),
+            foreign_records: ForeignRecords::default(),
             reads_per_second: 4.0,
             flush_interval: Duration::from_secs(5),
         }

@@ -38,6 +38,8 @@ pub struct Pace {
     credit: f64,
     credited_at: Instant,
     record_bytes: f64,
+    /// Fewer, while the records are aggregates that hold more than one read may have.
+    records_max: usize,
     throttles: u32,
 }
 
@@ -56,6 +58,7 @@ impl Pace {
             credit: BURST_BYTES,
             credited_at: now,
             record_bytes: RECORD_BYTES_ASSUMED,
+            records_max: GET_RECORDS_LIMIT_MAX as usize,
             throttles: 0,
         }
     }
@@ -70,7 +73,7 @@ impl Pace {
     pub fn limit(&self, now: Instant) -> i32 {
         let share = SHARD_READ_BYTES_PER_SECOND as f64 * self.interval.as_secs_f64();
         let bytes = self.credit_at(now).max(share.min(BURST_BYTES));
-        let records = (bytes / self.record_bytes).clamp(1.0, f64::from(GET_RECORDS_LIMIT_MAX));
+        let records = (bytes / self.record_bytes).clamp(1.0, self.records_max as f64);
         records as i32
     }
 
@@ -93,6 +96,13 @@ impl Pace {
         if bytes >= LOCKING_REPLY_BYTES {
             self.next_call = self.next_call.max(now + LOCK);
         }
+    }
+
+    /// Of the records that it brought so many were taken and the rest must be read again: the next read asks for no
+    /// more than that, and later ones for a quarter more each, until all are taken again.
+    pub fn took(&mut self, taken: usize, left: usize) {
+        let next = if left > 0 { taken } else { self.records_max + self.records_max / 4 + 1 };
+        self.records_max = next.clamp(1, GET_RECORDS_LIMIT_MAX as usize);
     }
 
     /// Kinesis refused it for its rate: somebody else reads the shard too.

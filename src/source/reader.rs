@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::aggregated::{self, ForeignRecords, Rules, Taken};
 use super::context::{Context, ReaderExit, Stop};
 use super::coverage::Coverage;
 use super::error::{Action, Call, Fault, ReadError};
@@ -32,6 +34,8 @@ pub(super) struct Reader<S> {
     context: Arc<Context<S>>,
     shard: ShardId,
     stop: Stop,
+    /// What becomes of records in aggregates.
+    rules: Rules,
     position: Position,
     coverage: Coverage,
     /// When the oldest record arrived that may be unread, epoch ms, as of the last read that worked.
@@ -59,6 +63,7 @@ impl<S: BatchSink> Reader<S> {
     pub fn new(
         context: Arc<Context<S>>,
         shard: ShardId,
+        hash_range: Option<(u128, u128)>,
         entry: &ShardEntry,
         from_horizon: bool,
         cancel: CancellationToken,
@@ -72,6 +77,7 @@ impl<S: BatchSink> Reader<S> {
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
+            rules: Rules { foreign_records: context.options.foreign_records, hash_range },
             position: entry.resume(),
             unread_since_ms: coverage.seen_ms(),
             coverage,
@@ -165,39 +171,80 @@ impl<S: BatchSink> Reader<S> {
         self.observe(&reply);
         self.check_loss(&reply).await?;
         reply::skip_earlier(self.position, &mut reply.records);
-        let (next, children) = (reply.next.clone(), std::mem::take(&mut reply.children));
-        self.deliver(reply, permit).await?;
-        match next {
-            Some(token) => {
-                self.iterator = Some(ShardIterator { token, born: Instant::now() });
-                self.backoff.reset();
-                self.patience.reset();
-                self.context.troubles.clear(self.shard.as_str());
-                Ok(())
-            }
-            None => self.finish(children).await,
+        let taken = self.disaggregate(std::mem::take(&mut reply.records)).await?;
+        self.count(&taken);
+        self.pace.took(taken.kinesis_records, taken.left);
+        let (next, children, left) = (reply.next.clone(), std::mem::take(&mut reply.children), taken.left);
+        self.deliver(reply, taken, permit).await?;
+        if next.is_none() && left == 0 {
+            return self.finish(children).await;
         }
+        // With something left to be read again, the next iterator would be behind it.
+        let token = next.filter(|_| left == 0);
+        self.iterator = token.map(|token| ShardIterator { token, born: Instant::now() });
+        self.backoff.reset();
+        self.patience.reset();
+        self.context.troubles.clear(self.shard.as_str());
+        Ok(())
     }
 
     fn observe(&mut self, reply: &ReadReply) {
-        let (records, behind_ms) = (reply.records.len() as u64, reply.behind_ms);
+        let behind_ms = reply.behind_ms;
         self.metrics.read_result("ok");
-        self.metrics.read(records, reply.bytes, behind_ms);
+        self.metrics.behind(behind_ms);
         self.unread_since_ms = Some(clock::now_ms() - behind_ms);
         self.tell_headroom();
-        let last = reply.records.last();
-        if let Some(record) = last {
-            self.metrics.record_age((clock::now_ms() * 1000 - record.arrived_at_us) as f64 / 1e6);
+        self.context.board.shard(&self.shard, |status| status.behind_ms = Some(behind_ms));
+    }
+
+    /// Work for a CPU: checksums and copies of up to 10 MiB.
+    async fn disaggregate(&self, records: Vec<RawRecord>) -> Result<Taken, ReaderExit> {
+        let rules = self.rules;
+        if !records.iter().any(|record| aggregated::is_candidate(&record.data)) {
+            return Ok(aggregated::disaggregate(records, rules));
+        }
+        let Ok(core) = Arc::clone(&self.context.cores).acquire_owned().await else { return Err(ReaderExit::Stopped) };
+        let work = spawn_blocking(move || {
+            let _core = core;
+            aggregated::disaggregate(records, rules)
+        });
+        // A panic in there has aborted the process already; a runtime that shuts down stops everybody.
+        work.await.map_err(|_| ReaderExit::Stopped)
+    }
+
+    /// What is counted is what is handed on: user records, each once.
+    fn count(&self, taken: &Taken) {
+        let records = taken.records.len() as u64;
+        self.metrics.read(records, taken.bytes, taken.aggregates);
+        if let Some((_, arrived_at_us)) = taken.last {
+            self.metrics.record_age((clock::now_ms() * 1000 - arrived_at_us) as f64 / 1e6);
         }
         self.context.board.shard(&self.shard, |status| {
-            status.behind_ms = Some(behind_ms);
             status.records += records;
-            status.bytes += reply.bytes;
-            if let Some(record) = last {
-                status.position = Some(record.sequence_number.to_string());
-                status.last_arrival_ms = Some(record.arrived_at_us / 1000);
+            status.bytes += taken.bytes;
+            if let Some((number, arrived_at_us)) = taken.last {
+                status.position = Some(number.to_string());
+                status.last_arrival_ms = Some(arrived_at_us / 1000);
             }
         });
+        if taken.foreign > 0 {
+            self.tell_foreign(taken);
+        }
+    }
+
+    fn tell_foreign(&self, taken: &Taken) {
+        let policy = self.rules.foreign_records;
+        self.metrics.of_stream().foreign_records(policy.action(), taken.foreign);
+        let (stream, shard, records) = (&self.context.stream.name, &self.shard, taken.foreign);
+        let (after, through) = (self.position, taken.last.map(|(number, _)| number.to_string()));
+        match policy {
+            ForeignRecords::Strict => {
+                tracing::warn!(stream, %shard, %after, through, records, "dropped aggregates with foreign hash keys");
+            }
+            ForeignRecords::Keep | ForeignRecords::Reject => {
+                tracing::debug!(stream, %shard, %after, through, records, "aggregates with foreign hash keys");
+            }
+        }
     }
 
     /// What `work` gives. Until then the headroom is told: a lake that is away must not make it stand still.
@@ -254,19 +301,20 @@ impl<S: BatchSink> Reader<S> {
         Ok(tree::is_young(&listed, &self.shard))
     }
 
-    async fn deliver(&mut self, reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
+    async fn deliver(&mut self, reply: ReadReply, taken: Taken, permit: Permit) -> Result<(), ReaderExit> {
         // The last reply of a shard says nothing of the time since it was closed, which is its children's.
-        let caught_up = reply.records.is_empty() && reply.behind_ms == 0 && reply.next.is_some();
-        let (through, seen_ms) = match reply.records.last() {
-            Some(last) => (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000)),
+        let caught_up = taken.last.is_none() && reply.behind_ms == 0 && reply.next.is_some();
+        let (through, seen_ms) = match taken.last {
+            Some((number, arrived_at_us)) => (Position::After(number), Some(arrived_at_us / 1000)),
             None => (self.position, reply.date_ms.filter(|_| caught_up)),
         };
         self.coverage.read_up_to(seen_ms);
-        if reply.records.is_empty() && !self.coverage.is_news(seen_ms) {
+        // Dropped aggregates leave no record, but the position is behind them all the same.
+        if through == self.position && !self.coverage.is_news(seen_ms) {
             return Ok(());
         }
         self.coverage.told();
-        self.send(through, reply.records, seen_ms, None, permit).await
+        self.send(through, taken.records, seen_ms, None, permit).await
     }
 
     /// Not to be interrupted: what was read is handed on, even when the shard was taken away (the writer then

@@ -23,7 +23,7 @@ pub(super) fn parked<S>(context: &Context<S>, shard: &ShardId, parked: &Parking)
 /// Nothing of this shard will be read any more, so that nothing of it is late.
 pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'static str) {
     let metrics = context.metrics.shard(shard);
-    metrics.read(0, 0, 0);
+    metrics.behind(0);
     metrics.record_age(0.0);
     metrics.iterator_age(0.0);
     metrics.retention_headroom(1.0);

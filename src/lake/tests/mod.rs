@@ -155,6 +155,7 @@ fn reject(n: u64) -> Reject {
         sub_sequence_number: 0,
         arrived_at_us: i64::from(DAY) * DAY_US,
         partition_key: None,
+        refused: None,
     };
     Reject { record, reason: RejectReason::InvalidUtf8, detail: "byte 0".to_owned() }
 }

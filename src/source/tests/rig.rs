@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -241,6 +241,7 @@ impl Run {
             ledger,
             budget: budget.clone(),
             sink: Arc::clone(world),
+            cores: Arc::new(Semaphore::new(2)),
             metrics: registry.stream(STREAM),
             board: board.clone(),
             options,

@@ -1,0 +1,129 @@
+//! From Kinesis records to user records: aggregated ones are taken apart, as long as the read's permit pays for it.
+//!
+//! The Kinesis Producer Library packs many user records into one Kinesis record. Each of them is a record to everybody
+//! behind this door: counted, cleaned, and with a place of its own (the sequence number, and its index as sub-sequence
+//! number). Positions know only whole Kinesis records, so a read is cut between them and never inside one.
+//!
+//! An aggregate sent just before a reshard can land on a shard that does not own all its records. What is then to be
+//! done only the user can know, since it depends on who aggregated: see [`ForeignRecords`].
+
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use crate::checkpoint::SequenceNumber;
+use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, USER_RECORD_COST};
+use crate::record::{RawRecord, Refusal};
+
+pub(crate) use wire::{Opened, SubRecord, is_candidate, open};
+
+/// What to do with records of an aggregate whose hash key belongs to another shard.
+///
+/// The KPL sends such records again, to their own shard; an aggregator that cares for no hash keys does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForeignRecords {
+    /// They are records like any other: nothing is lost, whoever sent them; what the KPL sends again is there twice.
+    #[default]
+    Keep,
+    /// They are rejects, bytes and all: rows hold what the KPL meant, and nothing is lost.
+    Reject,
+    /// As the Kinesis Client Library does: the whole aggregate is dropped, records that did belong here included.
+    Strict,
+}
+
+impl ForeignRecords {
+    /// What happens to the records, as a metric label.
+    pub(super) fn action(self) -> &'static str {
+        match self {
+            Self::Keep => "kept",
+            Self::Reject => "rejected",
+            Self::Strict => "dropped",
+        }
+    }
+}
+
+/// What decides about the records of one shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    /// The user's choice.
+    pub foreign_records: ForeignRecords,
+    /// The shard's hash keys, inclusive; without them no record counts as foreign.
+    pub hash_range: Option<(u128, u128)>,
+}
+
+/// What was taken of one read.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// User records, in order.
+    pub records: Vec<RawRecord>,
+    /// Kinesis records that they came from, dropped aggregates included.
+    pub kinesis_records: usize,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// The number and the arrival (epoch us) of the last of them.
+    pub last: Option<(SequenceNumber, i64)>,
+    /// Kinesis records left out, because the permit does not pay for what is in them. To be read again.
+    pub left: usize,
+    /// How many were aggregates.
+    pub aggregates: u64,
+    /// User records that the policy was about: foreign ones, or with `strict` all of their aggregates.
+    pub foreign: u64,
+}
+
+/// Takes aggregates apart, from the first record on, until the worst case of a read is used up. The first record is
+/// always taken: what does not fit even alone is a reject, whole.
+pub(crate) fn disaggregate(records: Vec<RawRecord>, rules: Rules) -> Taken {
+    let (all, mut cost) = (records.len(), 0);
+    let mut taken = Taken::default();
+    for record in records {
+        let bytes = record.data.len() as u64;
+        let alone = READ_COST_MAX.saturating_sub(bytes * AGGREGATE_COPIES) / USER_RECORD_COST;
+        let opened = open(&record.data, usize::try_from(alone).unwrap_or(usize::MAX));
+        let count = match &opened {
+            Opened::Plain | Opened::TooMany => 1,
+            Opened::Aggregate(inside) => inside.len() as u64,
+        };
+        cost += bytes * AGGREGATE_COPIES + count * USER_RECORD_COST;
+        if cost > READ_COST_MAX && taken.kinesis_records > 0 {
+            break;
+        }
+        taken.kinesis_records += 1;
+        taken.bytes += bytes;
+        taken.last = Some((record.sequence_number, record.arrived_at_us));
+        match opened {
+            Opened::Plain => taken.records.push(record),
+            Opened::TooMany => {
+                taken.records.push(RawRecord { refused: Some(Refusal::AggregateTooLarge), ..record });
+            }
+            Opened::Aggregate(inside) => {
+                taken.aggregates += 1;
+                taken.add(&record, &inside, rules);
+            }
+        }
+    }
+    taken.left = all - taken.kinesis_records;
+    taken
+}
+
+impl Taken {
+    /// Each record gets bytes of its own, so that one which waits in the rejects does not hold the aggregate's.
+    fn add(&mut self, whole: &RawRecord, inside: &[SubRecord<'_>], rules: Rules) {
+        let is_foreign = |hash_key: u128| rules.hash_range.is_some_and(|(from, to)| hash_key < from || hash_key > to);
+        let foreign = inside.iter().filter(|record| is_foreign(record.hash_key)).count() as u64;
+        if foreign > 0 && rules.foreign_records == ForeignRecords::Strict {
+            self.foreign += inside.len() as u64;
+            return;
+        }
+        self.foreign += foreign;
+        let refuses = rules.foreign_records == ForeignRecords::Reject;
+        self.records.extend((0..).zip(inside).map(|(index, record)| RawRecord {
+            data: record.data.to_vec(),
+            sequence_number: whole.sequence_number,
+            sub_sequence_number: index,
+            arrived_at_us: whole.arrived_at_us,
+            partition_key: None,
+            refused: (refuses && is_foreign(record.hash_key)).then_some(Refusal::ForeignHashKey),
+        }));
+    }
+}
