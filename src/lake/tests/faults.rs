@@ -33,16 +33,22 @@ pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
     faults: Mutex<Vec<(String, Fault)>>,
     puts: Mutex<Vec<String>>,
+    denied: Mutex<Option<String>>,
 }
 
 impl Faulty {
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, faults: Mutex::default(), puts: Mutex::default() }
+        Self { inner, faults: Mutex::default(), puts: Mutex::default(), denied: Mutex::default() }
     }
 
     /// The next PUT whose path contains `part` meets this fault. In order for equal parts.
     pub fn next_put(&self, part: &str, fault: Fault) {
         self.faults.lock().unwrap().push((part.to_owned(), fault));
+    }
+
+    /// From now on no PUT whose path contains `part` is permitted; `None`: all are.
+    pub fn deny(&self, part: Option<&str>) {
+        *self.denied.lock().unwrap() = part.map(str::to_owned);
     }
 
     /// PUTs so far whose path contains `part`.
@@ -78,6 +84,9 @@ fn conflict(location: &Path) -> Error {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.denied.lock().unwrap().as_ref().is_some_and(|part| location.as_ref().contains(part)) {
+            return Err(Error::PermissionDenied { path: location.to_string(), source: "403".into() });
+        }
         match self.take(location) {
             None => self.inner.put_opts(location, payload, options).await,
             Some(Fault::Fail) => Err(broken("unreachable")),
