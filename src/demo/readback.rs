@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use url::Url;
 
-use super::accepted::AcceptedShards;
+use super::accepted::{Accepted, AcceptedShards};
 use crate::checkpoint::{SequenceNumber, SequenceNumberError, ShardId};
 use crate::contract::{SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
 
@@ -134,20 +134,24 @@ pub async fn reckon(lake: &Url, tables: &StreamTables, accepted: &AcceptedShards
 
 fn compare(accepted: &AcceptedShards, mut found: Found, reckoning: &mut Reckoning) {
     for (shard, records) in accepted {
-        let mut accepted: Vec<SequenceNumber> = records.iter().map(|record| record.number).collect();
-        accepted.sort_unstable();
-        accepted.dedup();
+        let accepted = places(records);
         let mut there = found.remove(shard).unwrap_or_default();
         reckoning.accepted += accepted.len() as u64;
         reckoning.duplicated += without_repeats(&mut there);
         reckoning.lost += missing(&accepted, &there);
-        reckoning.unexpected +=
-            there.iter().filter(|(number, _)| accepted.binary_search(number).is_err()).count() as u64;
+        reckoning.unexpected += missing(&there, &accepted);
     }
     for mut unknown in found.into_values() {
         reckoning.duplicated += without_repeats(&mut unknown);
         reckoning.unexpected += unknown.len() as u64;
     }
+}
+
+/// Where the booked records must be, in order. A number that was booked n times is that of an aggregate of n.
+fn places(records: &[Accepted]) -> Vec<(SequenceNumber, i64)> {
+    let mut numbers: Vec<SequenceNumber> = records.iter().map(|record| record.number).collect();
+    numbers.sort_unstable();
+    numbers.chunk_by(|a, b| a == b).flat_map(|same| same.iter().copied().zip(0..)).collect()
 }
 
 /// Sorts, removes repeats and says how many there were.
@@ -158,9 +162,9 @@ fn without_repeats(there: &mut Vec<(SequenceNumber, i64)>) -> u64 {
     (all - there.len()) as u64
 }
 
-fn missing(accepted: &[SequenceNumber], there: &[(SequenceNumber, i64)]) -> u64 {
-    let is_there = |number: &&SequenceNumber| there.binary_search_by(|(found, _)| found.cmp(number)).is_ok();
-    (accepted.len() - accepted.iter().filter(is_there).count()) as u64
+/// How many of these are not among those, which are sorted.
+fn missing(these: &[(SequenceNumber, i64)], those: &[(SequenceNumber, i64)]) -> u64 {
+    these.iter().filter(|place| those.binary_search(place).is_err()).count() as u64
 }
 
 // === Reading ===
@@ -265,7 +269,6 @@ mod tests {
     use deltalake::parquet::arrow::ArrowWriter;
     use tokio::time::Instant;
 
-    use super::super::accepted::Accepted;
     use super::*;
 
     const SHARD: &str = "shardId-000000000000";
@@ -332,6 +335,22 @@ mod tests {
                 unexpected: 1,
             }
         );
+    }
+
+    #[test]
+    fn a_number_that_was_booked_several_times_is_an_aggregate_of_as_many_records() {
+        let number = |value: u64| SequenceNumber::parse(&value.to_string()).unwrap();
+        let reckoned = |there: &[(u64, i64)]| {
+            let found = there.iter().map(|(value, sub)| (number(*value), *sub)).collect();
+            let mut reckoning = Reckoning::default();
+            compare(&accepted(&[7, 8, 7, 7]), Found::from([(ShardId::new(SHARD), found)]), &mut reckoning);
+            assert_eq!(reckoning.accepted, 4);
+            (reckoning.lost, reckoning.duplicated, reckoning.unexpected)
+        };
+        assert_eq!(reckoned(&[(7, 0), (7, 1), (7, 2), (8, 0)]), (0, 0, 0));
+        assert_eq!(reckoned(&[(7, 0), (7, 2), (8, 0)]), (1, 0, 0));
+        assert_eq!(reckoned(&[(7, 2), (7, 0), (7, 1), (7, 2), (8, 0)]), (0, 1, 0));
+        assert_eq!(reckoned(&[(7, 0), (7, 1), (7, 2), (8, 0), (8, 1)]), (0, 0, 1));
     }
 
     #[tokio::test]
