@@ -8,6 +8,7 @@
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
+mod aggregates;
 mod child;
 mod gate;
 mod http;

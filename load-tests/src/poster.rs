@@ -19,8 +19,8 @@ pub const DIRT: EmulationOptions =
 
 /// A producer with a memory: each call goes on where the last one stopped.
 pub struct Poster {
-    client: Client,
-    emulation: Emulation,
+    pub(crate) client: Client,
+    pub(crate) emulation: Emulation,
     counters: Arc<Counters>,
     /// Everything that Kinesis acknowledged to this poster.
     pub log: Arc<AcceptedLog>,

@@ -86,7 +86,7 @@ fn assert_counts(text: &str, verdict: &Verdict) {
         let stream = format!("stream=\"{}\"", kind.name());
         let of = |name: &str| metric(text, name, &stream);
         let rejects = found.rejects();
-        assert_eq!(of("pintail_records_read_total"), Some(found.posted as f64), "{kind:?}");
+        assert_eq!(of("pintail_records_read_total"), Some(found.reckoning.total().accepted as f64), "{kind:?}");
         assert_eq!(of("pintail_rows_cleaned_total"), Some(found.reckoning.rows as f64), "{kind:?}");
         assert_eq!(of("pintail_rejects_total"), Some(rejects as f64), "{kind:?}");
         assert_eq!(of("pintail_fenced_total"), Some(0.0), "{kind:?}");

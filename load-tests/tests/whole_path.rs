@@ -15,7 +15,7 @@ async fn every_record_is_a_row_or_a_reject_once_and_the_partials_are_a_group_by(
     pintail.drain().await?;
 
     let verdict = scene.verify(&poster.log).await?;
-    assert_eq!(verdict.values().map(|found| found.posted).sum::<u64>(), 3_000);
+    assert_eq!(verdict.values().map(|found| found.reckoning.total().accepted).sum::<u64>(), 3_000);
     for (kind, found) in &verdict {
         assert!(found.reckoning.rows > 500 && found.partials > 0, "{kind:?}: {found:?}");
         assert!(found.reckoning.rejects.len() >= 3, "{kind:?}: dirt of several sorts was posted, {found:?}");

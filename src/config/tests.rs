@@ -80,6 +80,19 @@ fn a_start_is_a_word_or_a_time_with_its_zone() {
 }
 
 #[test]
+fn foreign_records_are_kept_unless_the_source_or_the_stream_says_otherwise() {
+    let policies = |text: &str| -> Vec<ForeignRecords> {
+        load(text, &[]).unwrap().streams.iter().map(|stream| stream.foreign_records).collect()
+    };
+    assert_eq!(policies(SMALL), [ForeignRecords::Keep]);
+    let of_all = SMALL.replace("[[stream]]", "[source]\nforeign_records = \"reject\"\n[[stream]]");
+    assert_eq!(policies(&of_all), [ForeignRecords::Reject]);
+    assert_eq!(policies(&format!("{of_all}foreign_records = \"strict\"\n")), [ForeignRecords::Strict]);
+    let problems = load(&format!("{SMALL}foreign_records = \"drop\"\n"), &[]).unwrap_err();
+    assert!(problems[0].contains("expected \"keep\", \"reject\" or \"strict\""), "{problems:?}");
+}
+
+#[test]
 fn the_streams_name_is_the_end_of_its_arn() {
     let text = SMALL.replace("name = \"s\"", "arn = \"arn:aws:kinesis:eu-west-1:123456789012:stream/orders\"");
     assert_eq!(load(&text, &[]).unwrap().streams[0].name(), "orders");
@@ -107,6 +120,7 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(ByteSize::from_text(&shown("flush_bytes")).unwrap().0, config.lake.flush.flush_bytes);
     assert_eq!(ByteSize::from_text(&shown("bytes")).unwrap().0, config.budget_bytes);
     assert_eq!(shown("listen"), config.listen.to_string());
+    assert_eq!(ForeignRecords::from_text(&shown("foreign_records")), Some(config.streams[0].foreign_records));
     assert_eq!(shown("reads_per_second").parse(), Ok(config.source.reads_per_second));
     assert_eq!(
         DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),

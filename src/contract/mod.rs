@@ -29,7 +29,7 @@ use crate::toml_doc::{Document, Place, Problems};
 pub const SHARD_ID: &str = "_shard_id";
 /// Bookkeeping column: the record's sequence number (string).
 pub const SEQUENCE_NUMBER: &str = "_sequence_number";
-/// Bookkeeping column: its place in an aggregated record (long; 0 for a plain one).
+/// Bookkeeping column: its index in an aggregated record (long; 0 for a plain one).
 pub const SUB_SEQUENCE_NUMBER: &str = "_sub_sequence_number";
 /// Bookkeeping column: its arrival at Kinesis (timestamp).
 pub const ARRIVED_AT: &str = "_arrived_at";

@@ -37,7 +37,7 @@ pub type AcceptedShards = BTreeMap<ShardId, Vec<Accepted>>;
 pub struct AcceptedLog(Mutex<BTreeMap<String, AcceptedShards>>);
 
 impl AcceptedLog {
-    /// Adds one call's acknowledged records.
+    /// Adds one call's acknowledged records: those of an aggregate one by one, under its number.
     pub fn add(&self, stream: &str, records: impl IntoIterator<Item = (ShardId, Accepted)>) {
         let mut streams = self.lock();
         let shards = streams.entry(stream.to_owned()).or_default();

@@ -69,7 +69,7 @@ pub(crate) async fn each_lines(
 }
 
 /// Appends one JSON line for each row that has one of our columns; all other rows are files.
-fn append_lines(batch: &RecordBatch, lines: &mut Vec<u8>) -> Result<(), ParquetError> {
+pub(crate) fn append_lines(batch: &RecordBatch, lines: &mut Vec<u8>) -> Result<(), ParquetError> {
     let present = |row: usize| batch.columns().iter().any(|column| column.is_valid(row));
     let mask: BooleanArray = (0..batch.num_rows()).map(|row| Some(present(row))).collect();
     let actions = filter_record_batch(batch, &mask)?;

@@ -39,6 +39,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use checkpoint::append_lines;
+#[cfg(any(test, fuzzing))]
+pub(crate) use entry::LogEntry;
 pub use error::LakeError;
 pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
 pub use plan::{StreamPlan, TablePlan, plan_tables};

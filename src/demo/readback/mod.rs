@@ -223,7 +223,7 @@ struct Desk {
 
 #[derive(Default)]
 struct Page {
-    /// By number.
+    /// By number. One that was booked n times is that of an aggregate of n.
     accepted: Vec<Accepted>,
     /// How often each of them was found; counts to 255.
     found: Vec<u8>,
@@ -232,11 +232,20 @@ struct Page {
     tally: Tally,
 }
 
+impl Page {
+    /// The index of a booked record; `None` if there is no such record.
+    fn place(&self, number: SequenceNumber, sub: i64) -> Option<usize> {
+        let first = self.accepted.partition_point(|record| record.number < number);
+        let place = first.checked_add(usize::try_from(sub).ok()?)?;
+        self.accepted.get(place).filter(|record| record.number == number).map(|_| place)
+    }
+}
+
 impl Desk {
     fn new(accepted: AcceptedShards) -> Self {
         let page = |(shard, mut accepted): (ShardId, Vec<Accepted>)| {
-            accepted.sort_unstable_by_key(|record| record.number);
-            accepted.dedup_by_key(|record| record.number);
+            // Those of an aggregate stay in its order.
+            accepted.sort_by_key(|record| record.number);
             let found = vec![0; accepted.len()];
             let tally = Tally { accepted: accepted.len() as u64, ..Tally::default() };
             (shard, Page { accepted, found, recovered: BTreeSet::new(), tally })
@@ -270,8 +279,7 @@ impl Desk {
             page.tally.out_of_order += u64::from(in_order && before > Some(number));
             let is_recovered = replays.is_some_and(|replays| replays.is_valid(row));
             self.recovered += u64::from(is_recovered);
-            // The emulation posts no aggregated records.
-            match page.accepted.binary_search_by(|record| record.number.cmp(&number)).ok().filter(|_| *sub == 0) {
+            match page.place(number, *sub) {
                 Some(at) if is_recovered => {
                     self.unfounded += u64::from(!page.recovered.insert(at));
                     page.tally.altered += u64::from(should_be(&page.accepted[at]) != *print);

@@ -133,6 +133,30 @@ async fn a_recovered_row_is_no_record_of_its_own_and_needs_one_reject() {
 }
 
 #[tokio::test]
+async fn a_number_that_was_booked_several_times_is_an_aggregate_of_as_many_records() {
+    let cases: [(&[(u64, i64)], (u64, u64, u64)); 4] = [
+        (&[(7, 0), (7, 1), (7, 2), (8, 0)], (0, 0, 0)),
+        (&[(7, 0), (7, 2), (8, 0)], (1, 0, 0)),
+        (&[(7, 2), (7, 0), (7, 1), (7, 2), (8, 0)], (0, 1, 0)),
+        (&[(7, 0), (7, 1), (7, 2), (8, 0), (8, 1)], (0, 0, 1)),
+    ];
+    for (there, expected) in cases {
+        let lake = tempfile::tempdir().unwrap();
+        let numbers: Vec<u64> = there.iter().map(|(number, _)| *number).collect();
+        let mut columns = bookkeeping(&numbers);
+        columns[2].1 = Arc::new(Int64Array::from_iter_values(there.iter().map(|(_, sub)| *sub)));
+        let inds = numbers.iter().map(|number| [5730, 2863][*number as usize % 2]);
+        columns.push(("ind", Arc::new(Int32Array::from_iter_values(inds))));
+        let countries = numbers.iter().map(|number| ["Colombia", "Armenia"][*number as usize % 2]);
+        columns.push(("country", Arc::new(StringArray::from_iter_values(countries))));
+        plant(&lake.path().join("geo"), columns);
+        let found = reckoned(lake.path(), accepted(&[7, 8, 7, 7])).await.total();
+        assert_eq!((found.accepted, found.altered), (4, 0));
+        assert_eq!((found.lost, found.duplicated, found.unexpected), expected, "{there:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_clean_lake_reckons_to_nothing() {
     let lake = tempfile::tempdir().unwrap();
     plant_rows(&lake.path().join("geo"), &[(1, 2863, "Armenia"), (2, 5730, "Colombia"), (3, 2863, "Armenia")]);

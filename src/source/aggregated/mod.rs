@@ -20,13 +20,14 @@ pub(crate) use wire::{Opened, SubRecord, is_candidate, open};
 
 /// What to do with records of an aggregate whose hash key belongs to another shard.
 ///
-/// The KPL sends such records again, to their own shard; an aggregator that cares for no hash keys does not.
+/// The KPL sends such records again, to their own shard, and the others with them while it does not know this one; an
+/// aggregator that cares for no hash keys sends nothing again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ForeignRecords {
     /// They are records like any other: nothing is lost, whoever sent them; what the KPL sends again is there twice.
     #[default]
     Keep,
-    /// They are rejects, bytes and all: rows hold what the KPL meant, and nothing is lost.
+    /// They are rejects, bytes and all: nothing is lost, and of what the KPL sends again less is there twice.
     Reject,
     /// As the Kinesis Client Library does: the whole aggregate is dropped, records that did belong here included.
     Strict,

@@ -1,5 +1,6 @@
 //! The source against an embedded Kinesis, and against a scripted one that misbehaves.
 
+mod aggregates;
 mod emulator;
 mod fake;
 mod faults;
