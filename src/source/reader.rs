@@ -17,7 +17,7 @@ use super::error::{Action, Call, Fault, ReadError};
 use super::loss::{LostRange, alarm};
 use super::pacing::{Backoff, Pace, jittered};
 use super::stream::ReadReply;
-use super::{telling, tree};
+use super::{range, telling, tree};
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
@@ -187,9 +187,12 @@ impl<S: BatchSink> Reader<S> {
         self.observe(&reply);
         self.check_loss(&reply)?;
         self.skip_earlier(&mut reply.records);
+        let passed = self.context.options.range.is_some_and(|it| range::is_passed(it, &reply, clock::now_ms()));
         let (next, children) = (reply.next.clone(), std::mem::take(&mut reply.children));
         self.deliver(reply, permit).await?;
         match next {
+            // Its children hold what came later: they are looked at in their turn, and have nothing.
+            Some(_) if passed => self.end(Vec::new()).await,
             Some(token) => {
                 self.iterator = Some(ShardIterator { token, born: Instant::now() });
                 self.backoff.reset();
@@ -279,7 +282,11 @@ impl<S: BatchSink> Reader<S> {
             return Ok(());
         }
         self.told_seen_ms = self.seen_ms;
-        self.send(through, reply.records, seen_ms, None, permit).await
+        let mut records = reply.records;
+        if let Some(range) = self.context.options.range {
+            records.retain(|record| range.holds(record.arrived_at_us));
+        }
+        self.send(through, records, seen_ms, None, permit).await
     }
 
     /// Not to be interrupted: what was read is handed on, even when the shard was taken away (the writer then
@@ -311,6 +318,11 @@ impl<S: BatchSink> Reader<S> {
             let what = "no next iterator, though the shard is open";
             return self.recover(ReadError::new(Call::GetRecords, Fault::InvalidReply, what)).await;
         };
+        self.end(children).await
+    }
+
+    /// Nothing more of this shard is wanted. Returns once that is committed.
+    async fn end(&mut self, children: Vec<ShardId>) -> Result<(), ReaderExit> {
         let (committed, answer) = oneshot::channel();
         let end = ShardEnd { children, committed };
         self.send(self.position, Vec::new(), None, Some(end), Permit::default()).await?;
