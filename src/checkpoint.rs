@@ -174,6 +174,32 @@ impl fmt::Display for Position {
     }
 }
 
+/// Arrival times, epoch ms: from the first one on, up to before the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The first one.
+    pub from_ms: i64,
+    /// The first one after it.
+    pub to_ms: i64,
+}
+
+impl TimeRange {
+    /// Whether a record that arrived then (epoch us) is of it.
+    pub fn holds(self, arrived_at_us: i64) -> bool {
+        (self.from_ms..self.to_ms).contains(&arrived_at_us.div_euclid(1000))
+    }
+}
+
+impl fmt::Display for TimeRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |ms: i64| {
+            let time = chrono::DateTime::from_timestamp_millis(ms);
+            time.map_or_else(|| format!("{ms} ms"), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+        };
+        write!(f, "{} to {}", shown(self.from_ms), shown(self.to_ms))
+    }
+}
+
 /// What a batch covers of one shard: (after, through]. It comes from the response, never from the records that
 /// survived cleaning. `through == after` says "nothing new, but seen until later".
 #[derive(Debug, Clone, PartialEq, Eq)]

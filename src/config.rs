@@ -375,9 +375,7 @@ fn read_stream(
     let stream = StreamConfig { id: id.as_ref()?.value.clone(), contract: Arc::new(contract), start, foreign_records };
     let id_place = id?.place;
     claim(taken, &format!("stream {}", stream.name()), &stream, &id_place, problems);
-    let contract = &stream.contract;
-    let tables = [contract.table.clone(), contract.rejects_table()].into_iter();
-    for table in tables.chain(contract.windows.iter().map(contract::WindowPlan::partials_table)) {
+    for table in stream.contract.tables() {
         claim(taken, &format!("table {}", table.to_lowercase()), &stream, &id_place, problems);
     }
     Some(stream)

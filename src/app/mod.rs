@@ -5,6 +5,7 @@
 //! ledger is right either way. The first task that fails ends the others the same way.
 
 mod pipe;
+mod range;
 mod rejects;
 mod stream;
 
@@ -28,6 +29,7 @@ use crate::source::Kinesis;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
 
+pub use range::{RangeEnding, RangeJob, RangeReport};
 pub use rejects::{RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish};
 
 /// How often the metrics registry folds its histograms.
@@ -103,6 +105,7 @@ impl App {
                 metrics: self.registry.stream(config.name()),
                 board: self.status.stream(config.name()),
                 probe: self.probe.clone(),
+                range: None,
                 cores: Arc::clone(&cores),
             };
             let (reading, cut_off) = (reading.clone(), cut_off.clone());

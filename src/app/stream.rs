@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pipe::Pipe;
 use crate::budget::Budget;
-use crate::checkpoint::LedgerHandle;
+use crate::checkpoint::{LedgerHandle, TimeRange};
 use crate::clock::now_ms;
 use crate::config::{SourceSection, StreamConfig};
 use crate::error_chain::chain;
@@ -38,6 +38,8 @@ pub struct Stream {
     pub metrics: StreamMetrics,
     pub board: StreamBoard,
     pub probe: Option<ProbeRef>,
+    /// Only what arrived then, into tables of a replay.
+    pub range: Option<TimeRange>,
     /// One permit a core, shared by all streams.
     pub cores: Arc<Semaphore>,
 }
@@ -78,7 +80,15 @@ impl Stream {
             stream: description.name.clone(),
             created_at_s: description.created_s,
         };
-        let opening = StreamLake::open_patiently(&self.store, &identity, &self.config.contract, &self.board);
+        let contract = &self.config.contract;
+        let opening = async {
+            match self.range {
+                None => StreamLake::open_patiently(&self.store, &identity, contract, &self.board).await,
+                Some(range) => {
+                    StreamLake::open_range(self.store.clone(), identity.of_range_replay(), contract, range).await
+                }
+            }
+        };
         let opened = reading.run_until_cancelled(opening).await.transpose()?;
         Ok(opened)
     }
@@ -86,7 +96,7 @@ impl Stream {
     /// Brings the live windows back to what is committed. They are a view, so a lake that cannot be read right now
     /// costs the numbers of the last minutes and not the start.
     async fn restore_windows(&self, lake: &StreamLake, reading: &CancellationToken) {
-        if lake.ledger().shards.is_empty() {
+        if lake.ledger().shards.is_empty() || self.range.is_some() {
             return;
         }
         let now_us = now_ms().saturating_mul(1000);
@@ -154,6 +164,7 @@ impl Stream {
             foreign_records: self.config.foreign_records,
             reads_per_second: self.source.reads_per_second,
             flush_interval: self.flush.flush_interval,
+            range: self.range,
         };
         let way = super::pipe::Way {
             contract: Arc::clone(&self.config.contract),

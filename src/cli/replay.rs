@@ -1,29 +1,37 @@
-//! `replay`: rejects once more, after a contract was mended.
+//! `replay`: rejects once more, after a contract was mended; or a stream's time range once more, into other tables.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tokio_util::sync::CancellationToken;
 
 use super::ConfigArgs;
-use crate::app::{RejectsEnding, RejectsJob, RejectsReport, RejectsWish};
+use crate::app::{
+    RangeEnding, RangeJob, RangeReport, RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish,
+};
+use crate::checkpoint::TimeRange;
+use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::lake::LakeStore;
-use crate::toml_doc::Invalid;
+use crate::source::{Kinesis, StartPosition};
+use crate::toml_doc::{FromToml, Invalid};
 
 /// What is replayed, and how.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
+#[command(group = ArgGroup::new("what").required(true).args(["rejects", "from"]))]
 pub struct ReplayArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Only this stream of the configuration. Default: every one.
+    /// Only this stream of the configuration. Default for rejects: every one; a time range is of one stream.
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
     /// Cleans every reject again, by the contract as it is now. What can be cleaned becomes rows and partials, once,
     /// each row marked by `_replayed`; its reject stays where it is. The service may run meanwhile.
-    #[arg(long, required = true)]
+    #[arg(long)]
     rejects: bool,
     /// Says what would be recovered, and writes nothing.
     #[arg(long, requires = "rejects")]
@@ -32,6 +40,25 @@ pub struct ReplayArgs {
     /// are there now. Without it the interrupted one goes on.
     #[arg(long, requires = "rejects", conflicts_with = "dry_run")]
     anew: bool,
+    /// Reads again what arrived at Kinesis from this time on, like 2026-01-31T08:00:00Z, into tables of another name.
+    #[arg(long, value_name = "TIME", requires_all = ["to", "into"], value_parser = time)]
+    from: Option<i64>,
+    /// ... and before this time, which has passed.
+    #[arg(long, value_name = "TIME", requires = "from", value_parser = time)]
+    to: Option<i64>,
+    /// The rows' new table. Beside it NAME_rejects, and NAME_{window}_partials for each window of the contract.
+    #[arg(long, value_name = "NAME", requires = "from")]
+    into: Option<String>,
+}
+
+/// Epoch ms.
+fn time(text: &str) -> Result<i64, String> {
+    match StartPosition::from_text(text) {
+        Some(StartPosition::At(ms)) => Ok(ms),
+        Some(StartPosition::TrimHorizon | StartPosition::Latest) | None => {
+            Err("expected a time with its zone, like 2026-01-31T08:00:00Z".to_owned())
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -40,7 +67,10 @@ After a contract was mended:
   2. pintail replay --rejects --dry-run --config pintail.toml
   3. pintail replay --rejects --config pintail.toml
 
-Killed or stopped, the same command goes on where the ledger says. A second run recovers nothing twice.
+A time range, say to see what a new contract makes of yesterday, beside what the service wrote:
+  pintail replay --from 2026-01-30T00:00:00Z --to 2026-01-31T00:00:00Z --into pin_30th --stream pin --config new.toml
+
+Killed or stopped, the same command goes on where the ledger says. A second run writes nothing twice.
 
 Exit codes: 0 finished, 1 failed or stopped before the end (run it again), 64 the call or the configuration is wrong.";
 
@@ -53,8 +83,77 @@ pub async fn replay(args: ReplayArgs, shutdown: impl Future<Output = ()> + Send)
         bail!("there is no lake at {uri} yet; `pintail run` makes it");
     };
     let stop = CancellationToken::new();
-    let work = replay_rejects(&args, &config, &streams, &store, &stop);
-    until_told(work, shutdown, &stop).await
+    match range_of(&args, &config, &streams)? {
+        Some((stream, range)) => {
+            let kinesis = Kinesis::connect(&config.aws).await;
+            let job = RangeJob::new(&config, stream.clone(), range, kinesis, store);
+            let report = until_told(job.run(stop.clone()), shutdown, &stop).await?;
+            print!("{}", range_told(&stream, range, &report));
+            Ok(match report.ending {
+                RangeEnding::Finished | RangeEnding::FinishedBefore => ExitCode::SUCCESS,
+                RangeEnding::Stopped => ExitCode::FAILURE,
+            })
+        }
+        None => {
+            let wish = RejectsWish { dry_run: args.dry_run, anew: args.anew };
+            until_told(replay_rejects(wish, &config, &streams, &store, &stop), shutdown, &stop).await
+        }
+    }
+}
+
+/// The stream with the names of the tables that its range goes into; `None` if rejects are replayed.
+fn range_of(
+    args: &ReplayArgs,
+    config: &Config,
+    streams: &[&StreamConfig],
+) -> Result<Option<(StreamConfig, TimeRange)>, Invalid> {
+    let (Some(from_ms), Some(to_ms), Some(into)) = (args.from, args.to, &args.into) else { return Ok(None) };
+    if from_ms >= to_ms {
+        return Err(Invalid::from_text("--from is not before --to; nothing can have arrived in between".to_owned()));
+    }
+    if to_ms > now_ms() {
+        let reason = "--to is still to come; a replay reads what has arrived, `pintail run` what will";
+        return Err(Invalid::from_text(reason.to_owned()));
+    }
+    let [stream] = streams else {
+        let known = streams.iter().map(|stream| stream.name()).collect::<Vec<_>>().join(", ");
+        return Err(Invalid::from_text(format!("a time range is of one stream; add --stream with one of {known}")));
+    };
+    let contract = stream.contract.renamed(into);
+    let contract =
+        contract.map_err(|why| Invalid::from_text(format!("--into {into}: the names of its tables {why}")))?;
+    let live: Vec<String> = config.streams.iter().flat_map(|stream| stream.contract.tables()).collect();
+    let is_live = |table: &&String| live.iter().any(|live| live.eq_ignore_ascii_case(table));
+    if let Some(table) = contract.tables().iter().find(is_live) {
+        return Err(Invalid::from_text(format!(
+            "--into {into}: {table} is a table of the configuration, which the service writes; choose another name"
+        )));
+    }
+    let stream = StreamConfig { contract: Arc::new(contract), ..(*stream).clone() };
+    Ok(Some((stream, TimeRange { from_ms, to_ms })))
+}
+
+fn range_told(stream: &StreamConfig, range: TimeRange, report: &RangeReport) -> String {
+    let (name, table) = (stream.name(), &stream.contract.table);
+    let head = match report.ending {
+        RangeEnding::FinishedBefore => {
+            return format!("stream {name}: {table} holds all of {range} already, nothing was written\n");
+        }
+        RangeEnding::Finished => format!("{table} holds all of {range}"),
+        RangeEnding::Stopped => format!("stopped before all of {range} was in {table}; the same command goes on"),
+    };
+    let rejects = report.rejects.values().sum();
+    let lines = [line("rows", report.rows, ""), line("rejects", rejects, &by_reason(&report.rejects))];
+    format!("stream {name}: {head}\n{}", lines.concat())
+}
+
+fn line(what: &str, count: u64, more: &str) -> String {
+    format!("  {what:<20}{count:>10}{more}\n")
+}
+
+fn by_reason(counts: &BTreeMap<&'static str, u64>) -> String {
+    let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if counts.is_empty() { String::new() } else { format!("  {}", counts.join(", ")) }
 }
 
 /// Tells `work` to stop when `shutdown` resolves, and waits for it either way.
@@ -85,13 +184,12 @@ fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Result<Vec<&'a StreamCo
 }
 
 async fn replay_rejects(
-    args: &ReplayArgs,
+    wish: RejectsWish,
     config: &Config,
     streams: &[&StreamConfig],
     store: &LakeStore,
     stop: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let wish = RejectsWish { dry_run: args.dry_run, anew: args.anew };
     let mut code = ExitCode::SUCCESS;
     for stream in streams {
         let report = RejectsJob::new(config, stream, store.clone())?.run(wish, stop.clone()).await?;
@@ -128,21 +226,24 @@ fn told(stream: &StreamConfig, report: &RejectsReport) -> String {
             replay.shard()
         ),
     };
-    let tally = &report.tally;
-    let recovered = if report.ending == RejectsEnding::DryRun { "would be recovered" } else { "recovered" };
-    let mut text = format!("stream {name}: {head}\n");
-    let mut line = |what: &str, count: u64, more: &str| text.push_str(&format!("  {what:<20}{count:>10}{more}\n"));
+    format!("stream {name}: {head}\n{}", tally_told(report, &report.tally))
+}
+
+fn tally_told(report: &RejectsReport, tally: &RejectsTally) -> String {
     let before =
         if report.before == 0 { String::new() } else { format!(", {} of them before this run", report.before) };
-    line("re-cleaned", tally.looked_at(), &format!("  of {} rejects{before}", report.total));
-    line(recovered, tally.recovered, "");
+    let recovered = if report.ending == RejectsEnding::DryRun { "would be recovered" } else { "recovered" };
+    let mut lines = vec![
+        line("re-cleaned", tally.looked_at(), &format!("  of {} rejects{before}", report.total)),
+        line(recovered, tally.recovered, ""),
+    ];
     if tally.recovered_before > 0 {
-        line("recovered earlier", tally.recovered_before, "");
+        lines.push(line("recovered earlier", tally.recovered_before, ""));
     }
-    let reasons: Vec<String> = tally.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-    line("still rejected", tally.rejected.values().sum(), &format!("  {}", reasons.join(", ")));
+    lines.push(line("still rejected", tally.rejected.values().sum(), &by_reason(&tally.rejected)));
     if tally.unusable > 0 {
-        line("no record", tally.unusable, "  rows without number, arrival or bytes, written by somebody else");
+        let what = "  rows without number, arrival or bytes, written by somebody else";
+        lines.push(line("no record", tally.unusable, what));
     }
-    text
+    lines.concat()
 }

@@ -79,6 +79,25 @@ pub enum EventTime {
 }
 
 impl Contract {
+    /// Every table that it asks for: rows, rejects, one a window.
+    pub fn tables(&self) -> Vec<String> {
+        let windows = self.windows.iter().map(WindowPlan::partials_table);
+        [self.table.clone(), self.rejects_table()].into_iter().chain(windows).collect()
+    }
+
+    /// The same for tables of another name: rows `name`, windows `{name}_{window}`. `Err` says why the name will not
+    /// do.
+    pub fn renamed(&self, name: &str) -> Result<Self, &'static str> {
+        let mut renamed = Self { table: name.to_owned(), ..self.clone() };
+        for window in &mut renamed.windows {
+            window.name = format!("{name}_{}", window.name);
+        }
+        match renamed.tables().iter().find_map(|table| names::table_fault(table)) {
+            Some(fault) => Err(fault),
+            None => Ok(renamed),
+        }
+    }
+
     /// The rejects table's name.
     pub fn rejects_table(&self) -> String {
         format!("{}_rejects", self.table)

@@ -84,8 +84,19 @@ impl StreamLake {
         tables: TableSet,
         clock: MomentClock,
     ) -> Result<Self, LakeError> {
+        Self::open_tables_with(store, identity, tables, clock, BTreeMap::new()).await
+    }
+
+    /// As [`Self::open_tables`]; a rows table that has to be made begins with these transactions.
+    pub(crate) async fn open_tables_with(
+        store: LakeStore,
+        identity: StreamIdentity,
+        tables: TableSet,
+        clock: MomentClock,
+        first_txns: BTreeMap<String, i64>,
+    ) -> Result<Self, LakeError> {
         check_all(&store, &tables).await?;
-        let mut rows = open_table(&store, &clock, tables.rows.clone(), BTreeMap::new()).await?;
+        let mut rows = open_table(&store, &clock, tables.rows.clone(), first_txns).await?;
         let mut followers = Vec::new();
         for spec in tables.following() {
             // What was committed before a table existed was not staged for it.

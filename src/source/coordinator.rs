@@ -155,7 +155,11 @@ impl<S: BatchSink + 'static> Crew<S> {
                     let (shard, exit) = left?;
                     self.left(shard, exit).await?;
                 }
-                () = tokio::time::sleep_until(self.survey_at) => self.look().await?,
+                () = tokio::time::sleep_until(self.survey_at) => {
+                    if self.look().await? {
+                        return Ok(());
+                    }
+                }
                 () = fence_check, if self.parked.any_fenced() => self.check_fences().await?,
             }
         }
@@ -163,8 +167,8 @@ impl<S: BatchSink + 'static> Crew<S> {
 
     // === Looking ===
 
-    /// Looks at the stream and the ledger, and acts on both.
-    async fn look(&mut self) -> Result<(), SourceError> {
+    /// Looks at the stream and the ledger, and acts on both. Whether nothing is left to do for good.
+    async fn look(&mut self) -> Result<bool, SourceError> {
         match self.try_look().await {
             Ok(Some(survey)) => {
                 self.same_stream(&survey)?;
@@ -178,11 +182,22 @@ impl<S: BatchSink + 'static> Crew<S> {
                 self.survey_at = Instant::now() + jittered(self.context.timing.relist);
                 self.audit();
                 self.count_absent();
-                self.act().await
+                self.act().await?;
+                Ok(self.is_done())
             }
             Ok(None) => Err(LedgerClosed.into()),
-            Err(error) => self.look_again(error),
+            Err(error) => self.look_again(error).map(|()| false),
         }
+    }
+
+    /// A range of time is over when every shard has ended, in a listing that is whole. Otherwise there is no end.
+    fn is_done(&self) -> bool {
+        let tree::Plan { register, start, waiting, ended: _, lost } = tree::plan(&self.listed, &self.view);
+        let left = [register, start, waiting, lost];
+        self.context.options.range.is_some()
+            && self.flaw.is_none()
+            && self.reading.is_empty()
+            && left.iter().all(Vec::is_empty)
     }
 
     /// The survey, and a first registration if the ledger knows no shard yet. `None`: the ledger is closed.
@@ -202,6 +217,10 @@ impl<S: BatchSink + 'static> Crew<S> {
     }
 
     fn start_ms(&self) -> i64 {
+        if let Some(range) = self.context.options.range {
+            // Beyond the retention it is a loss, which the readers tell; before the stream was made there was nothing.
+            return range.from_ms.max(self.context.stream.created_s.saturating_mul(1000)).max(1);
+        }
         match self.context.options.start {
             StartPosition::TrimHorizon => 0,
             StartPosition::Latest => self.pinned_ms,

@@ -23,6 +23,7 @@ mod kinesis;
 mod loss;
 mod pacing;
 mod parking;
+mod range;
 mod reader;
 mod reply;
 mod stream;
@@ -43,6 +44,8 @@ pub use kinesis::Kinesis;
 pub use loss::{LostRange, OnDataLoss, overdue};
 pub use stream::{KinesisConfig, ListedShard, Status, StreamDescription, StreamTarget};
 pub use survey::{describe, oldest_record};
+
+use crate::checkpoint::TimeRange;
 
 /// Where a stream that the ledger does not know yet is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +72,9 @@ pub struct SourceOptions {
     pub reads_per_second: f64,
     /// The writer's, which sets the rhythm in which a fenced shard is looked at again.
     pub flush_interval: Duration,
+    /// Only what arrived then, and the end when there is no more of it; `start` is its beginning. Default: everything,
+    /// for ever.
+    pub range: Option<TimeRange>,
 }
 
 impl Default for SourceOptions {
@@ -79,6 +85,7 @@ impl Default for SourceOptions {
             foreign_records: ForeignRecords::default(),
             reads_per_second: 4.0,
             flush_interval: Duration::from_secs(5),
+            range: None,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::error::{Action, Call, Fault, ReadError};
 use super::loss::{LostRange, alarm};
 use super::pacing::{Backoff, Pace};
 use super::stream::{ListedShard, ReadReply};
-use super::{reply, telling, tree};
+use super::{range, reply, telling, tree};
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
@@ -171,13 +171,20 @@ impl<S: BatchSink> Reader<S> {
         self.observe(&reply);
         self.check_loss(&reply).await?;
         reply::skip_earlier(self.position, &mut reply.records);
-        let taken = self.disaggregate(std::mem::take(&mut reply.records)).await?;
+        let passed = self.context.options.range.is_some_and(|it| range::is_passed(it, &reply, clock::now_ms()));
+        let mut taken = self.disaggregate(std::mem::take(&mut reply.records)).await?;
+        if let Some(range) = self.context.options.range {
+            taken.records.retain(|record| range.holds(record.arrived_at_us));
+        }
         self.count(&taken);
         self.pace.took(taken.kinesis_records, taken.left);
         let (next, children, left) = (reply.next.clone(), std::mem::take(&mut reply.children), taken.left);
         self.deliver(reply, taken, permit).await?;
-        if next.is_none() && left == 0 {
-            return self.finish(children).await;
+        match next {
+            None if left == 0 => return self.finish(children).await,
+            // Its children hold what came later: they are looked at in their turn, and have nothing.
+            Some(_) if passed && left == 0 => return self.end(Vec::new()).await,
+            Some(_) | None => {}
         }
         // With something left to be read again, the next iterator would be behind it.
         let token = next.filter(|_| left == 0);
@@ -347,6 +354,11 @@ impl<S: BatchSink> Reader<S> {
             let what = "no next iterator, though the shard is open";
             return self.recover(ReadError::new(Call::GetRecords, Fault::InvalidReply, what)).await;
         };
+        self.end(children).await
+    }
+
+    /// Nothing more of this shard is wanted. Returns once that is committed.
+    async fn end(&mut self, children: Vec<ShardId>) -> Result<(), ReaderExit> {
         let (committed, answer) = oneshot::channel();
         let end = ShardEnd { children, committed };
         self.send(self.position, Vec::new(), None, Some(end), Permit::default()).await?;

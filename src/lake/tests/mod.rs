@@ -5,6 +5,7 @@ mod faults;
 mod followers;
 mod opening;
 mod readers;
+mod replays;
 mod writing;
 
 use std::collections::BTreeMap;
