@@ -11,7 +11,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::checkpoint;
-use super::entry::{LogEntry, Metadata, Protocol};
+use super::entry::{Keep, LogEntry, Metadata, Protocol};
 use super::error::LakeError;
 use super::store::LakeStore;
 
@@ -58,14 +58,11 @@ pub(crate) async fn read_entry(
     store: &LakeStore,
     table: &str,
     version: u64,
-    prefix: &str,
+    keep: Keep<'_>,
 ) -> Result<Option<(LogEntry, Option<String>)>, LakeError> {
     let Some((bytes, meta)) = store.read(&entry_path(store, table, version)).await? else { return Ok(None) };
-    let entry = LogEntry::parse(&bytes, prefix).map_err(|reason| LakeError::Log {
-        table: table.to_owned(),
-        version,
-        reason,
-    })?;
+    let entry =
+        LogEntry::parse(&bytes, keep).map_err(|reason| LakeError::Log { table: table.to_owned(), version, reason })?;
     Ok(Some((entry, meta.e_tag)))
 }
 
@@ -81,14 +78,15 @@ pub(crate) async fn read_table(store: &LakeStore, table: &str, prefix: &str) -> 
 }
 
 /// Where a table's actions lie: the latest checkpoint, and the entries after it.
-struct Span {
-    checkpoint: Option<(u64, Vec<ObjectMeta>)>,
-    tail: Vec<u64>,
+pub(crate) struct Span {
+    pub checkpoint: Option<(u64, Vec<ObjectMeta>)>,
+    /// Consecutive versions.
+    pub tail: Vec<u64>,
 }
 
 impl Span {
     /// `None` if there is no table.
-    async fn of(store: &LakeStore, table: &str) -> Result<Option<Self>, LakeError> {
+    pub async fn of(store: &LakeStore, table: &str) -> Result<Option<Self>, LakeError> {
         let listing = list_log(store, table).await?;
         let checkpoint = listing.latest_checkpoint();
         let after = checkpoint.as_ref().map(|(version, _)| *version);
@@ -114,8 +112,9 @@ async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Optio
             building.etag = head.ok_or_else(|| building.wrong("its JSON entry is gone although it is the head"))?.e_tag;
         }
     }
+    let keep = Keep::txns(prefix);
     let mut entries = futures::stream::iter(tail)
-        .map(|version| async move { Ok::<_, LakeError>((version, read_entry(store, table, version, prefix).await?)) })
+        .map(|version| async move { Ok::<_, LakeError>((version, read_entry(store, table, version, keep).await?)) })
         .buffered(TAIL_READS_MAX);
     while let Some((version, found)) = entries.try_next().await? {
         building.version = version;
@@ -125,17 +124,20 @@ async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Optio
     building.finish().map(Some)
 }
 
-/// Shows `visit` every action of these kinds up to the head, oldest first, as JSON lines. A table whose files are
-/// counted this way is never held whole.
+/// Shows `visit` every action up to the head, oldest first, as JSON lines; of what lies in the checkpoint, the columns
+/// that are `wanted` (dotted paths). A table whose files are counted this way is never held whole.
 pub(crate) async fn each_action(
     store: &LakeStore,
     table: &str,
-    kinds: &[&str],
+    wanted: fn(&str) -> bool,
     mut visit: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LakeError> {
     let Some(Span { checkpoint, tail }) = Span::of(store, table).await? else { return Ok(()) };
     if let Some((_, parts)) = checkpoint {
-        checkpoint::each_lines(store, &parts, kinds, &mut visit).await?;
+        let mut batches = checkpoint::lines(store, &parts, wanted);
+        while let Some(lines) = batches.try_next().await? {
+            visit(&lines).map_err(|reason| checkpoint::not_understood(&parts, reason))?;
+        }
     }
     let mut entries = futures::stream::iter(tail)
         .map(|version| async move { (version, store.read(&entry_path(store, table, version)).await) })
@@ -262,7 +264,7 @@ async fn list_log(store: &LakeStore, table: &str) -> Result<Listing, LakeError> 
 }
 
 /// The version in `_last_checkpoint`. Only a hint: anything unreadable is no hint.
-async fn checkpoint_hint(store: &LakeStore, table: &str) -> Result<Option<u64>, LakeError> {
+pub(crate) async fn checkpoint_hint(store: &LakeStore, table: &str) -> Result<Option<u64>, LakeError> {
     let found = store.read(&store.path(table, "_delta_log/_last_checkpoint")).await?;
     Ok(found.and_then(|(bytes, _): (Bytes, _)| {
         let hint: serde_json::Value = serde_json::from_slice(&bytes).ok()?;

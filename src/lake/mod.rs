@@ -18,6 +18,7 @@ mod flush;
 mod follower;
 mod ledger;
 mod log;
+mod maintenance;
 mod micro_batch;
 mod moment;
 mod parquet;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use error::LakeError;
 pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
+pub use maintenance::MaintenanceOptions;
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;

@@ -24,6 +24,8 @@ pub enum Fault {
     ConflictWithItself,
     /// S3's 409: answered as a conflict, and nothing is there.
     ConflictWithNothing,
+    /// Something else is stored, of the same length.
+    Spoil,
     /// Tells the test that it is about to store, and waits for it.
     Hold(oneshot::Sender<()>, oneshot::Receiver<()>),
 }
@@ -90,6 +92,10 @@ impl ObjectStore for Faulty {
                 Err(conflict(location))
             }
             Some(Fault::ConflictWithNothing) => Err(conflict(location)),
+            Some(Fault::Spoil) => {
+                let spoilt = PutPayload::from(vec![b'x'; payload.content_length()]);
+                self.inner.put_opts(location, spoilt, options).await
+            }
             Some(Fault::Hold(arrived, go_on)) => {
                 arrived.send(()).unwrap();
                 go_on.await.unwrap();

@@ -1,7 +1,7 @@
 //! The lake against stores that fail in every way we know of, and against itself running twice.
 
 mod commits;
-mod faults;
+pub mod faults;
 mod followers;
 mod opening;
 mod readers;
