@@ -146,6 +146,25 @@ pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Compaction: files remembered as ones that Pintail does not rewrite, so that they are not opened at every look.
 pub const COMPACT_UNFIT_MAX: usize = 10_000;
 
+/// Log cleanup and vacuum: objects deleted in one request, S3's most.
+pub const DELETE_BATCH_MAX: usize = 1_000;
+
+/// Vacuum: old files that are held against the log in one pass over it.
+pub const VACUUM_CANDIDATES_MAX: usize = 50_000;
+
+/// Vacuum: files staged for a table that has not applied them yet. Of one that is farther behind nothing is deleted.
+pub const VACUUM_STAGED_MAX: usize = 200_000;
+
+/// A file that was uploaded this long ago is not committed any more but uploaded anew: vacuum may take it for one
+/// that nobody will ever name.
+pub const STAGED_AGE_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+
+/// Vacuum: a file that nothing names is deleted this long after it was uploaded, or later if the table says so.
+pub const ORPHAN_AGE_MS_MIN: i64 = 24 * 60 * 60 * 1000;
+
+/// Vacuum: a removed file is kept this long, whatever the table says: somebody may just be reading it.
+pub const REMOVED_AGE_MS_MIN: i64 = 60 * 60 * 1000;
+
 /// HTTP: connections at a time; a further client takes the place of the oldest idle one. A page, a scraper and some
 /// scripts.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
@@ -173,4 +192,5 @@ pub const SERVE_LOOKS_MAX: usize = 2;
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
 
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
+const _: () = assert!(STAGED_AGE_MS_MAX * 2 <= ORPHAN_AGE_MS_MIN);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

@@ -9,9 +9,7 @@ use serde::Deserialize;
 
 use super::MaintenanceOptions;
 use crate::contract::DATE;
-use crate::limits::{
-    COMPACT_CANDIDATES_MAX, COMPACT_GROUPS_MAX, COMPACT_INPUT_FILES_MAX, COMPACT_INPUT_TARGETS_MAX,
-};
+use crate::limits::{COMPACT_CANDIDATES_MAX, COMPACT_GROUPS_MAX, COMPACT_INPUT_FILES_MAX, COMPACT_INPUT_TARGETS_MAX};
 
 const SIZES: usize = 3;
 const SIZE_STEP: u64 = 16;
@@ -204,7 +202,8 @@ mod tests {
     fn files_of_one_day_and_of_like_size_are_merged_oldest_first() {
         let (one, two) = ("\"2026-11-22\"", "\"2026-11-23\"");
         let mut lines = add("c", one, 12) + &add("a", one, 10) + &add("b", one, 11);
-        lines += &(add("large", one, 20_000) + &add("other", two, 1) + &add("another", two, 2) + &add("full", one, 192_000));
+        lines +=
+            &(add("large", one, 20_000) + &add("other", two, 1) + &add("another", two, 2) + &add("full", one, 192_000));
         assert_eq!(chosen(&lines), [(Some("2026-11-22".to_owned()), names(&["a", "b", "c"]))]);
         lines += "{\"commitInfo\":{}}\n{\"remove\":{\"path\":\"b\"},\"add\":null}\n";
         assert!(chosen(&lines).is_empty(), "one of them is gone");
@@ -213,7 +212,11 @@ mod tests {
     #[test]
     fn few_of_each_size_are_merged_once_they_are_many_together() {
         let day = "null";
-        let few = add("a", day, 1) + &add("b", day, 2) + &add("c", day, 2_000) + &add("d", day, 2_001) + &add("e", day, 20_000);
+        let few = add("a", day, 1)
+            + &add("b", day, 2)
+            + &add("c", day, 2_000)
+            + &add("d", day, 2_001)
+            + &add("e", day, 20_000);
         assert!(chosen(&few).is_empty());
         let more = few + &add("f", day, 20_001);
         assert_eq!(chosen(&more), [(None, names(&["a", "b", "c", "d", "e", "f"]))]);
@@ -222,7 +225,8 @@ mod tests {
     #[test]
     fn what_is_not_ours_to_rewrite_is_left_where_it_is() {
         let day = "\"2026-11-22\"";
-        let vector = add("v", day, 1).replace("\"dataChange\"", "\"deletionVector\":{\"storageType\":\"u\"},\"dataChange\"");
+        let vector =
+            add("v", day, 1).replace("\"dataChange\"", "\"deletionVector\":{\"storageType\":\"u\"},\"dataChange\"");
         let two_columns = add("t", day, 1).replace("\"_date\"", "\"region\":\"eu\",\"_date\"");
         let foreign = [add("a%20b", day, 1), add("s3://b/x", day, 1), add("/abs", day, 1), add("../up", day, 1)];
         let strange = [add("day", "\"2026-1-2\"", 1), add("unfit", day, 1), vector, two_columns];

@@ -111,7 +111,8 @@ impl Compactor<'_> {
             "numRemovedFiles": removed.len().to_string(),
             "numAddedFiles": adds.len().to_string(),
         });
-        let outcome = log.replacing(paths).try_commit(|state| {
+        let mut log = log.replacing(paths);
+        let outcome = log.try_commit(|state| {
             let deleted_ms = self.clock.now().wall_ms;
             let removes = removed.iter().map(|file| {
                 json!({ "remove": {
@@ -126,7 +127,8 @@ impl Compactor<'_> {
             let mut actions = vec![json!({ "metaData": state.metadata.raw })];
             actions.extend(removes);
             actions.extend(adds.iter().map(|add| json!({ "add": add })));
-            let info = vec![("operationParameters", json!({ "predicate": "[]" })), ("operationMetrics", metrics.clone())];
+            let info =
+                vec![("operationParameters", json!({ "predicate": "[]" })), ("operationMetrics", metrics.clone())];
             Ok::<_, std::convert::Infallible>(Proposal { actions, info, operation: OPERATION, ..Proposal::default() })
         });
         match outcome.await? {

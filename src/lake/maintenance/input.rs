@@ -28,7 +28,7 @@ pub(super) struct Fetched {
     source: Source,
 }
 
-enum Source {
+pub(super) enum Source {
     Whole(Bytes),
     Ranged(Ranged),
 }

@@ -1,10 +1,7 @@
 //! A checkpoint says what the log before it said.
 
-use object_store::{ObjectStore, ObjectStoreExt};
-use serde_json::{Value, json};
-
 use super::*;
-use crate::lake::log::{Span, each_action, entry_path};
+use crate::lake::log::{Span, entry_path};
 use crate::lake::maintenance::checkpoint::Checkpointing;
 use crate::lake::tests::faults::Fault;
 
@@ -27,25 +24,6 @@ fn add(path: &str, day: Option<&str>) -> Value {
 
 fn remove(path: &str, deleted_ms: i64) -> Value {
     json!({ "remove": { "path": path, "deletionTimestamp": deleted_ms, "dataChange": true } })
-}
-
-/// Everything that a table's log says of files, in order.
-async fn file_lines(lake: &Lake, table: &str) -> Vec<Value> {
-    let mut found = Vec::new();
-    let note = |lines: &[u8]| {
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let action: serde_json::Map<String, Value> = serde_json::from_slice(line).unwrap();
-            found.extend(
-                action
-                    .into_iter()
-                    .filter(|(kind, action)| matches!(kind.as_str(), "add" | "remove") && !action.is_null())
-                    .map(|(kind, action)| json!({ kind: action })),
-            );
-        }
-        Ok(())
-    };
-    each_action(&lake.store, table, |_| true, note).await.unwrap();
-    found
 }
 
 fn paths(lines: &[Value]) -> Vec<String> {
