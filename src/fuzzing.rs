@@ -18,7 +18,7 @@ use crate::clean::Cleaner;
 use crate::contract::{self, Contract};
 use crate::demo::contracts::shipped;
 use crate::demo::{Kind, aggregate as encode};
-use crate::lake::{LogEntry, append_lines};
+use crate::lake::{Keep, LogEntry, action_lines};
 use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, USER_RECORD_COST};
 use crate::metrics::Registry;
 use crate::record::{RawBatch, RawRecord, ShardGrant, WindowSink};
@@ -150,17 +150,18 @@ pub fn aggregated(data: &[u8]) {
 /// A log entry that somebody else wrote, and the same bytes as the application ids of a checkpoint.
 pub fn log_entry(data: &[u8]) {
     const PREFIX: &str = "p/";
-    match LogEntry::parse(data, PREFIX) {
+    let keep = Keep::txns(PREFIX);
+    match LogEntry::parse(data, keep) {
         Ok(entry) => {
             assert!(entry.txns.iter().all(|(app_id, _)| app_id.starts_with(PREFIX)));
-            let all = LogEntry::parse(data, "").expect("what is kept decides nothing else");
+            let all = LogEntry::parse(data, Keep::txns("")).expect("what is kept decides nothing else");
             assert!(all.txns.len() >= entry.txns.len());
             let longer = [data, b"\n{\"fuzzed\":{}}"].concat();
-            let unknown = LogEntry::parse(&longer, PREFIX).expect("an unknown action stops nobody").unknown;
+            let unknown = LogEntry::parse(&longer, keep).expect("an unknown action stops nobody").unknown;
             assert_eq!(unknown.len(), entry.unknown.len() + 1);
             if let Some(metadata) = entry.metadata {
                 let line = serde_json::json!({ "metaData": metadata.raw }).to_string();
-                let again = LogEntry::parse(line.as_bytes(), PREFIX).expect("what was read can be written again");
+                let again = LogEntry::parse(line.as_bytes(), keep).expect("what was read can be written again");
                 assert_eq!(again.metadata, Some(metadata));
             }
         }
@@ -182,9 +183,8 @@ fn of_checkpoint(text: &str) {
         (Arc::new(Field::new("version", DataType::Int64, true)), Arc::new(Int64Array::from(versions.clone()))),
     ];
     let txns: ArrayRef = Arc::new(StructArray::from(columns));
-    let mut lines = Vec::new();
-    append_lines(&RecordBatch::try_from_iter([("txn", txns)]).unwrap(), &mut lines).unwrap();
-    let entry = LogEntry::parse(&lines, "").expect("our own lines can be read");
+    let lines = action_lines(&RecordBatch::try_from_iter([("txn", txns)]).unwrap()).unwrap();
+    let entry = LogEntry::parse(&lines, Keep::txns("")).expect("our own lines can be read");
     let found = entry.txns.iter().map(|(app_id, version)| (app_id.as_str(), *version));
     assert!(found.eq(ids.into_iter().zip(versions)), "{:?}", entry.txns);
 }

@@ -88,6 +88,14 @@ pub enum LakeError {
         /// The version.
         version: u64,
     },
+    /// A rewrite of files came too late. Nothing was written, or what was written is a commit like any other.
+    #[error("table {table}: {reason}")]
+    Overtaken {
+        /// The table.
+        table: String,
+        /// Who was faster.
+        reason: String,
+    },
     /// An entry of the rows log that a follower still needs is not there any more.
     #[error(
         "table {table} has not applied version {version} of {rows}, whose log entry is gone; the files staged there \
@@ -124,7 +132,8 @@ impl LakeError {
             | Self::Drift { .. }
             | Self::Rows { .. }
             | Self::Encode { .. }
-            | Self::VersionGone { .. } => Action::Fail,
+            | Self::VersionGone { .. }
+            | Self::Overtaken { .. } => Action::Fail,
         }
     }
 

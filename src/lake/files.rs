@@ -11,7 +11,7 @@ use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetR
 use deltalake::parquet::errors::ParquetError;
 use serde_json::Value;
 
-use super::checkpoint::Ranged;
+use super::checkpoint::{Ranged, is_file};
 use super::error::LakeError;
 use super::log::{each_action, each_action_at};
 use super::store::LakeStore;
@@ -125,10 +125,9 @@ pub(crate) async fn active_files<T>(
 ) -> Result<BTreeMap<String, T>, LakeError> {
     let mut files = BTreeMap::new();
     let note = |lines: &[u8]| note(lines, &choose, &mut files);
-    let kinds = &["add", "remove"];
     match version {
-        Some(version) => each_action_at(store, table, version, kinds, note).await?,
-        None => each_action(store, table, kinds, note).await?,
+        Some(version) => each_action_at(store, table, version, is_file, note).await?,
+        None => each_action(store, table, is_file, note).await.map(|_head| ())?,
     }
     Ok(files)
 }

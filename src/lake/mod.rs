@@ -6,7 +6,7 @@
 //! Nothing else decides what has been processed, so a process may die between any two instructions, run twice, or
 //! lose an answer, and every table still holds every record once.
 //!
-//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`read_ledgers`] for people.
+//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`read_ledgers`] for people; [`Maintainer`] beside it all.
 
 mod alarm;
 mod checkpoint;
@@ -19,6 +19,7 @@ mod flush;
 mod follower;
 mod ledger;
 mod log;
+mod maintenance;
 mod micro_batch;
 mod moment;
 mod parquet;
@@ -41,11 +42,15 @@ mod writer;
 mod tests;
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use checkpoint::append_lines;
+pub(crate) use checkpoint::action_lines;
 #[cfg(any(test, fuzzing))]
-pub(crate) use entry::LogEntry;
+pub(crate) use entry::{Keep, LogEntry};
 pub use error::LakeError;
 pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
+pub use maintenance::{
+    Ended as MaintenanceEnded, Event as MaintenanceEvent, Maintainer, MaintenanceOptions, MaintenancePlan,
+    MaintenanceService, Step as MaintenanceStep, TableName,
+};
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};
