@@ -90,9 +90,23 @@ impl Child {
     /// SIGTERM, and waits for its end.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
         self.alive()?;
-        let id = self.process.id().context("the child is gone")?;
-        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         self.ended().await
+    }
+
+    /// Stops it where it is: the clocks go on, it does not.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.process.id().context("the child is gone")?;
+        Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
     }
 
     /// Waits until it ends by itself.

@@ -28,5 +28,6 @@ pub use processor::Processor;
 pub use scene::{Instance, Scene, Settings};
 pub use seed::Seed;
 pub use tables::Snapshot;
-pub use verify::{Verdict, verify};
+pub use verify::{Verdict, partials_agree, verify};
 pub use wait::{PATIENCE, until};
+pub use windows::{SHIPPED, Window};

@@ -152,11 +152,16 @@ impl Scene {
 
     /// What the ledger in a stream's rows table says; empty without a table.
     pub async fn ledger(&self, kind: Kind) -> anyhow::Result<LedgerView> {
+        self.ledger_of(kind.name()).await
+    }
+
+    /// The same for any rows table.
+    pub async fn ledger_of(&self, table: &str) -> anyhow::Result<LedgerView> {
         let uri = self.lake().display().to_string();
         let Some(store) = LakeStore::open_existing(&LakeConfig { uri, ..LakeConfig::default() }).await? else {
             return Ok(LedgerView::default());
         };
-        let ledgers = read_ledgers(&store, kind.name()).await?.unwrap_or_default();
+        let ledgers = read_ledgers(&store, table).await?.unwrap_or_default();
         ensure!(ledgers.len() <= 1, "one pipeline, one stream of this name, but {} ledgers", ledgers.len());
         Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())
     }

@@ -9,7 +9,7 @@ use pintail::demo::{Kind, StreamTables};
 use url::Url;
 
 use crate::tables::Snapshot;
-use crate::windows::SHIPPED;
+use crate::windows::{SHIPPED, Window};
 
 /// What was found, by stream.
 pub type Verdict = BTreeMap<Kind, Reckoning>;
@@ -35,15 +35,20 @@ async fn of_stream(lake: &Url, log: &AcceptedLog, kind: Kind) -> anyhow::Result<
     let rejects: u64 = found.rejects.values().sum();
     ensure!(found.accepted == log.count(kind.name()), "a number was acknowledged twice: {found:?}");
     ensure!(found.accepted == found.rows + rejects, "accepted is not rows + rejects: {found:?}");
-    let rows = Snapshot::read(lake, &tables.rows).await?;
     for window in SHIPPED.iter().filter(|window| window.kind == kind) {
-        let partials = Snapshot::read(lake, &format!("{}_partials", window.name)).await?;
-        let (counted, expected) = (window.sum_up(&partials)?, window.group_by(&rows)?);
-        let differing = expected.keys().chain(counted.keys()).find(|key| expected.get(*key) != counted.get(*key));
-        if let Some(key) = differing {
-            let (rows, partials) = (expected.get(key), counted.get(key));
-            anyhow::bail!("{}: at {key:?} the rows say {rows:?} and the partials {partials:?}", window.name);
-        }
+        partials_agree(lake, window, &tables.rows, &format!("{}_partials", window.name)).await?;
     }
     Ok(found)
+}
+
+/// Fails if the partials in one table are not what a GROUP BY over the rows in the other gives.
+pub async fn partials_agree(lake: &Url, window: &Window, rows: &str, partials: &str) -> anyhow::Result<()> {
+    let (rows, partials) = (Snapshot::read(lake, rows).await?, Snapshot::read(lake, partials).await?);
+    let (counted, expected) = (window.sum_up(&partials)?, window.group_by(&rows)?);
+    let differing = expected.keys().chain(counted.keys()).find(|key| expected.get(*key) != counted.get(*key));
+    if let Some(key) = differing {
+        let (rows, partials) = (expected.get(key), counted.get(key));
+        anyhow::bail!("{}: at {key:?} the rows say {rows:?} and the partials {partials:?}", window.name);
+    }
+    Ok(())
 }
