@@ -113,10 +113,11 @@ impl Scene {
         self.write("pintail.toml", &text)
     }
 
-    /// Writes a file beside the contracts.
+    /// Writes a file beside the contracts, in one step: a child that was just started may be reading the old one.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-        let file = self.folder.path().join(name);
-        std::fs::write(&file, text)?;
+        let (file, new) = (self.folder.path().join(name), self.folder.path().join(format!("{name}.new")));
+        std::fs::write(&new, text)?;
+        std::fs::rename(new, &file)?;
         Ok(file)
     }
 

@@ -158,7 +158,7 @@ async fn killed_at_any_instant_a_replay_goes_on_and_recovers_nothing_twice() -> 
     for attempt in 0..6 {
         let mut child = scene.call(PINTAIL, &REPLAY)?;
         if attempt % 3 == 2 {
-            tokio::time::sleep(Duration::from_millis(seed.below(300))).await;
+            tokio::time::sleep(Duration::from_millis(seed.below(500))).await;
         } else {
             stutter(&scene, &mut child, &mut seed).await?;
         }
