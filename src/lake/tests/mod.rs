@@ -4,6 +4,7 @@ mod commits;
 mod faults;
 mod followers;
 mod opening;
+mod ranges;
 mod readers;
 mod replays;
 mod writing;

@@ -3,4 +3,5 @@
 mod emulator;
 mod fake;
 mod faults;
+mod ranges;
 mod rig;
