@@ -32,5 +32,6 @@ pub use s3::{At, Fault, Faults, Held, Request, RuleId, S3Server, Verb};
 pub use scene::{Instance, Scene, Settings};
 pub use seed::Seed;
 pub use tables::Snapshot;
-pub use verify::{Found, Verdict, look, verify};
+pub use verify::{Found, Verdict, look, partials_differing, verify};
 pub use wait::{PATIENCE, until};
+pub use windows::{SHIPPED, Window};

@@ -147,10 +147,11 @@ impl Scene {
         self.write("pintail.toml", &text)
     }
 
-    /// Writes a file beside the contracts.
+    /// Writes a file beside the contracts, in one step: a child that was just started may be reading the old one.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-        let file = self.folder.path().join(name);
-        std::fs::write(&file, text)?;
+        let (file, new) = (self.folder.path().join(name), self.folder.path().join(format!("{name}.new")));
+        std::fs::write(&new, text)?;
+        std::fs::rename(new, &file)?;
         Ok(file)
     }
 
@@ -201,8 +202,13 @@ impl Scene {
 
     /// What the ledger in a stream's rows table says; empty without a table.
     pub async fn ledger(&self, kind: Kind) -> anyhow::Result<LedgerView> {
+        self.ledger_of(kind.name()).await
+    }
+
+    /// The same for any rows table.
+    pub async fn ledger_of(&self, table: &str) -> anyhow::Result<LedgerView> {
         let Some(store) = self.lake_store().await? else { return Ok(LedgerView::default()) };
-        let ledgers = read_ledgers(&store, kind.name()).await?.unwrap_or_default();
+        let ledgers = read_ledgers(&store, table).await?.unwrap_or_default();
         ensure!(ledgers.len() <= 1, "one pipeline, one stream of this name, but {} ledgers", ledgers.len());
         Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())
     }

@@ -16,7 +16,7 @@ use pintail::demo::{Kind, StreamTables};
 use url::Url;
 
 use crate::tables::Snapshot;
-use crate::windows::{Cells, SHIPPED};
+use crate::windows::{Cells, SHIPPED, Window};
 
 /// How many differing window cells are told of each window.
 const CELLS_TOLD: usize = 3;
@@ -88,23 +88,36 @@ async fn of_stream(lake: &Url, log: &AcceptedLog, kind: Kind, expected: &mut Exp
     let reckoning = reckon(lake, &tables, log.stream(kind.name()), expected).await?;
     let mut found = Found { reckoning, ..Found::default() };
     for window in SHIPPED.iter().filter(|window| window.kind == kind) {
-        let (mut counted, mut grouped) = (Cells::new(), Cells::new());
         let partials = format!("{}_partials", window.name);
-        Snapshot::each_file(lake, &partials, &window.partials_columns(), |file| {
-            found.partials += window.sum_up(&mut counted, file)?;
-            Ok(())
-        })
-        .await?;
-        Snapshot::each_file(lake, &tables.rows, &window.rows_columns(), |file| window.group_by(&mut grouped, file))
-            .await?;
-        let mut keys: Vec<_> = grouped.keys().chain(counted.keys()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let differing = keys.into_iter().filter(|key| grouped.get(*key) != counted.get(*key));
-        found.cells_differing.extend(differing.take(CELLS_TOLD).map(|key| {
-            let (rows, partials) = (grouped.get(key), counted.get(key));
-            format!("{}: at {key:?} the rows say {rows:?} and the partials {partials:?}", window.name)
-        }));
+        let (added_up, differing) = partials_differing(lake, window, &tables.rows, &partials).await?;
+        found.partials += added_up;
+        found.cells_differing.extend(differing);
     }
     Ok(found)
+}
+
+/// Holds the partials in one table against a GROUP BY over the rows in another: how many partials there are, and the
+/// first few cells that differ, in words.
+pub async fn partials_differing(
+    lake: &Url,
+    window: &Window,
+    rows: &str,
+    partials: &str,
+) -> anyhow::Result<(u64, Vec<String>)> {
+    let (mut counted, mut grouped, mut added_up) = (Cells::new(), Cells::new(), 0);
+    Snapshot::each_file(lake, partials, &window.partials_columns(), |file| {
+        added_up += window.sum_up(&mut counted, file)?;
+        Ok(())
+    })
+    .await?;
+    Snapshot::each_file(lake, rows, &window.rows_columns(), |file| window.group_by(&mut grouped, file)).await?;
+    let mut keys: Vec<_> = grouped.keys().chain(counted.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let differing = keys.into_iter().filter(|key| grouped.get(*key) != counted.get(*key)).take(CELLS_TOLD);
+    let told = differing.map(|key| {
+        let (rows, partials) = (grouped.get(key), counted.get(key));
+        format!("{}: at {key:?} the rows say {rows:?} and the partials {partials:?}", window.name)
+    });
+    Ok((added_up, told.collect()))
 }

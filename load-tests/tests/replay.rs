@@ -23,7 +23,7 @@ async fn scene(seed: u64, records: u64) -> anyhow::Result<(Scene, Poster)> {
     scene.edit_contract(Kind::Geo, STRICT.0, STRICT.1)?;
     let mut poster = scene.poster(seed);
     let mut pintail = scene.start().await?;
-    poster.post(records, 1_500.0).await?;
+    poster.post(records, 2_000.0).await?;
     scene.caught_up(&poster.log, &mut pintail).await?;
     pintail.drain().await?;
     scene.verify(&poster.log).await?;
@@ -68,6 +68,32 @@ async fn finished(mut child: Child) -> anyhow::Result<String> {
 
 async fn replay(scene: &Scene) -> anyhow::Result<String> {
     finished(scene.call(PINTAIL, &REPLAY)?).await
+}
+
+/// Once it replays, lets it run for moments only, and freezes it beyond the flush interval in between, so that it
+/// commits between rejects that would otherwise all be one commit. Until it has committed something, and a few moments
+/// more. It is left frozen.
+async fn stutter(scene: &Scene, child: &mut Child, seed: &mut Seed) -> anyhow::Result<()> {
+    let before = entry(scene, 1).await?.and_then(|entry| entry.position);
+    let started = async || Ok(child.stderr()?.contains("replaying rejects").then_some(()));
+    until("the replay begins", started).await?;
+    let mut more = seed.below(3);
+    for _ in 0..60 {
+        if child.alive().is_err() {
+            break;
+        }
+        child.freeze()?;
+        tokio::time::sleep(Duration::from_millis(110)).await;
+        if entry(scene, 1).await?.and_then(|entry| entry.position) != before {
+            if more == 0 {
+                break;
+            }
+            more -= 1;
+        }
+        child.thaw()?;
+        tokio::time::sleep(Duration::from_millis(1 + seed.below(6))).await;
+    }
+    Ok(())
 }
 
 /// Everything there is to say about a stream whose rejects were replayed.
@@ -126,26 +152,25 @@ async fn a_dry_run_tells_what_would_be_recovered_and_writes_nothing() -> anyhow:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_instant_a_replay_goes_on_and_recovers_nothing_twice() -> anyhow::Result<()> {
     let mut seed = Seed::announced();
-    let (scene, poster) = scene(seed.value(), 4_500).await?;
-    let mut interrupted = 0;
-    for attempt in 0..8 {
-        let child = scene.call(PINTAIL, &REPLAY)?;
-        if attempt % 2 == 0 {
-            // Past the looks around, where most of the time is spent.
-            let begun = async || Ok(entry(&scene, 1).await?.map(|_| ()));
-            until("the replay is in the ledger", begun).await?;
+    let (scene, poster) = scene(seed.value(), 9_000).await?;
+    let mut in_the_middle = 0;
+    for attempt in 0..6 {
+        let mut child = scene.call(PINTAIL, &REPLAY)?;
+        if attempt % 3 == 2 {
+            tokio::time::sleep(Duration::from_millis(seed.below(500))).await;
+        } else {
+            stutter(&scene, &mut child, &mut seed).await?;
         }
-        tokio::time::sleep(Duration::from_millis(seed.below(300))).await;
         let code = child.kill_or_ended().await?;
         let at = entry(&scene, 1).await?;
-        println!("attempt {attempt}: {}", if code.is_none() { "killed" } else { "had finished" });
+        println!("attempt {attempt}: {}", if code.is_none() { "killed" } else { "had ended" });
         println!("  replay-1: {at:?}, recovered so far: {}", recovered(&scene).await?.len());
         if at.is_some_and(|entry| entry.ended) {
             break;
         }
-        interrupted += 1;
+        in_the_middle += u32::from(at.is_some_and(|entry| entry.position.is_some()));
     }
-    ensure!(interrupted > 0, "no kill came before the end");
+    ensure!(in_the_middle > 0, "no kill left the replay in the middle of its rejects");
     replay(&scene).await?;
     assert_all_recovered(&scene, &poster).await?;
     assert!(recovered(&scene).await?.iter().all(|replay| *replay == 1));

@@ -4,6 +4,7 @@ mod aggregates;
 mod emulator;
 mod fake;
 mod faults;
+mod ranges;
 mod retention;
 mod rig;
 mod takeover;
