@@ -8,7 +8,9 @@
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
+pub mod chaos;
 mod child;
+pub mod cli;
 mod gate;
 mod http;
 mod poster;
@@ -17,6 +19,7 @@ mod s3;
 mod scene;
 mod seed;
 mod tables;
+mod usage;
 mod verify;
 mod wait;
 mod windows;
@@ -30,5 +33,6 @@ pub use s3::{At, Fault, Faults, Held, Request, RuleId, S3Server, Verb};
 pub use scene::{Instance, Scene, Settings};
 pub use seed::Seed;
 pub use tables::Snapshot;
+pub use usage::Usage;
 pub use verify::{Found, Verdict, look, verify};
 pub use wait::{PATIENCE, until};

@@ -21,7 +21,7 @@ use crate::poster::Poster;
 use crate::processor::Processor;
 use crate::s3::S3Server;
 use crate::tables::Snapshot;
-use crate::verify::{Verdict, verify};
+use crate::verify::{Verdict, look, verify};
 use crate::wait::until;
 
 /// A running Pintail, here or in a process of its own.
@@ -43,6 +43,8 @@ pub struct Settings {
     pub endpoint: String,
     /// The streams that are read.
     pub streams: Vec<Kind>,
+    /// Further sections of the file, as TOML.
+    pub sections: String,
 }
 
 /// The place. Its folder vanishes with it.
@@ -66,6 +68,7 @@ impl Scene {
             start: "trim_horizon",
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
+            sections: String::new(),
         };
         let scene = Self { kinesis, s3: None, settings, folder: tempfile::tempdir()?, children: Cell::new(0) };
         for kind in Kind::ALL {
@@ -120,7 +123,7 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, start, endpoint, streams } = &self.settings;
+        let Settings { flush_interval_ms, start, endpoint, streams, sections } = &self.settings;
         let lake = match &self.s3 {
             Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
             None => format!("uri = {:?}", self.lake()),
@@ -128,7 +131,7 @@ impl Scene {
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
              [source]\nstart = {start:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
-             [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
+             [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n\n{sections}",
         );
         for name in streams.iter().copied().map(Kind::name) {
             text.push_str(&format!("\n[[stream]]\nname = \"{name}\"\ncontract = \"{name}.toml\"\n"));
@@ -216,6 +219,16 @@ impl Scene {
             }
         }
         Ok(behind)
+    }
+
+    /// As [`verify`](Self::verify), but says what was found instead of failing.
+    pub async fn look(&self, log: &AcceptedLog) -> anyhow::Result<Verdict> {
+        look(&self.lake_url()?, log, &self.settings.streams).await
+    }
+
+    /// The folder of contracts, configuration and logs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A table as deltalake reads it.

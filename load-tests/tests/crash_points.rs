@@ -47,7 +47,7 @@ async fn killed_at_any_step_of_a_flush_the_next_start_makes_it_whole() -> anyhow
     scene.caught_up(&poster.log, &mut last).await?;
     assert_eq!(last.terminate().await?.code(), Some(0));
     let verdict = scene.verify(&poster.log).await?;
-    ensure!(verdict[&Kind::Geo].rejects.len() > 1, "hardly anything was rejected: {verdict:?}");
+    ensure!(verdict[&Kind::Geo].reckoning.rejects.len() > 1, "hardly anything was rejected: {verdict:?}");
     Ok(())
 }
 
