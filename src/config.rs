@@ -3,12 +3,15 @@
 //! `PINTAIL__LAKE__URI=s3://...` stands for `uri` in `[lake]`. AWS credentials are never configuration: they come
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
+mod maintenance;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::maintenance::MaintenanceSection;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
@@ -34,6 +37,11 @@ const OVERRIDABLE: &[&str] = &[
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
+    "maintenance.enabled",
+    "maintenance.interval",
+    "maintenance.checkpoint_commits",
+    "maintenance.compact_files",
+    "maintenance.target_file_bytes",
 ];
 
 /// A configuration that holds together.
@@ -53,6 +61,8 @@ pub struct Config {
     pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How the tables are kept in shape.
+    pub maintenance: MaintenanceSection,
     /// The streams.
     pub streams: Vec<StreamConfig>,
 }
@@ -203,6 +213,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let mut shutdown = root.section("shutdown");
     let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
     shutdown.finish();
+    let maintenance = maintenance::read(root.section("maintenance"), problems);
     let streams = read_streams(&mut root, folder, start, problems);
     root.finish();
     let mut lake = lake?;
@@ -216,6 +227,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
         listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
         aws: aws_config,
         shutdown_grace: Duration::from_millis(grace_ms),
+        maintenance,
         streams: streams?,
     };
     check_budget(&config, &budget_place, problems);

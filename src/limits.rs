@@ -108,6 +108,63 @@ pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Maintenance: what is uploaded at a time of a file that it writes. S3 takes no smaller parts than 5 MiB, and at most
+/// 10,000 of them.
+pub const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// Maintenance: log entries held while a checkpoint is made of them; of a longer log, several are made on the way.
+pub const CHECKPOINT_TAIL_BYTES: usize = 16 * 1024 * 1024;
+
+/// Maintenance: rows, encoded, that a checkpoint's writer holds. Also what a reader of positions fetches at least.
+pub const CHECKPOINT_GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// Maintenance: rows of a checkpoint's row group, the smaller of the two bounds. With statistics some 16 MiB of text.
+pub const CHECKPOINT_GROUP_ROWS: usize = 16 * 1024;
+
+/// Compaction: small files that one look at a table remembers. Further ones are seen once these are compacted.
+pub const COMPACT_CANDIDATES_MAX: usize = 50_000;
+
+/// Compaction: files that one commit replaces; its log entry names them all.
+pub const COMPACT_INPUT_FILES_MAX: usize = 1_000;
+
+/// Compaction: a commit replaces no more than this many times the target size, so that little work is lost when
+/// another writer removes one of its files first.
+pub const COMPACT_INPUT_TARGETS_MAX: u64 = 4;
+
+/// Compaction: commits made of one look at a table.
+pub const COMPACT_GROUPS_MAX: usize = 16;
+
+/// Compaction: a smaller file is fetched whole, and the next one meanwhile.
+pub const COMPACT_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Compaction: rows decoded at a time, by the average row of their file.
+pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Compaction: rows, encoded, before they are sent off as a row group.
+pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
+
+/// Compaction: files remembered as ones that Pintail does not rewrite, so that they are not opened at every look.
+pub const COMPACT_UNFIT_MAX: usize = 10_000;
+
+/// Log cleanup and vacuum: objects deleted in one request, S3's most.
+pub const DELETE_BATCH_MAX: usize = 1_000;
+
+/// Vacuum: old files that are held against the log in one pass over it.
+pub const VACUUM_CANDIDATES_MAX: usize = 50_000;
+
+/// Vacuum: files staged for a table that has not applied them yet. Of one that is farther behind nothing is deleted.
+pub const VACUUM_STAGED_MAX: usize = 200_000;
+
+/// A file that was uploaded this long ago is not committed any more but uploaded anew: vacuum may take it for one
+/// that nobody will ever name.
+pub const STAGED_AGE_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+
+/// Vacuum: a file that nothing names is deleted this long after it was uploaded, or later if the table says so.
+pub const ORPHAN_AGE_MS_MIN: i64 = 24 * 60 * 60 * 1000;
+
+/// Vacuum: a removed file is kept this long, whatever the table says: somebody may just be reading it.
+pub const REMOVED_AGE_MS_MIN: i64 = 60 * 60 * 1000;
+
 /// HTTP: connections at a time; a further client takes the place of the oldest idle one. A page, a scraper and some
 /// scripts.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
@@ -135,4 +192,5 @@ pub const SERVE_LOOKS_MAX: usize = 2;
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
 
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
+const _: () = assert!(STAGED_AGE_MS_MAX * 2 <= ORPHAN_AGE_MS_MIN);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

@@ -1,7 +1,9 @@
-//! Every metric, in one file, as methods. Names are `pintail_<what>_<unit>[_total]`.
+//! Every metric, in one room, as methods. Names are `pintail_<what>_<unit>[_total]`.
 //!
 //! Handles are made once, from a recorder that [`crate::app`] owns and passes down: no global, so that two
 //! streams, two tests or two apps in one process never share a number. Counted per batch, never per record.
+
+mod maintenance;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +12,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub use self::maintenance::MaintenanceMetrics;
 use crate::checkpoint::ShardId;
 use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
 use crate::record::{CleanCounts, RejectReason};
@@ -90,7 +93,7 @@ impl Registry {
             .set_buckets_for_metric(Matcher::Full("pintail_end_to_end_seconds".to_owned()), LATENCY_SECONDS)?
             .set_buckets(DURATION_SECONDS)?
             .build_recorder();
-        for (name, kind, description) in DESCRIPTIONS {
+        for (name, kind, description) in DESCRIPTIONS.iter().chain(maintenance::DESCRIPTIONS) {
             let (name, text): (KeyName, SharedString) = ((*name).into(), (*description).into());
             match kind {
                 Kind::Counter => recorder.describe_counter(name, None::<Unit>, text),
@@ -114,6 +117,11 @@ impl Registry {
     /// The numbers of one stream.
     pub fn stream(&self, stream: &str) -> StreamMetrics {
         StreamMetrics::new(self.clone(), stream)
+    }
+
+    /// The numbers of the maintenance of one stream's tables.
+    pub fn maintenance(&self, stream: &str) -> MaintenanceMetrics {
+        MaintenanceMetrics { registry: self.clone(), stream: stream.to_owned() }
     }
 
     fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {

@@ -14,12 +14,15 @@ use crate::record::{CleanCounts, RejectReason};
 pub struct StatusBoard(Arc<Mutex<BTreeMap<String, StreamStatus>>>);
 
 impl StatusBoard {
-    /// The board of one stream; created not ready ("starting").
+    /// The board of one stream, one for all who ask; created not ready ("starting").
     pub fn stream(&self, stream: &str) -> StreamBoard {
-        let status = StreamStatus::default();
-        status.0.lock().unwrap_or_else(PoisonError::into_inner).trouble.insert("start", "starting".to_owned());
-        self.lock().insert(stream.to_owned(), status.clone());
-        StreamBoard(status)
+        let mut streams = self.lock();
+        let status = streams.entry(stream.to_owned()).or_insert_with(|| {
+            let status = StreamStatus::default();
+            status.lock().trouble.insert("start", "starting".to_owned());
+            status
+        });
+        StreamBoard(status.clone())
     }
 
     /// A copy of everything, by stream.
@@ -119,6 +122,10 @@ pub struct TableStatus {
     pub bytes: u64,
     /// When our last commit landed, epoch ms.
     pub last_commit_ms: Option<i64>,
+    /// When maintenance last looked at it and nothing was in the way, epoch ms.
+    pub maintained_ms: Option<i64>,
+    /// What is in the way of its maintenance. The stream goes on without.
+    pub maintenance_trouble: Option<String>,
 }
 
 /// One stream's board. Cheap to clone.

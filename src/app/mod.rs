@@ -2,8 +2,10 @@
 //!
 //! Shutdown is an argument. When it resolves, readers finish the batch in hand, their senders drop, writers see
 //! the end, flush and commit, and only then does HTTP stop. After the grace period the rest is cut off; the
-//! ledger is right either way. The first task that fails ends the others the same way.
+//! ledger is right either way. The first task that fails ends the others the same way. Maintenance runs beside
+//! them, is told to stop before anything drains, and its failures are told and end nothing.
 
+mod maintenance;
 mod pipe;
 mod stream;
 
@@ -29,6 +31,9 @@ use crate::window::StreamWindows;
 
 /// How often the metrics registry folds its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long maintenance, told to stop before everything else, may still be busy when all else is done.
+const MAINTENANCE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The processor, bound to its HTTP address and not yet reading.
 pub struct App {
@@ -85,6 +90,7 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
+        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, reading.child_token());
         let cores = Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from)));
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
@@ -114,6 +120,12 @@ impl App {
         };
         cut_off.cancel();
         streams.shutdown().await;
+        reading.cancel();
+        if let Some(maintenance) = maintenance
+            && !maintenance.ended(MAINTENANCE_PATIENCE).await
+        {
+            tracing::warn!("maintenance is still busy and is left behind; nothing of it is lost");
+        }
         serving.cancel();
         while let Some(ended) = around.join_next().await {
             result = result.and(flatten(Some(ended)));

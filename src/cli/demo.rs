@@ -9,13 +9,15 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::app::App;
-use crate::config::{Config, LakeSection, SourceSection, StreamConfig};
+use crate::config::{Config, LakeSection, MaintenanceSection, SourceSection, StreamConfig};
 use crate::contract;
 use crate::demo::{self, DemoArgs, Kind, PostArgs, Processor, ProcessorSetup, StreamTables};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::source::{Kinesis, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::Problems;
 
+/// Often enough to be seen in a short demo.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// Short, so that a watcher sees the tables grow.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,7 @@ fn config(setup: &ProcessorSetup) -> anyhow::Result<Config> {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, setup.port.unwrap_or(0))),
         aws: KinesisConfig::default(),
         shutdown_grace: Duration::from_secs(60),
+        maintenance: MaintenanceSection { interval: MAINTENANCE_INTERVAL, ..MaintenanceSection::default() },
         streams,
     })
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod maintain;
 mod positions;
 mod run;
 
@@ -55,6 +56,21 @@ enum Command {
     Check(ConfigArgs),
     /// Shows the ledger: how far each shard of each stream is committed.
     Positions(PositionsArgs),
+    /// One round of maintenance over every table of the configuration.
+    ///
+    /// For each table, in this order: small files of one day become large ones (if [maintenance] compact_files of
+    /// like size are there); the log gets a checkpoint; log entries older than the table's log retention are deleted,
+    /// but for those that a table which follows has still to apply; data files that no version within the table's
+    /// retention names are deleted. Kinesis is not asked.
+    ///
+    /// The service does all this by itself unless [maintenance] enabled = false. It may run at the same time, as may
+    /// a second `pintail maintain` and other engines that read or append: whoever is too late gives up and loses no
+    /// row. Do not let another engine OPTIMIZE the same tables at the same time: one of the two works for nothing.
+    /// Ctrl-C is safe at any point.
+    ///
+    /// Exit code 1 if a table was refused or something failed; the other tables were maintained all the same.
+    #[command(verbatim_doc_comment)]
+    Maintain(ConfigArgs),
 }
 
 /// Where the configuration is.
@@ -110,6 +126,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::demo(args, stop_signal()?).await,
         Command::Post(args) => demo::post(args, stop_signal()?).await,
         Command::Check(args) => check::check(&args.config).await,
+        Command::Maintain(args) => maintain::maintain(&args.config).await,
         Command::Positions(args) => positions::positions(&args.config.config, args.json).await,
     }
 }

@@ -1,6 +1,7 @@
 //! What a user gets wrong, and what they are told.
 
 use super::*;
+use crate::lake::MaintenanceOptions;
 
 const CONTRACT: &str = "table = \"a\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n";
 
@@ -24,6 +25,10 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!((config.lake.flush.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.source.reads_per_second, 4.0);
+    assert!(config.maintenance.enabled);
+    assert_eq!(config.maintenance.interval, Duration::from_secs(60));
+    let expected = MaintenanceOptions { checkpoint_commits: 100, compact_files: 16, target_file_bytes: 128 << 20 };
+    assert_eq!(config.maintenance.options, expected);
     assert_eq!((config.streams[0].start, config.source.on_data_loss), (StartPosition::TrimHorizon, OnDataLoss::Fail));
 }
 
@@ -47,6 +52,29 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
     }
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+}
+
+#[test]
+fn maintenance_that_cannot_be_meant_is_refused() {
+    let text = format!(
+        "{SMALL}[maintenance]\ninterval = \"50ms\"\ncheckpoint_commits = 0\ncompact_files = 1\n\
+         target_file_bytes = \"1KiB\"\nenable = true\n"
+    );
+    let problems = load(&text, &[]).unwrap_err();
+    let starts = [
+        "pintail.toml:8: `maintenance.interval` = 50 ms",
+        "pintail.toml:9: `maintenance.checkpoint_commits` = 0",
+        "pintail.toml:10: `maintenance.compact_files` = 1",
+        "pintail.toml:11: `maintenance.target_file_bytes` = 1024 bytes",
+        "pintail.toml:12: unknown key `enable`; did you mean `enabled`?",
+    ];
+    for start in starts {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
+    }
+    let text = format!("{SMALL}[maintenance]\nenabled = false\ninterval = \"200ms\"\ncompact_files = 2\n");
+    let maintenance = load(&text, &[]).unwrap().maintenance;
+    assert!(!maintenance.enabled);
+    assert_eq!((maintenance.interval, maintenance.options.compact_files), (Duration::from_millis(200), 2));
 }
 
 #[test]
@@ -107,6 +135,15 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(ByteSize::from_text(&shown("flush_bytes")).unwrap().0, config.lake.flush.flush_bytes);
     assert_eq!(ByteSize::from_text(&shown("bytes")).unwrap().0, config.budget_bytes);
     assert_eq!(shown("listen"), config.listen.to_string());
+    assert_eq!(shown("enabled").parse(), Ok(config.maintenance.enabled));
+    assert_eq!(
+        DurationMs::from_text(&shown("interval")).map(|interval| Duration::from_millis(interval.0)),
+        Some(config.maintenance.interval)
+    );
+    let options = config.maintenance.options;
+    assert_eq!(shown("checkpoint_commits").parse(), Ok(options.checkpoint_commits));
+    assert_eq!(shown("compact_files").parse(), Ok(options.compact_files));
+    assert_eq!(ByteSize::from_text(&shown("target_file_bytes")).unwrap().0, options.target_file_bytes);
     assert_eq!(shown("reads_per_second").parse(), Ok(config.source.reads_per_second));
     assert_eq!(
         DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),

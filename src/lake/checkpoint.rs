@@ -8,80 +8,107 @@ use std::sync::Arc;
 use bytes::Bytes;
 use deltalake::arrow::array::{Array, BooleanArray, RecordBatch};
 use deltalake::arrow::compute::filter_record_batch;
-use deltalake::arrow::json::LineDelimitedWriter;
+use deltalake::arrow::json::WriterBuilder;
+use deltalake::arrow::json::writer::LineDelimited;
 use deltalake::parquet::arrow::ProjectionMask;
 use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use deltalake::parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use futures::TryStreamExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::entry::LogEntry;
+use super::entry::{Keep, LogEntry};
 use super::error::LakeError;
 use super::store::LakeStore;
 
-const COLUMNS: [&str; 3] = ["txn", "metaData", "protocol"];
+/// Rows of a checkpoint turned into JSON at a time; an `add` with its statistics is one to a few KiB.
+const BATCH_ROWS: usize = 1024;
 
 /// What a checkpoint's parts say together, files left out.
 pub(crate) async fn read(store: &LakeStore, parts: &[ObjectMeta], prefix: &str) -> Result<LogEntry, LakeError> {
-    let mut lines = Vec::new();
-    let keep = |some: &[u8]| {
-        lines.extend_from_slice(some);
-        Ok(())
-    };
-    each_lines(store, parts, &COLUMNS, keep).await?;
-    LogEntry::parse(&lines, prefix).map_err(|reason| LakeError::Checkpoint {
+    let mut found = Vec::new();
+    let mut batches = lines(store, parts, is_head);
+    while let Some(some) = batches.try_next().await? {
+        found.extend_from_slice(&some);
+    }
+    LogEntry::parse(&found, Keep::txns(prefix)).map_err(|reason| not_understood(parts, reason))
+}
+
+/// Columns of what a table is, and not of what is in it.
+pub(crate) fn is_head(column: &str) -> bool {
+    matches!(root(column), "txn" | "metaData" | "protocol")
+}
+
+/// The kind of action that a column, as a dotted path, belongs to.
+pub(crate) fn root(column: &str) -> &str {
+    column.split('.').next().unwrap_or(column)
+}
+
+/// A checkpoint whose rows are no actions.
+pub(crate) fn not_understood(parts: &[ObjectMeta], reason: String) -> LakeError {
+    LakeError::Checkpoint {
         path: parts.first().map_or_else(String::new, |part| part.location.to_string()),
         reason: "understanding its actions",
         source: ParquetError::General(reason),
-    })
+    }
 }
 
-/// Shows `visit` the actions in these columns as JSON lines, a batch at a time, until it cannot understand them.
-pub(crate) async fn each_lines(
+/// The actions of a checkpoint as JSON lines, a batch at a time, with the columns (dotted paths of leaves) that are
+/// `wanted`. Rows that have none of them are left out.
+pub(crate) fn lines(
     store: &LakeStore,
     parts: &[ObjectMeta],
-    columns: &[&str],
-    mut visit: impl FnMut(&[u8]) -> Result<(), String>,
-) -> Result<(), LakeError> {
-    for part in parts {
-        let path = part.location.to_string();
-        let failed = |reason, source| LakeError::Checkpoint { path: path.clone(), reason, source };
-        let reader = Ranged { objects: store.objects(), file: part.clone() };
-        let builder =
-            ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|source| failed("opening it", source))?;
-        let fields = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
-        let wanted = fields.filter(|(_, field)| columns.contains(&field.name()));
-        let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let mut batches =
-            builder.with_projection(mask).build().map_err(|source| failed("choosing its columns", source))?;
-        while let Some(batch) = batches.try_next().await.map_err(|source| failed("reading it", source))? {
-            let mut lines = Vec::new();
-            append_lines(&batch, &mut lines).map_err(|source| failed("turning it into actions", source))?;
-            visit(&lines).map_err(|reason| failed("understanding its actions", ParquetError::General(reason)))?;
-        }
-    }
-    Ok(())
+    wanted: fn(&str) -> bool,
+) -> BoxStream<'static, Result<Vec<u8>, LakeError>> {
+    let objects = store.objects();
+    let parts = futures::stream::iter(parts.to_vec());
+    let opened = parts.then(move |part| {
+        let objects = Arc::clone(&objects);
+        async move { part_lines(objects, part, wanted).await }
+    });
+    opened.try_flatten().boxed()
 }
 
-/// Appends one JSON line for each row that has one of our columns; all other rows are files.
-fn append_lines(batch: &RecordBatch, lines: &mut Vec<u8>) -> Result<(), ParquetError> {
+async fn part_lines(
+    objects: Arc<dyn ObjectStore>,
+    part: ObjectMeta,
+    wanted: fn(&str) -> bool,
+) -> Result<impl Stream<Item = Result<Vec<u8>, LakeError>>, LakeError> {
+    let path = part.location.to_string();
+    let failed = move |reason, source| LakeError::Checkpoint { path: path.clone(), reason, source };
+    let reader = Ranged { objects, file: part };
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|source| failed("opening it", source))?;
+    let columns = builder.parquet_schema().columns().iter().enumerate();
+    let leaves: Vec<usize> =
+        columns.filter(|(_, column)| wanted(&column.path().string())).map(|(index, _)| index).collect();
+    let mask = ProjectionMask::leaves(builder.parquet_schema(), leaves);
+    let built = builder.with_batch_size(BATCH_ROWS).with_projection(mask).build();
+    let batches = built.map_err(|source| failed("choosing its columns", source))?;
+    Ok(batches.map(move |batch| {
+        let batch = batch.map_err(|source| failed("reading it", source))?;
+        action_lines(&batch).map_err(|source| failed("turning it into actions", source))
+    }))
+}
+
+/// One JSON line for each row that has one of our columns. Nulls are written: a null partition is one.
+fn action_lines(batch: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
     let present = |row: usize| batch.columns().iter().any(|column| column.is_valid(row));
     let mask: BooleanArray = (0..batch.num_rows()).map(|row| Some(present(row))).collect();
     let actions = filter_record_batch(batch, &mask)?;
-    let mut writer = LineDelimitedWriter::new(lines);
+    let builder = WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, LineDelimited>(Vec::new());
     writer.write(&actions)?;
     writer.finish()?;
-    Ok(())
+    Ok(writer.into_inner())
 }
 
 /// A Parquet file of the object store, read by ranges.
-struct Ranged {
-    objects: Arc<dyn ObjectStore>,
-    file: ObjectMeta,
+pub(crate) struct Ranged {
+    pub objects: Arc<dyn ObjectStore>,
+    pub file: ObjectMeta,
 }
 
 impl AsyncFileReader for Ranged {

@@ -6,7 +6,7 @@
 //! no reader looks. An answer that got lost is looked for by the commit's id before anything is written again, so
 //! a commit lands once. Whoever loses a version reads what the winner did and builds its entry anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::alarm::Alarm;
-use super::entry::LogEntry;
+use super::entry::{Keep, LogEntry};
 use super::error::{Action, LakeError};
 use super::log::{TableState, entry_path, read_entry, read_table};
 use super::moment::{Moment, MomentClock};
@@ -32,8 +32,8 @@ const BEATEN_QUIETLY_MAX: u32 = 10;
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
 const ENGINE: &str = concat!("pintail/", env!("CARGO_PKG_VERSION"));
 
-/// A table as its one writer in this process sees it.
-#[derive(Debug)]
+/// A table as one of its writers sees it.
+#[derive(Debug, Clone)]
 pub(crate) struct TableLog {
     store: LakeStore,
     spec: TableSpec,
@@ -46,6 +46,8 @@ pub(crate) struct TableLog {
     doubted: bool,
     /// A winner did what we do not understand. Only a restart, by somebody who has looked, goes on.
     stuck: Option<String>,
+    /// Files that the commit to be made will replace: whoever removes one of them first ends it.
+    inputs: HashSet<String>,
 }
 
 /// What a commit wants to write, given what the table says now.
@@ -53,7 +55,7 @@ pub(crate) struct TableLog {
 pub(crate) struct Proposal {
     /// Application transactions to set.
     pub txns: BTreeMap<String, i64>,
-    /// `add` and `metaData` actions.
+    /// `add`, `remove` and `metaData` actions.
     pub actions: Vec<Value>,
     /// Further fields of `commitInfo`.
     pub info: Vec<(&'static str, Value)>,
@@ -97,7 +99,14 @@ impl TableLog {
     ) -> Result<Self, LakeError> {
         let retention_ms = log_retention_ms(&spec.name, &state.metadata)?;
         let proof_age_ms_max = PROOF_AGE_MS_MAX.min(retention_ms / 4);
-        Ok(Self { store, spec, clock, state, proved: read_at, proof_age_ms_max, doubted: false, stuck: None })
+        let (doubted, stuck, inputs) = (false, None, HashSet::new());
+        Ok(Self { store, spec, clock, state, proved: read_at, proof_age_ms_max, doubted, stuck, inputs })
+    }
+
+    /// The same table for a commit that replaces these files, which are in it now. [`LakeError::Overtaken`] ends that
+    /// commit, and nothing is written, once a winner removed one of them, changed what the table is, or may have.
+    pub fn replacing(&self, inputs: HashSet<String>) -> Self {
+        Self { inputs, ..self.clone() }
     }
 
     /// What the table says, as far as we know.
@@ -184,6 +193,10 @@ impl TableLog {
                     Proof::Doubted => self.reopen().await?,
                     Proof::Behind(entry, etag) => {
                         let ours = entry.commit_id() == Some(attempted.id.as_str());
+                        if let Some(path) = entry.removed.first().filter(|_| !ours) {
+                            let version = self.state.version + 1;
+                            return Err(self.overtaken(format!("version {version} removed {path}")));
+                        }
                         self.follow(*entry, etag)?;
                         if ours {
                             return Ok(Outcome::Landed(self.state.version));
@@ -244,7 +257,8 @@ impl TableLog {
         if action.get("metaData").is_none() {
             return Ok(());
         }
-        let entry = LogEntry::parse(action.to_string().as_bytes(), "").map_err(|reason| self.wrong(reason))?;
+        let entry =
+            LogEntry::parse(action.to_string().as_bytes(), Keep::txns("")).map_err(|reason| self.wrong(reason))?;
         if let Some(metadata) = entry.metadata {
             self.state.metadata = metadata;
         }
@@ -259,7 +273,9 @@ impl TableLog {
         let asked_at = self.clock.now();
         let version = self.state.version;
         let head = entry_path(&self.store, &self.spec.name, version);
-        let next = read_entry(&self.store, &self.spec.name, version + 1, &self.spec.txn_prefix);
+        let removals = Some(&self.inputs).filter(|inputs| !inputs.is_empty());
+        let keep = Keep { prefix: &self.spec.txn_prefix, removals };
+        let next = read_entry(&self.store, &self.spec.name, version + 1, keep);
         let (next, head) = tokio::try_join!(next, self.store.head(&head))?;
         if head.is_none_or(|head| head.e_tag != self.state.etag) {
             return Ok(Proof::Doubted);
@@ -292,6 +308,9 @@ impl TableLog {
         next.absorb(version, etag, entry);
         if changed {
             self.accept(&next)?;
+            if !self.inputs.is_empty() && !next.metadata.says_the_same_as(&self.state.metadata) {
+                return Err(self.overtaken(format!("version {version} changed the table's metaData")));
+            }
         }
         self.state = next;
         Ok(())
@@ -299,6 +318,9 @@ impl TableLog {
 
     /// Reads the whole table again and accepts it only if it is a later state of the same one.
     async fn reopen(&mut self) -> Result<(), LakeError> {
+        if !self.inputs.is_empty() {
+            return Err(self.overtaken("its log has to be read anew, so nobody knows what was removed".to_owned()));
+        }
         let read_at = self.clock.now();
         let found = read_table(&self.store, &self.spec.name, &self.spec.txn_prefix).await?;
         let found = found
@@ -346,6 +368,10 @@ impl TableLog {
 
     fn refused(&self, reason: String) -> LakeError {
         LakeError::Refused { table: self.spec.name.clone(), reason }
+    }
+
+    fn overtaken(&self, reason: String) -> LakeError {
+        LakeError::Overtaken { table: self.spec.name.clone(), reason }
     }
 
     fn wrong(&self, reason: String) -> LakeError {

@@ -3,11 +3,27 @@
 //! Files are passed over, so an entry that adds a million of them costs nothing to keep. A kind of action that this
 //! program has never heard of is noted by name and left to the caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 
-/// What one log entry says, files left out.
+/// What of an entry is kept beside its metadata.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep<'a> {
+    /// Application transactions whose id starts with this.
+    pub prefix: &'a str,
+    /// Removals of these files.
+    pub removals: Option<&'a HashSet<String>>,
+}
+
+impl<'a> Keep<'a> {
+    /// Files left out.
+    pub fn txns(prefix: &'a str) -> Self {
+        Self { prefix, removals: None }
+    }
+}
+
+/// What one log entry says, files left out but for those that were asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LogEntry {
     /// Its `commitInfo`.
@@ -18,6 +34,8 @@ pub(crate) struct LogEntry {
     pub metadata: Option<Metadata>,
     /// Its `protocol`.
     pub protocol: Option<Protocol>,
+    /// Paths that it removes, only those that were asked for.
+    pub removed: Vec<String>,
     /// Kinds of action that we do not know.
     pub unknown: Vec<String>,
 }
@@ -42,8 +60,8 @@ pub(crate) struct Protocol {
 }
 
 impl LogEntry {
-    /// Parses newline-delimited actions. `prefix` says which application ids are kept.
-    pub fn parse(bytes: &[u8], prefix: &str) -> Result<Self, String> {
+    /// Parses newline-delimited actions.
+    pub fn parse(bytes: &[u8], keep: Keep<'_>) -> Result<Self, String> {
         let mut entry = Self::default();
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             if line.iter().all(u8::is_ascii_whitespace) {
@@ -51,20 +69,27 @@ impl LogEntry {
             }
             let actions: Map<String, Value> =
                 serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", index + 1))?;
-            for (kind, action) in actions {
-                entry.take(kind, action, prefix).map_err(|reason| format!("line {}: {reason}", index + 1))?;
+            // A checkpoint's row has every kind of action, all but one null.
+            for (kind, action) in actions.into_iter().filter(|(_, action)| !action.is_null()) {
+                entry.take(kind, action, keep).map_err(|reason| format!("line {}: {reason}", index + 1))?;
             }
         }
         Ok(entry)
     }
 
-    fn take(&mut self, kind: String, action: Value, prefix: &str) -> Result<(), String> {
+    fn take(&mut self, kind: String, action: Value, keep: Keep<'_>) -> Result<(), String> {
         match kind.as_str() {
-            "add" | "remove" | "cdc" => {}
+            "add" | "cdc" => {}
+            "remove" => {
+                if let Some(watched) = keep.removals {
+                    let path = plain_path(&text(&action, "path")?);
+                    self.removed.extend(watched.contains(&path).then_some(path));
+                }
+            }
             "commitInfo" => self.commit_info = action.as_object().cloned(),
             "txn" => {
                 let app_id = text(&action, "appId")?;
-                if app_id.starts_with(prefix) {
+                if app_id.starts_with(keep.prefix) {
                     self.txns.push((app_id, integer(&action, "version")?));
                 }
             }
@@ -82,7 +107,10 @@ impl LogEntry {
 }
 
 impl Metadata {
-    fn read(action: Value) -> Result<Self, String> {
+    fn read(mut action: Value) -> Result<Self, String> {
+        if let Some(fields) = action.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
         let partition_columns = match action.get("partitionColumns").and_then(Value::as_array) {
             Some(columns) => columns.iter().filter_map(|column| column.as_str().map(str::to_owned)).collect(),
             None => Vec::new(),
@@ -102,6 +130,15 @@ impl Metadata {
             raw: action,
         })
     }
+
+    /// Whether both describe the same table, however they are written down.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let parts = |metadata: &Self| {
+            let Self { id, schema_string, partition_columns, configuration, raw: _ } = metadata.clone();
+            (id, schema_string, partition_columns, configuration)
+        };
+        parts(self) == parts(other)
+    }
 }
 
 impl Protocol {
@@ -116,6 +153,19 @@ impl Protocol {
             features,
         })
     }
+}
+
+/// A path without URI escapes, however often it was escaped: two ways of writing one file are one path. Of a plain
+/// name it is the name.
+pub(crate) fn plain_path(path: &str) -> String {
+    let mut plain = path.to_owned();
+    while plain.contains('%') {
+        match percent_encoding::percent_decode_str(&plain).decode_utf8() {
+            Ok(decoded) if decoded != plain => plain = decoded.into_owned(),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    plain
 }
 
 fn text(action: &Value, key: &str) -> Result<String, String> {
@@ -148,7 +198,7 @@ mod tests {
                 r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["a"],"writerFeatures":["b","a"]}}"#,
             )
             .as_bytes(),
-            "p/",
+            Keep::txns("p/"),
         )
         .unwrap();
         assert_eq!(entry.commit_id(), Some("c1"));
@@ -160,9 +210,25 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_action_is_an_error_with_its_number() {
-        let error = LogEntry::parse(b"{\"add\":{}}\nnonsense", "").unwrap_err();
+        let error = LogEntry::parse(b"{\"add\":{}}\nnonsense", Keep::txns("")).unwrap_err();
         assert!(error.starts_with("line 2: "), "{error}");
-        let error = LogEntry::parse(b"{\"txn\":{\"appId\":\"a\"}}", "").unwrap_err();
+        let error = LogEntry::parse(b"{\"txn\":{\"appId\":\"a\"}}", Keep::txns("")).unwrap_err();
         assert!(error.contains("no integer \"version\""), "{error}");
+    }
+
+    #[test]
+    fn only_removals_that_somebody_watches_are_kept_however_their_path_is_escaped() {
+        let lines = concat!(
+            r#"{"remove":{"path":"day%3D1/a%2520b.parquet"},"add":null}"#,
+            "\n",
+            r#"{"remove":{"path":"other.parquet"}}"#,
+            "\n",
+            r#"{"add":{"path":"day=1/a b.parquet"}}"#,
+        );
+        let watched = HashSet::from(["day=1/a b.parquet".to_owned()]);
+        let keep = Keep { prefix: "", removals: Some(&watched) };
+        assert_eq!(LogEntry::parse(lines.as_bytes(), keep).unwrap().removed, ["day=1/a b.parquet"]);
+        assert!(LogEntry::parse(lines.as_bytes(), Keep::txns("")).unwrap().removed.is_empty());
+        assert_eq!(plain_path("100%/%zz"), "100%/%zz");
     }
 }

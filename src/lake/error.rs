@@ -80,6 +80,14 @@ pub enum LakeError {
         #[source]
         source: ParquetError,
     },
+    /// A rewrite of files came too late. Nothing was written, or what was written is a commit like any other.
+    #[error("table {table}: {reason}")]
+    Overtaken {
+        /// The table.
+        table: String,
+        /// Who was faster.
+        reason: String,
+    },
     /// An entry of the rows log that a follower still needs is not there any more.
     #[error(
         "table {table} has not applied version {version} of {rows}, whose log entry is gone; the files staged there \
@@ -112,7 +120,11 @@ impl LakeError {
         match self {
             Self::Store { .. } | Self::Checkpoint { source: ParquetError::External(_), .. } => Action::Retry,
             Self::Log { .. } | Self::Checkpoint { .. } | Self::Refused { .. } | Self::StagedGone { .. } => Action::Wait,
-            Self::Location { .. } | Self::Drift { .. } | Self::Rows { .. } | Self::Encode { .. } => Action::Fail,
+            Self::Location { .. }
+            | Self::Drift { .. }
+            | Self::Rows { .. }
+            | Self::Encode { .. }
+            | Self::Overtaken { .. } => Action::Fail,
         }
     }
 

@@ -21,13 +21,14 @@ use super::commit::{Outcome, Proposal, TableLog};
 use super::error::LakeError;
 use super::ledger::{StreamIdentity, Txns};
 use super::micro_batch::{MicroBatch, Part};
-use super::moment::MomentClock;
+use super::moment::{Moment, MomentClock};
 use super::parquet::{Staged, TableRows, stage};
 use super::rejects::rejects_batch;
 use super::store::LakeStore;
 use super::stream::{TableSet, ledger_of, view_of};
 use crate::checkpoint::{LedgerView, Position, Registration, ShardId};
 use crate::contract::{ARRIVED_AT, SHARD_ID};
+use crate::limits::STAGED_AGE_MS_MAX;
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
 use crate::status::StreamBoard;
@@ -59,6 +60,8 @@ pub(crate) struct Committer {
 enum Stop {
     /// These shards are not where the batch began.
     Fenced(Vec<ShardId>),
+    /// What was uploaded may be taken for something that nobody will ever name.
+    Stale,
     /// The ledger says already, or otherwise, what the commit was to say.
     Settled,
     /// The ledger cannot be read.
@@ -79,11 +82,12 @@ impl Committer {
         while !batch.is_empty() {
             let started = Instant::now();
             let tables = self.rows_of_tables(&batch, &partials)?;
+            let staged_at = self.clock.now();
             let staged = stage(&self.store, tables, self.clock.now().wall_ms, &mut self.alarm).await?;
             if !staged.is_empty() {
                 self.metrics.flushed(started.elapsed());
             }
-            let Some(fenced) = self.commit_batch(&mut batch, &staged).await? else { return Ok(()) };
+            let Some(fenced) = self.commit_batch(&mut batch, &staged, staged_at).await? else { return Ok(()) };
             self.fence(&mut batch, &fenced);
             partials = self.without_shards(&partials, &fenced)?;
         }
@@ -147,22 +151,27 @@ impl Committer {
                 self.rows_committed(version, started.elapsed());
                 Ok(())
             }
-            Outcome::Stopped(Stop::Settled | Stop::Fenced(_)) => Ok(()),
+            Outcome::Stopped(Stop::Settled | Stop::Stale | Stop::Fenced(_)) => Ok(()),
             Outcome::Stopped(Stop::Broken(error)) => Err(error),
         }
     }
 
-    /// Makes the commit. `Some`: shards that are not ours any more, and nothing was committed.
+    /// Makes the commit. `Some`: nothing was committed, for these shards are not ours any more; without any, because
+    /// the files have to be uploaded anew.
     async fn commit_batch(
         &mut self,
         batch: &mut MicroBatch,
         staged: &[Staged],
+        staged_at: Moment,
     ) -> Result<Option<Vec<ShardId>>, LakeError> {
         let started = Instant::now();
         let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
         let (actions, info) = (row_adds(&table, staged), commit_info(&identity, &table, batch, staged));
-        let covered: &MicroBatch = batch;
+        let (covered, clock): (&MicroBatch, _) = (batch, self.clock.clone());
         let outcome = self.rows.commit(&mut self.alarm, |state| {
+            if !staged.is_empty() && clock.now().ms_since(staged_at) > STAGED_AGE_MS_MAX {
+                return Err(Stop::Stale);
+            }
             let view = ledger_of(&identity, &table, state).map_err(Stop::Broken)?;
             let txns = batch_txns(&identity, &view, covered)?;
             if txns.is_empty() && actions.is_empty() {
@@ -178,6 +187,7 @@ impl Committer {
                 Ok(None)
             }
             Outcome::Stopped(Stop::Fenced(shards)) => Ok(Some(shards)),
+            Outcome::Stopped(Stop::Stale) => Ok(Some(Vec::new())),
             Outcome::Stopped(Stop::Settled) => {
                 *batch = MicroBatch::default();
                 Ok(None)

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
-use super::entry::LogEntry;
+use super::entry::{Keep, LogEntry};
 use super::error::{Action, LakeError};
 use super::flush::{INFO_LEDGER, INFO_STAGED, OPERATION};
 use super::ledger::StreamIdentity;
@@ -208,7 +208,7 @@ pub(crate) async fn staged_by(
     table: &str,
 ) -> Result<Vec<Value>, LakeError> {
     let gone = || LakeError::StagedGone { table: table.to_owned(), rows: rows.to_owned(), version };
-    let (entry, _) = read_entry(store, rows, version, ledger_prefix).await?.ok_or_else(gone)?;
+    let (entry, _) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await?.ok_or_else(gone)?;
     staged_in(entry, ledger_prefix, table).map_err(|found| LakeError::Log {
         table: rows.to_owned(),
         version,

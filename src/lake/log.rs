@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::checkpoint;
-use super::entry::{LogEntry, Metadata, Protocol};
+use super::entry::{Keep, LogEntry, Metadata, Protocol};
 use super::error::LakeError;
 use super::store::LakeStore;
 
@@ -58,14 +59,11 @@ pub(crate) async fn read_entry(
     store: &LakeStore,
     table: &str,
     version: u64,
-    prefix: &str,
+    keep: Keep<'_>,
 ) -> Result<Option<(LogEntry, Option<String>)>, LakeError> {
     let Some((bytes, meta)) = store.read(&entry_path(store, table, version)).await? else { return Ok(None) };
-    let entry = LogEntry::parse(&bytes, prefix).map_err(|reason| LakeError::Log {
-        table: table.to_owned(),
-        version,
-        reason,
-    })?;
+    let entry =
+        LogEntry::parse(&bytes, keep).map_err(|reason| LakeError::Log { table: table.to_owned(), version, reason })?;
     Ok(Some((entry, meta.e_tag)))
 }
 
@@ -81,14 +79,20 @@ pub(crate) async fn read_table(store: &LakeStore, table: &str, prefix: &str) -> 
 }
 
 /// Where a table's actions lie: the latest checkpoint, and the entries after it.
-struct Span {
-    checkpoint: Option<(u64, Vec<ObjectMeta>)>,
-    tail: Vec<u64>,
+pub(crate) struct Span {
+    pub checkpoint: Option<(u64, Vec<ObjectMeta>)>,
+    /// Consecutive versions.
+    pub tail: Vec<u64>,
 }
 
 impl Span {
+    /// The newest version.
+    pub fn head(&self) -> u64 {
+        self.tail.last().copied().or(self.checkpoint.as_ref().map(|(version, _)| *version)).unwrap_or(0)
+    }
+
     /// `None` if there is no table.
-    async fn of(store: &LakeStore, table: &str) -> Result<Option<Self>, LakeError> {
+    pub async fn of(store: &LakeStore, table: &str) -> Result<Option<Self>, LakeError> {
         let listing = list_log(store, table).await?;
         let checkpoint = listing.latest_checkpoint();
         let after = checkpoint.as_ref().map(|(version, _)| *version);
@@ -114,8 +118,9 @@ async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Optio
             building.etag = head.ok_or_else(|| building.wrong("its JSON entry is gone although it is the head"))?.e_tag;
         }
     }
+    let keep = Keep::txns(prefix);
     let mut entries = futures::stream::iter(tail)
-        .map(|version| async move { Ok::<_, LakeError>((version, read_entry(store, table, version, prefix).await?)) })
+        .map(|version| async move { Ok::<_, LakeError>((version, read_entry(store, table, version, keep).await?)) })
         .buffered(TAIL_READS_MAX);
     while let Some((version, found)) = entries.try_next().await? {
         building.version = version;
@@ -125,17 +130,23 @@ async fn read_once(store: &LakeStore, table: &str, prefix: &str) -> Result<Optio
     building.finish().map(Some)
 }
 
-/// Shows `visit` every action of these kinds up to the head, oldest first, as JSON lines. A table whose files are
-/// counted this way is never held whole.
+/// Shows `visit` every action up to the head, oldest first, as JSON lines; of what lies in the checkpoint, the columns
+/// that are `wanted` (dotted paths). Returns the head; `None` if there is no table, and nothing was shown. A table whose
+/// files are counted this way is never held whole.
 pub(crate) async fn each_action(
     store: &LakeStore,
     table: &str,
-    kinds: &[&str],
+    wanted: fn(&str) -> bool,
     mut visit: impl FnMut(&[u8]) -> Result<(), String>,
-) -> Result<(), LakeError> {
-    let Some(Span { checkpoint, tail }) = Span::of(store, table).await? else { return Ok(()) };
+) -> Result<Option<u64>, LakeError> {
+    let Some(span) = Span::of(store, table).await? else { return Ok(None) };
+    let head = span.head();
+    let Span { checkpoint, tail } = span;
     if let Some((_, parts)) = checkpoint {
-        checkpoint::each_lines(store, &parts, kinds, &mut visit).await?;
+        let mut batches = checkpoint::lines(store, &parts, wanted);
+        while let Some(lines) = batches.try_next().await? {
+            visit(&lines).map_err(|reason| checkpoint::not_understood(&parts, reason))?;
+        }
     }
     let mut entries = futures::stream::iter(tail)
         .map(|version| async move { (version, store.read(&entry_path(store, table, version)).await) })
@@ -145,7 +156,7 @@ pub(crate) async fn each_action(
         let (bytes, _) = entry?.ok_or_else(|| wrong("was listed but is gone".to_owned()))?;
         visit(&bytes).map_err(wrong)?;
     }
-    Ok(())
+    Ok(Some(head))
 }
 
 /// A table state before `metaData` and `protocol` have been seen.
@@ -222,32 +233,60 @@ impl Listing {
     }
 
     fn note(&mut self, meta: ObjectMeta) {
-        let Some(name) = meta.location.filename() else { return };
-        let mut parts = name.split('.');
-        let Some(version) = parts.next().filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok())
-        else {
-            return;
-        };
-        let rest: Vec<&str> = parts.collect();
-        match rest.as_slice() {
-            ["json"] => {
+        let Some((version, kind)) = meta.location.filename().and_then(LogObject::of_name) else { return };
+        match kind {
+            LogObject::Commit => {
                 self.commits.insert(version);
             }
-            ["checkpoint", "parquet"] => self.note_part(version, 1, 1, meta),
-            ["checkpoint", part, count, "parquet"] => {
-                if let (Ok(part), Ok(count)) = (part.parse(), count.parse()) {
-                    self.note_part(version, part, count, meta);
-                }
-            }
-            ["checkpoint", ..] => {
+            LogObject::Checkpoint { part, count } => self.note_part(version, part, count, meta),
+            LogObject::ForeignCheckpoint => {
                 self.foreign_checkpoints.insert(version);
             }
-            _ => {}
+            LogObject::Compacted { .. } | LogObject::Checksum => {}
         }
     }
 
     fn note_part(&mut self, version: u64, part: u32, count: u32, meta: ObjectMeta) {
         self.checkpoints.entry(version).or_default().entry(count).or_default().insert(part, meta);
+    }
+}
+
+/// What an object in `_delta_log` is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogObject {
+    Commit,
+    /// A classic checkpoint, or a part of one.
+    Checkpoint {
+        part: u32,
+        count: u32,
+    },
+    /// A checkpoint of the newer kind.
+    ForeignCheckpoint,
+    /// Entries from its version through this one, in one file.
+    Compacted {
+        through: u64,
+    },
+    Checksum,
+}
+
+impl LogObject {
+    /// With its version; `None` if it is something else.
+    pub fn of_name(name: &str) -> Option<(u64, Self)> {
+        let version_of = |digits: &str| digits.parse().ok().filter(|_| digits.len() == 20);
+        let mut parts = name.split('.');
+        let version = version_of(parts.next()?)?;
+        let kind = match parts.collect::<Vec<_>>().as_slice() {
+            ["json"] => Self::Commit,
+            ["crc"] => Self::Checksum,
+            [through, "compacted", "json"] => Self::Compacted { through: version_of(through)? },
+            ["checkpoint", "parquet"] => Self::Checkpoint { part: 1, count: 1 },
+            ["checkpoint", part, count, "parquet"] => {
+                Self::Checkpoint { part: part.parse().ok()?, count: count.parse().ok()? }
+            }
+            ["checkpoint", ..] => Self::ForeignCheckpoint,
+            _ => return None,
+        };
+        Some((version, kind))
     }
 }
 
@@ -262,7 +301,7 @@ async fn list_log(store: &LakeStore, table: &str) -> Result<Listing, LakeError> 
 }
 
 /// The version in `_last_checkpoint`. Only a hint: anything unreadable is no hint.
-async fn checkpoint_hint(store: &LakeStore, table: &str) -> Result<Option<u64>, LakeError> {
+pub(crate) async fn checkpoint_hint(store: &LakeStore, table: &str) -> Result<Option<u64>, LakeError> {
     let found = store.read(&store.path(table, "_delta_log/_last_checkpoint")).await?;
     Ok(found.and_then(|(bytes, _): (Bytes, _)| {
         let hint: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
@@ -271,17 +310,26 @@ async fn checkpoint_hint(store: &LakeStore, table: &str) -> Result<Option<u64>, 
 }
 
 async fn list_from(store: &LakeStore, table: &str, version: u64) -> Result<Listing, LakeError> {
+    let mut listing = Listing::default();
+    let mut objects = log_objects(store, table, version);
+    while let Some(meta) = objects.try_next().await? {
+        listing.note(meta);
+    }
+    Ok(listing)
+}
+
+/// What lies in `_delta_log` from this version on. Most stores list by name, and so by version; a folder does not.
+pub(crate) fn log_objects(
+    store: &LakeStore,
+    table: &str,
+    version: u64,
+) -> BoxStream<'static, Result<ObjectMeta, LakeError>> {
     let folder = store.path(table, "_delta_log");
     // A bare version sorts before every name that starts with it, and the offset is exclusive.
     let offset = store.path(table, &format!("_delta_log/{version:020}"));
-    let objects = store.objects();
-    let mut found = objects.list_with_offset(Some(&folder), &offset);
-    let mut listing = Listing::default();
-    let failed = |source| LakeError::Store { action: "list", path: folder.to_string(), source };
-    while let Some(meta) = found.try_next().await.map_err(failed)? {
-        if meta.location.prefix_match(&folder).is_some_and(|rest| rest.count() == 1) {
-            listing.note(meta);
-        }
-    }
-    Ok(listing)
+    let found = store.objects().list_with_offset(Some(&folder), &offset);
+    let path = folder.to_string();
+    let found = found.map_err(move |source| LakeError::Store { action: "list", path: path.clone(), source });
+    let is_in_it = move |meta: &ObjectMeta| meta.location.prefix_match(&folder).is_some_and(|rest| rest.count() == 1);
+    found.try_filter(move |meta| std::future::ready(is_in_it(meta))).boxed()
 }

@@ -6,7 +6,7 @@
 //! Nothing else decides what has been processed, so a process may die between any two instructions, run twice, or
 //! lose an answer, and every table still holds every record once.
 //!
-//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`read_ledgers`] for people.
+//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`read_ledgers`] for people; [`Maintainer`] beside it all.
 
 mod alarm;
 mod checkpoint;
@@ -18,6 +18,7 @@ mod flush;
 mod follower;
 mod ledger;
 mod log;
+mod maintenance;
 mod micro_batch;
 mod moment;
 mod parquet;
@@ -37,6 +38,10 @@ mod tests;
 
 pub use error::LakeError;
 pub use ledger::{StreamIdentity, StreamLedger, read_ledgers};
+pub use maintenance::{
+    Ended as MaintenanceEnded, Event as MaintenanceEvent, Maintainer, MaintenanceOptions, MaintenancePlan,
+    MaintenanceService, Step as MaintenanceStep, TableName,
+};
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;

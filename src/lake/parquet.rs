@@ -25,7 +25,7 @@ use super::alarm::Alarm;
 use super::commit::backoff;
 use super::error::LakeError;
 use super::partition::{Partition, split};
-use super::stats::stats_json;
+use super::stats::{Counts, stats_json};
 use super::store::LakeStore;
 use crate::limits::PARTITIONS_PER_COMMIT_MAX;
 
@@ -148,31 +148,34 @@ fn add(file: &Encoded, now_ms: i64) -> Value {
 fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
     let schema = partition.batches.first().map(RecordBatch::schema);
     let schema: SchemaRef = schema.ok_or_else(|| ParquetError::General("a partition without batches".to_owned()))?;
-    let properties = properties(&schema, &partition.batches)?;
+    let properties = properties(&schema, partition.batches.first())?;
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
+    let mut counts = Counts::default();
     for batch in &partition.batches {
         writer.write(batch)?;
+        counts.add(batch);
     }
     let file = writer.close()?;
-    let stats = stats_json(&schema, &partition.batches, &file);
+    let stats = stats_json(&schema, &counts, &file);
     Ok(Encoded {
         path: format!("{}/part-{}.zstd.parquet", partition.folder(), Uuid::new_v4()),
         partition: partition.day_text(),
         bytes: Bytes::from(bytes),
         stats,
-        rows: partition.rows() as u64,
+        rows: counts.rows as u64,
     })
 }
 
-fn properties(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<WriterProperties, ParquetError> {
+/// How files are written; the first batch is a sample of their columns.
+pub(crate) fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("pintail ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (index, field) in schema.fields().iter().enumerate() {
         let is_text = field.data_type() == &DataType::Utf8;
-        if is_text && batches.first().is_some_and(|batch| rarely_repeats(batch.column(index))) {
+        if is_text && first.is_some_and(|batch| rarely_repeats(batch.column(index))) {
             builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
         }
     }

@@ -24,15 +24,20 @@ impl Partition {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// The folder of its files, as Hive and Delta write it.
+    /// The folder of its files.
     pub fn folder(&self) -> String {
-        format!("{DATE}={}", self.day_text().unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned()))
+        folder(self.day_text().as_deref())
     }
 
     /// The day as `2026-11-22`.
     pub fn day_text(&self) -> Option<String> {
         day_text(self.day?)
     }
+}
+
+/// The folder of a day's files (`2026-11-22`, or `None` for the null partition), as Hive and Delta write it.
+pub(crate) fn folder(day: Option<&str>) -> String {
+    format!("{DATE}={}", day.unwrap_or("__HIVE_DEFAULT_PARTITION__"))
 }
 
 /// A day since 1970-01-01 as `2026-11-22`, if it is one that chrono knows.

@@ -14,6 +14,7 @@ use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
+use super::checkpoint::root;
 use super::commit::TableLog;
 use super::error::LakeError;
 use super::follower::{applied_of, staged_by};
@@ -38,12 +39,13 @@ impl StreamLake {
         let mut partials = self.followers.iter().filter(|table| table.kind() == Kind::Partials);
         let Some(table) = partials.nth(window) else { return Ok((since_us, Vec::new())) };
         let mut files = Files::new();
-        each_action(&self.store, table.name(), &["add", "remove"], |lines| note_files(lines, since_us, &mut files))
-            .await?;
         let wrong = |reason| LakeError::Log { table: table.name().to_owned(), version: table.state().version, reason };
+        // Before the log: what was applied and compacted since the table was opened is removed by it again.
         for add in self.staged_for(table).await? {
             note_add(&add, since_us, &mut files).map_err(wrong)?;
         }
+        let is_file = |column: &str| matches!(root(column), "add" | "remove");
+        each_action(&self.store, table.name(), is_file, |lines| note_files(lines, since_us, &mut files)).await?;
         let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
         let version = table.state().version;
         let reads = files.into_iter().map(|path| read_file(self.store.clone(), table.name().to_owned(), version, path));

@@ -5,7 +5,9 @@
 //! null. Anything that a writer would have to honour and that Pintail does not (constraints, generated columns,
 //! column mapping, newer protocols) is refused with both sides printed, never written past.
 
-use deltalake::arrow::datatypes::{DataType, Schema, TimeUnit};
+use std::sync::Arc;
+
+use deltalake::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Map, Value, json};
 
 use super::log::TableState;
@@ -59,6 +61,45 @@ fn delta_type(data_type: &DataType) -> Result<Value, String> {
         other => return Err(format!("Arrow type {other} has no Delta type here")),
     };
     Ok(Value::String(name))
+}
+
+/// The Arrow schema of a table's files: its columns but for those that it is partitioned by. `Err` names what a
+/// contract cannot declare, and Pintail therefore not rewrite.
+pub(crate) fn file_schema(schema_string: &str, partition_columns: &[String]) -> Result<Schema, String> {
+    let schema: Value = serde_json::from_str(schema_string).map_err(|error| format!("its schema: {error}"))?;
+    let fields = schema.get("fields").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let in_files = fields.iter().filter(|field| !partition_columns.iter().any(|column| column == name_of(field)));
+    let arrow_field = |field: &Value| {
+        let data_type = arrow_type(field.get("type").unwrap_or(&Value::Null));
+        let data_type = data_type.map_err(|reason| format!("column {:?} {reason}", name_of(field)))?;
+        Ok(Field::new(name_of(field), data_type, true))
+    };
+    Ok(Schema::new(in_files.map(arrow_field).collect::<Result<Vec<Field>, String>>()?))
+}
+
+/// The inverse of [`delta_type`].
+fn arrow_type(data_type: &Value) -> Result<DataType, String> {
+    let unknown = || format!("is {data_type}, a type that no contract can declare");
+    if let Some(element) = data_type.get("elementType") {
+        return Ok(DataType::List(Arc::new(Field::new("element", arrow_type(element)?, true))));
+    }
+    let name = data_type.as_str().ok_or_else(unknown)?;
+    if let Some(digits) = name.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')) {
+        let (precision, scale) = digits.split_once(',').ok_or_else(unknown)?;
+        let (precision, scale) = (precision.trim().parse().ok(), scale.trim().parse().ok());
+        return Ok(DataType::Decimal128(precision.ok_or_else(unknown)?, scale.ok_or_else(unknown)?));
+    }
+    match name {
+        "string" => Ok(DataType::Utf8),
+        "integer" => Ok(DataType::Int32),
+        "long" => Ok(DataType::Int64),
+        "double" => Ok(DataType::Float64),
+        "boolean" => Ok(DataType::Boolean),
+        "binary" => Ok(DataType::Binary),
+        "date" => Ok(DataType::Date32),
+        "timestamp" => Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        _ => Err(unknown()),
+    }
 }
 
 /// Compares a table with the schema and the window definition (partials only) that the contract wants.
@@ -188,4 +229,33 @@ fn column_problems(name: &str, wanted: &Value, nullable: bool, found: &Value) ->
         problems.push(format!("column {name:?} is NOT NULL in the table and optional in the contract"));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_that_a_contract_can_declare_comes_back_from_the_table() {
+        let list = |kind| DataType::List(Arc::new(Field::new("element", kind, true)));
+        let types = [
+            DataType::Utf8,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Float64,
+            DataType::Boolean,
+            DataType::Binary,
+            DataType::Date32,
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            DataType::Decimal128(38, 0),
+            list(list(DataType::Float64)),
+        ];
+        let field = |(index, kind): (usize, DataType)| Field::new(format!("c{index}"), kind, true);
+        let wanted = Schema::new(types.into_iter().enumerate().map(field).collect::<Vec<_>>());
+        let text = schema_string(&wanted).unwrap();
+        assert_eq!(file_schema(&text, &[]), Ok(wanted.clone()));
+        assert_eq!(file_schema(&text, &["c0".to_owned()]).unwrap().fields().len(), 9);
+        let foreign = text.replacen("\"string\"", "\"short\"", 1);
+        assert!(file_schema(&foreign, &[]).unwrap_err().starts_with("column \"c0\" is \"short\""));
+    }
 }

@@ -16,19 +16,33 @@ use super::partition::{day_text, is_four_digit_year};
 /// A longer text bound is left out: the Parquet writer could not shorten it, and the log is no place for it.
 const TEXT_BOUND_BYTES_MAX: usize = 256;
 
+/// Rows and, by column, nulls of what went into a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub rows: usize,
+    nulls: Vec<usize>,
+}
+
+impl Counts {
+    /// Counts another batch; all have the same columns.
+    pub fn add(&mut self, batch: &RecordBatch) {
+        self.rows += batch.num_rows();
+        self.nulls.resize(batch.num_columns(), 0);
+        self.nulls.iter_mut().zip(batch.columns()).for_each(|(nulls, column)| *nulls += column.null_count());
+    }
+}
+
 /// The `stats` text of a file's `add`.
-pub(crate) fn stats_json(schema: &Schema, batches: &[RecordBatch], file: &ParquetMetaData) -> String {
+pub(crate) fn stats_json(schema: &Schema, counts: &Counts, file: &ParquetMetaData) -> String {
     let (mut minima, mut maxima, mut nulls) = (Map::new(), Map::new(), Map::new());
-    for (index, field) in schema.fields().iter().enumerate() {
-        let count: usize = batches.iter().map(|batch| batch.column(index).null_count()).sum();
+    for (field, count) in schema.fields().iter().zip(&counts.nulls) {
         nulls.insert(field.name().clone(), json!(count));
         if let Some(bounds) = bounds(field.name(), field.data_type(), file) {
             minima.extend(bounds.min.map(|value| (field.name().clone(), value)));
             maxima.extend(bounds.max.map(|value| (field.name().clone(), value)));
         }
     }
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    json!({ "numRecords": rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls }).to_string()
+    json!({ "numRecords": counts.rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls }).to_string()
 }
 
 struct Bounds {
@@ -143,7 +157,9 @@ mod tests {
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
         let file = writer.close().unwrap();
-        serde_json::from_str(&stats_json(&batch.schema(), &[batch], &file)).unwrap()
+        let mut counts = Counts::default();
+        counts.add(&batch);
+        serde_json::from_str(&stats_json(&batch.schema(), &counts, &file)).unwrap()
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -191,5 +192,23 @@ impl LakeStore {
             Ok(_) => Ok(()),
             Err(source) => Err(LakeError::Store { action: "write", path: path.to_string(), source }),
         }
+    }
+
+    /// Deletes objects, as many at a time as the store takes; one that is gone already is no error. Returns how many
+    /// were asked for.
+    pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<u64, LakeError> {
+        let count = paths.len() as u64;
+        let first = paths.first().map_or_else(String::new, Path::to_string);
+        let paths = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
+        let mut deleted = self.objects.delete_stream(paths);
+        while let Some(answer) = deleted.next().await {
+            match answer {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => {
+                    return Err(LakeError::Store { action: "delete", path: format!("{first} and following"), source });
+                }
+            }
+        }
+        Ok(count)
     }
 }

@@ -21,7 +21,7 @@ use crate::error_chain::chain;
 use crate::status::StreamBoard;
 
 /// `applied` of a stream that was deleted and made again: its followers have nothing left to do.
-const HANDED_OVER: i64 = i64::MAX;
+pub(crate) const HANDED_OVER: i64 = i64::MAX;
 
 /// The tables that a contract asks for.
 #[derive(Debug, Clone)]

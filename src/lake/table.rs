@@ -22,8 +22,13 @@ use crate::contract::DATE;
 pub(crate) const DEFINITION_PROPERTY: &str = "pintail.definition";
 
 const LOG_RETENTION_PROPERTY: &str = "delta.logRetentionDuration";
+/// Whether an engine that writes a checkpoint also cleans the log.
+pub(crate) const LOG_CLEANUP_PROPERTY: &str = "delta.enableExpiredLogCleanup";
 /// Delta's default where the property is not set.
 const LOG_RETENTION_DEFAULT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+const FILE_RETENTION_PROPERTY: &str = "delta.deletedFileRetentionDuration";
+/// Delta's default where the property is not set.
+const FILE_RETENTION_DEFAULT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Below this a commit could not tell its own slowness from a cleaned log.
 const LOG_RETENTION_MS_MIN: i64 = 60 * 60 * 1000;
 
@@ -49,10 +54,10 @@ impl Kind {
         match self {
             // The followers read this log. An engine that cleans it along with a checkpoint does not know `applied`,
             // up to where they have, and what they still need would be gone.
-            Self::Rows => &[(LOG_RETENTION_PROPERTY, "interval 7 days"), ("delta.enableExpiredLogCleanup", "false")],
+            Self::Rows => &[(LOG_RETENTION_PROPERTY, "interval 7 days"), (LOG_CLEANUP_PROPERTY, "false")],
             Self::Rejects => &[],
             // Small files by nature: whoever compacts them need not keep a week of what was replaced.
-            Self::Partials => &[("delta.deletedFileRetentionDuration", "interval 1 days")],
+            Self::Partials => &[(FILE_RETENTION_PROPERTY, "interval 1 days")],
         }
     }
 }
@@ -156,6 +161,18 @@ async fn add_columns(spec: &TableSpec, log: &mut TableLog) -> Result<(), LakeErr
         Outcome::Landed(_) | Outcome::Stopped(Stop::Fits) => Ok(()),
         Outcome::Stopped(Stop::Refused(problems)) => Err(drift(spec, problems)),
     }
+}
+
+/// For how long a file that was removed from the table is kept, in ms.
+pub(crate) fn file_retention_ms(table: &str, metadata: &Metadata) -> Result<i64, LakeError> {
+    let Some(text) = metadata.configuration.get(FILE_RETENTION_PROPERTY) else { return Ok(FILE_RETENTION_DEFAULT_MS) };
+    interval_ms(text).ok_or_else(|| LakeError::Refused {
+        table: table.to_owned(),
+        reason: format!(
+            "its property {FILE_RETENTION_PROPERTY} = {text:?} is no interval that Pintail can read (set it to \
+             `interval 7 days`)"
+        ),
+    })
 }
 
 /// For how long the table's log entries are kept, in ms.

@@ -1,18 +1,23 @@
 //! An object store that fails as S3 does: before it stores, after it stored, or by saying that it has what it has not.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::oneshot;
+
+use crate::lake::moment::MomentClock;
 
 /// What happens to one PUT.
 pub enum Fault {
@@ -24,20 +29,71 @@ pub enum Fault {
     ConflictWithItself,
     /// S3's 409: answered as a conflict, and nothing is there.
     ConflictWithNothing,
+    /// Something else is stored, of the same length.
+    Spoil,
     /// Tells the test that it is about to store, and waits for it.
     Hold(oneshot::Sender<()>, oneshot::Receiver<()>),
 }
 
-/// A store with faults on demand.
+/// A store with faults on demand, and with the test's own idea of when an object was written.
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
     faults: Mutex<Vec<(String, Fault)>>,
     puts: Mutex<Vec<String>>,
+    calls: AtomicUsize,
+    on_fault: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    clock: Option<MomentClock>,
+    written_ms: Arc<Mutex<HashMap<String, i64>>>,
 }
 
 impl Faulty {
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, faults: Mutex::default(), puts: Mutex::default() }
+        Self {
+            inner,
+            faults: Mutex::default(),
+            puts: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            on_fault: Mutex::default(),
+            clock: None,
+            written_ms: Arc::default(),
+        }
+    }
+
+    /// Objects are written when this clock says so, for those who list them.
+    pub fn timed_by(self, clock: MomentClock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// From now on this object was written at this time, epoch ms.
+    pub fn date(&self, location: &Path, ms: i64) {
+        self.written_ms.lock().unwrap().insert(location.to_string(), ms);
+    }
+
+    /// Requests so far, of any kind.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// What happens beside the next fault.
+    pub fn on_fault(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.on_fault.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// The last PUT whose path contains `part`.
+    pub fn last_put(&self, part: &str) -> Option<String> {
+        self.puts.lock().unwrap().iter().rfind(|path| path.contains(part)).cloned()
+    }
+
+    fn dated(&self) -> impl Fn(ObjectMeta) -> ObjectMeta + Send + 'static {
+        let (clock, written_ms) = (self.clock.clone(), Arc::clone(&self.written_ms));
+        move |mut meta| {
+            if let Some(clock) = &clock {
+                let mut written_ms = written_ms.lock().unwrap();
+                let ms = written_ms.entry(meta.location.to_string()).or_insert_with(|| clock.now().wall_ms);
+                meta.last_modified = chrono::DateTime::from_timestamp_millis(*ms).unwrap();
+            }
+            meta
+        }
     }
 
     /// The next PUT whose path contains `part` meets this fault. In order for equal parts.
@@ -60,9 +116,16 @@ impl Faulty {
     }
 
     fn take(&self, location: &Path) -> Option<Fault> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.puts.lock().unwrap().push(location.to_string());
+        if let Some(clock) = &self.clock {
+            self.date(location, clock.now().wall_ms);
+        }
         let mut faults = self.faults.lock().unwrap();
         let index = faults.iter().position(|(part, _)| location.as_ref().contains(part.as_str()))?;
+        if let Some(hook) = self.on_fault.lock().unwrap().take() {
+            hook();
+        }
         Some(faults.remove(index).1)
     }
 }
@@ -90,6 +153,10 @@ impl ObjectStore for Faulty {
                 Err(conflict(location))
             }
             Some(Fault::ConflictWithNothing) => Err(conflict(location)),
+            Some(Fault::Spoil) => {
+                let spoilt = PutPayload::from(vec![b'x'; payload.content_length()]);
+                self.inner.put_opts(location, spoilt, options).await
+            }
             Some(Fault::Hold(arrived, go_on)) => {
                 arrived.send(()).unwrap();
                 go_on.await.unwrap();
@@ -107,10 +174,12 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.inner.get_ranges(location, ranges).await
     }
 
@@ -119,10 +188,12 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.inner.list(prefix).map_ok(self.dated()).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.inner.list_with_delimiter(prefix).await
     }
 

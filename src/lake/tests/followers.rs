@@ -18,7 +18,7 @@ async fn follow(follower: Follower, version: u64) {
     ended.expect("it does not get there").unwrap();
 }
 
-async fn follow_all(instance: Instance) {
+pub async fn follow_all(instance: Instance) {
     let version = instance.committer.view.version;
     for follower in instance.followers {
         follow(follower, version).await;

@@ -1,10 +1,10 @@
 //! The lake against stores that fail in every way we know of, and against itself running twice.
 
 mod commits;
-mod faults;
-mod followers;
+pub mod faults;
+pub mod followers;
 mod opening;
-mod readers;
+pub mod readers;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub const PARTIALS: &str = "orders_by_kind_partials";
 /// 2026-11-22.
 pub const DAY: i32 = 20_779;
 const DAY_US: i64 = 86_400_000_000;
+
+pub use self::followers::follow_all;
 
 // === Tables ===
 
@@ -261,9 +263,10 @@ pub struct Lake {
 
 impl Lake {
     pub fn in_memory() -> Self {
-        let faults = Arc::new(Faulty::over(Arc::new(InMemory::new())));
+        let clock = TestClock::default();
+        let faults = Arc::new(Faulty::over(Arc::new(InMemory::new())).timed_by(clock.moments()));
         let store = LakeStore::with_objects(Arc::clone(&faults) as Arc<_>, "lake", "memory://lake");
-        Self { faults, store, clock: TestClock::default() }
+        Self { faults, store, clock }
     }
 
     pub async fn open(&self) -> StreamLake {
@@ -299,6 +302,7 @@ impl Lake {
         let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
         let path = super::log::entry_path(&self.store, table, version);
         self.faults.inner().put(&path, lines.join("\n").into()).await.unwrap();
+        self.faults.date(&path, self.clock.moments().now().wall_ms);
         version
     }
 

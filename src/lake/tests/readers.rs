@@ -13,18 +13,19 @@ use super::faults::Fault;
 use super::*;
 use crate::lake::store::LakeConfig;
 
-fn on_disk(folder: &tempfile::TempDir) -> Lake {
+pub fn on_disk(folder: &tempfile::TempDir) -> Lake {
     let inner = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
-    let faults = Arc::new(Faulty::over(Arc::new(inner)));
+    let clock = TestClock::default();
+    let faults = Arc::new(Faulty::over(Arc::new(inner)).timed_by(clock.moments()));
     let store = LakeStore::with_objects(Arc::clone(&faults) as Arc<_>, "", "file:///lake");
-    Lake { faults, store, clock: TestClock::default() }
+    Lake { faults, store, clock }
 }
 
-async fn deltalake(folder: &tempfile::TempDir, table: &str) -> DeltaTable {
+pub async fn deltalake(folder: &tempfile::TempDir, table: &str) -> DeltaTable {
     deltalake::open_table(Url::from_directory_path(folder.path().join(table)).unwrap()).await.unwrap()
 }
 
-fn parquet_rows(table: &DeltaTable) -> usize {
+pub fn parquet_rows(table: &DeltaTable) -> usize {
     let rows = |uri: String| {
         let file = File::open(uri.trim_start_matches("file://")).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();

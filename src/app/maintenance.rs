@@ -1,0 +1,113 @@
+//! Maintenance beside the streams: started, watched, and never in their way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
+use crate::config::{Config, StreamConfig};
+use crate::lake::{MaintenanceEnded, MaintenanceEvent, MaintenancePlan, MaintenanceService, TableName};
+use crate::metrics::{MaintenanceMetrics, Registry};
+use crate::status::{StatusBoard, StreamBoard};
+
+/// Starts it, unless the configuration leaves it to somebody else. A machine that has no thread for it has streams
+/// all the same.
+pub fn start(
+    config: &Config,
+    registry: &Registry,
+    status: &StatusBoard,
+    stop: CancellationToken,
+) -> Option<MaintenanceService> {
+    if !config.maintenance.enabled {
+        return None;
+    }
+    let plan = MaintenancePlan {
+        location: config.lake.location.clone(),
+        pipeline: config.pipeline.clone(),
+        streams: config.streams.iter().map(|stream| (stream.name().to_owned(), Arc::clone(&stream.contract))).collect(),
+        interval: config.maintenance.interval,
+        options: config.maintenance.options,
+    };
+    let watchers = config.streams.iter().map(StreamConfig::name);
+    let mut watchers: BTreeMap<String, Watcher> = watchers
+        .map(|name| {
+            let (metrics, board) = (registry.maintenance(name), status.stream(name));
+            (name.to_owned(), Watcher { metrics, board, began: Instant::now() })
+        })
+        .collect();
+    let observe = move |table: TableName<'_>, event| {
+        if let Some(watcher) = watchers.get_mut(table.stream) {
+            watcher.saw(table.table, event);
+        }
+    };
+    match MaintenanceService::start(plan, stop, observe) {
+        Ok(service) => Some(service),
+        Err(error) => {
+            tracing::error!(%error, "maintenance cannot start; run `pintail maintain` until it can");
+            None
+        }
+    }
+}
+
+/// Tells what happens to one stream's tables.
+struct Watcher {
+    metrics: MaintenanceMetrics,
+    board: StreamBoard,
+    began: Instant,
+}
+
+impl Watcher {
+    fn saw(&mut self, table: &str, event: MaintenanceEvent) {
+        match event {
+            MaintenanceEvent::Begins => self.began = Instant::now(),
+            MaintenanceEvent::Compacted { version, files_in, files_out, bytes_in, bytes_out } => {
+                tracing::info!(table, version, files_in, files_out, bytes_in, bytes_out, "compacted");
+                self.metrics.compacted(table, (files_in, files_out), (bytes_in, bytes_out));
+            }
+            MaintenanceEvent::Overtaken { reason } => {
+                tracing::info!(table, reason, "a compaction came too late");
+                self.metrics.overtaken(table);
+            }
+            MaintenanceEvent::Checkpointed { version } => {
+                tracing::info!(table, version, "log checkpoint written");
+                self.metrics.checkpointed(table);
+            }
+            MaintenanceEvent::Cleaned { objects, below } => {
+                tracing::info!(table, objects, below, "old log objects deleted");
+                self.metrics.log_objects_deleted(table, objects);
+            }
+            MaintenanceEvent::Waits { reason } => tracing::warn!(table, reason, "log cleanup waits"),
+            MaintenanceEvent::Vacuumed { files, bytes } => {
+                tracing::debug!(table, files, bytes, "old data files deleted");
+                self.metrics.vacuumed(table, files, bytes);
+            }
+            MaintenanceEvent::Failed { step, reason } => {
+                tracing::warn!(table, step = step.as_str(), reason, "maintenance failed, it is tried again");
+                self.metrics.failed(table, step.as_str());
+            }
+            MaintenanceEvent::Ended(ended) => self.ended(table, ended),
+        }
+    }
+
+    fn ended(&self, table: &str, ended: MaintenanceEnded) {
+        let (result, trouble) = match ended {
+            MaintenanceEnded::Well(_) => ("ok", None),
+            MaintenanceEnded::Absent => ("absent", None),
+            MaintenanceEnded::Refused(reason) => ("refused", Some(reason)),
+            MaintenanceEnded::Failed(reason) => ("failed", Some(reason)),
+        };
+        self.metrics.looked(table, result, self.began.elapsed());
+        let now_ms = now_ms();
+        if result == "ok" {
+            self.metrics.succeeded(table, now_ms as f64 / 1000.0);
+        }
+        if result != "absent" {
+            self.board.table(table, |status| {
+                status.maintained_ms = if trouble.is_none() { Some(now_ms) } else { status.maintained_ms };
+                status.maintenance_trouble = trouble;
+            });
+        }
+    }
+}

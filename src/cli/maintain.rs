@@ -1,0 +1,129 @@
+//! `maintain`: one round of maintenance, by hand or by cron.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::config::Config;
+use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, TableName};
+
+/// Everything that can be done for every table; a line for each thing that was done, a table at the end.
+pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(path, std::env::vars())?;
+    let uri = &config.lake.location.uri;
+    let Some(store) = LakeStore::open_existing(&config.lake.location).await? else {
+        bail!("there is no lake at {uri} yet; `pintail run` makes it");
+    };
+    let mut maintainer = Maintainer::new(store, config.maintenance.options);
+    for stream in &config.streams {
+        maintainer.add(&config.pipeline, stream.name(), &stream.contract);
+    }
+    let mut done = Vec::new();
+    maintainer.round(true, &mut |table, event| note(table, event, &mut done)).await;
+    print(&done);
+    let well = done.iter().all(|table| matches!(table.ended, MaintenanceEnded::Well(_) | MaintenanceEnded::Absent));
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was done for one table.
+struct Done {
+    table: String,
+    files_in: u64,
+    files_out: u64,
+    checkpoint: Option<u64>,
+    log_objects: u64,
+    vacuumed: u64,
+    failed_steps: u64,
+    ended: MaintenanceEnded,
+}
+
+/// Prints a line as it happens, and adds it up.
+fn note(table: TableName<'_>, event: MaintenanceEvent, done: &mut Vec<Done>) {
+    let name = table.table;
+    if event == MaintenanceEvent::Begins {
+        let ended = MaintenanceEnded::Absent;
+        let table = name.to_owned();
+        done.push(Done {
+            table,
+            files_in: 0,
+            files_out: 0,
+            checkpoint: None,
+            log_objects: 0,
+            vacuumed: 0,
+            failed_steps: 0,
+            ended,
+        });
+    }
+    let Some(sum) = done.last_mut() else { return };
+    match event {
+        MaintenanceEvent::Begins => {}
+        MaintenanceEvent::Compacted { version, files_in, files_out, bytes_in, bytes_out } => {
+            sum.files_in += files_in;
+            sum.files_out += files_out;
+            let (before, after) = (size(bytes_in), size(bytes_out));
+            println!("{name}: {files_in} files ({before}) became {files_out} ({after}) in version {version}");
+        }
+        MaintenanceEvent::Overtaken { reason } => println!("{name}: compaction gave way: {reason}"),
+        MaintenanceEvent::Checkpointed { version } => {
+            sum.checkpoint = Some(version);
+            println!("{name}: log checkpoint of version {version}");
+        }
+        MaintenanceEvent::Cleaned { objects, below } => {
+            sum.log_objects += objects;
+            println!("{name}: {objects} log objects below version {below} deleted");
+        }
+        MaintenanceEvent::Waits { reason } => println!("{name}: {reason}"),
+        MaintenanceEvent::Vacuumed { files: 0, .. } => {}
+        MaintenanceEvent::Vacuumed { files, bytes } => {
+            sum.vacuumed += files;
+            println!("{name}: {files} old data files ({}) deleted", size(bytes));
+        }
+        MaintenanceEvent::Failed { step, reason } => {
+            sum.failed_steps += 1;
+            println!("{name}: {} FAILED: {reason}", step.as_str());
+        }
+        MaintenanceEvent::Ended(ended) => {
+            match &ended {
+                MaintenanceEnded::Refused(reason) => println!("{name}: REFUSED: {reason}"),
+                MaintenanceEnded::Failed(reason) if sum.failed_steps == 0 => println!("{name}: FAILED: {reason}"),
+                MaintenanceEnded::Failed(_) | MaintenanceEnded::Well(_) | MaintenanceEnded::Absent => {}
+            }
+            sum.ended = ended;
+        }
+    }
+}
+
+fn print(done: &[Done]) {
+    let width = done.iter().map(|table| table.table.len()).max().unwrap_or(0).max(5);
+    println!(
+        "\n{:<width$}  {:>9}  {:>15}  {:>10}  {:>11}  {:>13}  state",
+        "table", "found at", "files compacted", "checkpoint", "log deleted", "files deleted"
+    );
+    for table in done {
+        let (version, state) = match &table.ended {
+            MaintenanceEnded::Well(version) => (version.to_string(), "ok"),
+            MaintenanceEnded::Absent => ("-".to_owned(), "not there yet"),
+            MaintenanceEnded::Refused(_) => ("-".to_owned(), "REFUSED"),
+            MaintenanceEnded::Failed(_) => ("-".to_owned(), "FAILED"),
+        };
+        let compacted = match table.files_in {
+            0 => "-".to_owned(),
+            files_in => format!("{files_in} -> {}", table.files_out),
+        };
+        let checkpoint = table.checkpoint.map_or_else(|| "-".to_owned(), |version| version.to_string());
+        println!(
+            "{:<width$}  {version:>9}  {compacted:>15}  {checkpoint:>10}  {:>11}  {:>13}  {state}",
+            table.table, table.log_objects, table.vacuumed
+        );
+    }
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}

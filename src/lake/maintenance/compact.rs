@@ -1,0 +1,268 @@
+//! Rewriting many small files as few large ones, and the commit that puts one in the place of the other.
+//!
+//! The commit is made by the loop that all our commits go through, with two things added. It is given up when anybody
+//! else removed one of its files first: two compactors would otherwise both keep their rows. And it repeats the
+//! table's `metaData` unchanged, which makes other engines refuse a rewrite of the same files that they have in
+//! flight; they do not look at removals that change no data. A commit that was given up deletes nothing. What it
+//! uploaded is named by nobody, and vacuum's.
+//!
+//! Rows are copied, never understood. A file whose columns are not exactly the table's (or some of them: those that
+//! came later are null) is somebody else's and stays where it is.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use deltalake::arrow::array::{RecordBatch, new_null_array};
+use deltalake::arrow::compute::cast;
+use deltalake::arrow::datatypes::{Schema, SchemaRef};
+use deltalake::arrow::error::ArrowError;
+use deltalake::parquet::arrow::AsyncArrowWriter;
+use deltalake::parquet::errors::ParquetError;
+use futures::{StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::choose::Group;
+use super::input::{self, Input};
+use super::upload::Upload;
+use crate::contract::DATE;
+use crate::lake::commit::{Outcome, Proposal, TableLog};
+use crate::lake::error::LakeError;
+use crate::lake::moment::MomentClock;
+use crate::lake::parquet::properties;
+use crate::lake::partition::folder;
+use crate::lake::schema::file_schema;
+use crate::lake::stats::{Counts, stats_json};
+use crate::lake::store::LakeStore;
+use crate::limits::COMPACT_GROUP_BYTES;
+
+/// `commitInfo.operation`, as other engines call it.
+const OPERATION: &str = "OPTIMIZE";
+
+/// What one compaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Compacted {
+    /// The commit's version; `None` if it was not worth one.
+    pub version: Option<u64>,
+    pub files_in: u64,
+    pub files_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Files that are not ours to rewrite.
+    pub unfit: Vec<String>,
+}
+
+/// Rewrites files of one table.
+pub(super) struct Compactor<'a> {
+    pub store: &'a LakeStore,
+    pub clock: &'a MomentClock,
+    pub target_bytes: u64,
+}
+
+impl Compactor<'_> {
+    /// Replaces a group's files. `log` is the table as it was before it was listed, so that it is told of every
+    /// removal since.
+    pub async fn compact(&self, log: &TableLog, group: &Group) -> Result<Compacted, LakeError> {
+        let metadata = &log.state().metadata;
+        let schema = file_schema(&metadata.schema_string, &metadata.partition_columns)
+            .map_err(|reason| LakeError::Refused { table: log.name().to_owned(), reason })?;
+        let mut merge = Merge::new(self, log.name(), Arc::new(schema), group.day.clone());
+        let merged = match self.merge(&mut merge, group).await {
+            Ok(merged) => merged,
+            Err(error) => {
+                merge.abort().await;
+                return Err(error);
+            }
+        };
+        let (removes, mut compacted) = merged;
+        // As many files as before, only because rows fill them: nothing is won.
+        if merge.adds.is_empty() || merge.adds.len() >= removes.len() {
+            return Ok(compacted);
+        }
+        (compacted.files_out, compacted.bytes_out) = (merge.adds.len() as u64, merge.bytes);
+        compacted.version = Some(self.commit(log, removes, merge.adds).await?);
+        Ok(compacted)
+    }
+
+    async fn merge(&self, merge: &mut Merge<'_>, group: &Group) -> Result<(Vec<Removed>, Compacted), LakeError> {
+        let (mut removes, mut compacted) = (Vec::new(), Compacted::default());
+        let inputs = futures::stream::iter(&group.files).map(|file| input::fetch(self.store, merge.table, file));
+        let mut inputs = std::pin::pin!(inputs.buffered(2));
+        while let Some(fetched) = inputs.try_next().await? {
+            let file = Input::open(fetched).await.map_err(|source| merge.failed(source))?;
+            if !fits(&file.schema(), &merge.schema) {
+                compacted.unfit.push(file.path);
+                continue;
+            }
+            let (path, size) = (file.path.clone(), file.size);
+            merge.append(file).await?;
+            compacted.files_in += 1;
+            compacted.bytes_in += size;
+            removes.push(Removed { path, size });
+        }
+        merge.finish_file().await?;
+        Ok((removes, compacted))
+    }
+
+    async fn commit(&self, log: &TableLog, removed: Vec<Removed>, adds: Vec<Value>) -> Result<u64, LakeError> {
+        let paths: HashSet<String> = removed.iter().map(|file| file.path.clone()).collect();
+        let day = adds.first().map_or(Value::Null, |add| add["partitionValues"].clone());
+        let metrics = json!({
+            "numRemovedFiles": removed.len().to_string(),
+            "numAddedFiles": adds.len().to_string(),
+        });
+        let mut log = log.replacing(paths);
+        let outcome = log.try_commit(|state| {
+            let deleted_ms = self.clock.now().wall_ms;
+            let removes = removed.iter().map(|file| {
+                json!({ "remove": {
+                    "path": file.path,
+                    "deletionTimestamp": deleted_ms,
+                    "dataChange": false,
+                    "extendedFileMetadata": true,
+                    "partitionValues": day,
+                    "size": file.size,
+                } })
+            });
+            let mut actions = vec![json!({ "metaData": state.metadata.raw })];
+            actions.extend(removes);
+            actions.extend(adds.iter().map(|add| json!({ "add": add })));
+            let info =
+                vec![("operationParameters", json!({ "predicate": "[]" })), ("operationMetrics", metrics.clone())];
+            Ok::<_, std::convert::Infallible>(Proposal { actions, info, operation: OPERATION, ..Proposal::default() })
+        });
+        match outcome.await? {
+            Outcome::Landed(version) => Ok(version),
+            Outcome::Stopped(never) => match never {},
+        }
+    }
+}
+
+struct Removed {
+    path: String,
+    size: u64,
+}
+
+/// Whether a file's columns are the table's, by name and type; it may lack some.
+fn fits(found: &Schema, wanted: &Schema) -> bool {
+    found.fields().iter().all(|field| {
+        let column = wanted.field_with_name(field.name());
+        column.is_ok_and(|column| column.data_type().equals_datatype(field.data_type()))
+    })
+}
+
+/// A file's rows in the table's columns.
+fn arrange(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        // Nothing but the names inside a list can differ.
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    });
+    RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)
+}
+
+// === Writing ===
+
+/// The files that a group becomes.
+struct Merge<'a> {
+    compactor: &'a Compactor<'a>,
+    table: &'a str,
+    schema: SchemaRef,
+    day: Option<String>,
+    open: Option<OpenFile>,
+    adds: Vec<Value>,
+    bytes: u64,
+}
+
+struct OpenFile {
+    path: String,
+    writer: AsyncArrowWriter<Upload>,
+    counts: Counts,
+}
+
+impl<'a> Merge<'a> {
+    fn new(compactor: &'a Compactor<'a>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
+        Self { compactor, table, schema, day, open: None, adds: Vec::new(), bytes: 0 }
+    }
+
+    fn failed(&self, source: ParquetError) -> LakeError {
+        LakeError::Encode { table: self.table.to_owned(), source }
+    }
+
+    /// Copies a file's rows, all of them.
+    async fn append(&mut self, file: Input) -> Result<(), LakeError> {
+        let (path, expected) = (file.path.clone(), file.rows());
+        let mut batches = file.batches().map_err(|source| self.failed(source))?;
+        let mut rows = 0;
+        while let Some(batch) = batches.try_next().await.map_err(|source| self.failed(source))? {
+            rows += batch.num_rows();
+            let batch = arrange(&batch, &self.schema)
+                .map_err(|source| LakeError::Rows { table: self.table.to_owned(), source })?;
+            self.write(&batch).await.map_err(|source| self.failed(source))?;
+            self.end_full_file().await?;
+        }
+        if rows != expected {
+            let reason = format!("{path} holds {expected} rows by its footer, and {rows} were read");
+            return Err(self.failed(ParquetError::General(reason)));
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+        let open = match self.open.as_mut() {
+            Some(open) => open,
+            None => {
+                let path = format!("{}/compact-{}.zstd.parquet", folder(self.day.as_deref()), Uuid::new_v4());
+                let store = self.compactor.store.clone();
+                let upload = Upload::of_new_name(store, self.compactor.store.path(self.table, &path));
+                let properties = properties(&self.schema, Some(batch))?;
+                let writer = AsyncArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties))?;
+                self.open.insert(OpenFile { path, writer, counts: Counts::default() })
+            }
+        };
+        open.writer.write(batch).await?;
+        open.counts.add(batch);
+        if open.writer.in_progress_size() > COMPACT_GROUP_BYTES {
+            open.writer.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn end_full_file(&mut self) -> Result<(), LakeError> {
+        let size = self.open.as_ref().map_or(0, |open| open.writer.bytes_written() + open.writer.in_progress_size());
+        if size as u64 >= self.compactor.target_bytes {
+            self.finish_file().await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_file(&mut self) -> Result<(), LakeError> {
+        let Some(OpenFile { path, mut writer, counts }) = self.open.take() else { return Ok(()) };
+        let finished = writer.finish().await;
+        let upload = writer.into_inner();
+        let size = upload.bytes();
+        let file = match finished {
+            Ok(file) => file,
+            Err(error) => {
+                upload.abort().await;
+                return Err(self.failed(error));
+            }
+        };
+        self.bytes += size;
+        self.adds.push(json!({
+            "path": path,
+            "partitionValues": { DATE: self.day },
+            "size": size,
+            "modificationTime": self.compactor.clock.now().wall_ms,
+            "dataChange": false,
+            "stats": stats_json(&self.schema, &counts, &file),
+        }));
+        Ok(())
+    }
+
+    async fn abort(self) {
+        if let Some(open) = self.open {
+            open.writer.into_inner().abort().await;
+        }
+    }
+}

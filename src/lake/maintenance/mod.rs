@@ -1,0 +1,210 @@
+//! Keeping the tables in shape while they are written: log checkpoints, log cleanup, compaction, vacuum.
+//!
+//! A room of its own, with a client of its own: it takes nothing from the stream's writer and tells it nothing. To the
+//! writer it is one more writer of the same log. It needs no lock either: two of them at once, or one beside another
+//! engine's, lose some work and no row. It deletes only what is older than the table's own retention, and never what
+//! a table that follows still needs.
+//!
+//! One table at a time, in memory that is bounded by [`crate::limits`]: some 64 MiB, and one row group of a foreign
+//! file that is compacted.
+
+mod actions;
+mod checkpoint;
+mod choose;
+mod cleanup;
+mod compact;
+mod input;
+mod service;
+mod table;
+mod upload;
+mod vacuum;
+
+#[cfg(test)]
+mod tests;
+
+use super::ledger::StreamIdentity;
+use super::moment::MomentClock;
+use super::store::LakeStore;
+use super::stream::TableSet;
+use crate::contract::Contract;
+
+pub use service::{MaintenancePlan, MaintenanceService};
+use table::{Look, Table};
+
+/// When something is worth doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaintenanceOptions {
+    /// Commits after which a table's log gets a checkpoint.
+    pub checkpoint_commits: u64,
+    /// Small files of one day and of like size that are made one.
+    pub compact_files: usize,
+    /// What a file should grow to.
+    pub target_file_bytes: u64,
+}
+
+impl Default for MaintenanceOptions {
+    fn default() -> Self {
+        Self { checkpoint_commits: 100, compact_files: 16, target_file_bytes: 128 << 20 }
+    }
+}
+
+/// What can be done for a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Small files become large ones.
+    Compaction,
+    /// The log gets a checkpoint.
+    Checkpoint,
+    /// Old log entries are deleted.
+    Cleanup,
+    /// Old files are deleted.
+    Vacuum,
+}
+
+impl Step {
+    /// As a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compaction => "compaction",
+            Self::Checkpoint => "checkpoint",
+            Self::Cleanup => "cleanup",
+            Self::Vacuum => "vacuum",
+        }
+    }
+}
+
+/// What happened to a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It is being looked at.
+    Begins,
+    /// Files were replaced by fewer, in this version.
+    Compacted {
+        /// The commit.
+        version: u64,
+        /// Files before.
+        files_in: u64,
+        /// Files after.
+        files_out: u64,
+        /// Their bytes before.
+        bytes_in: u64,
+        /// Their bytes after.
+        bytes_out: u64,
+    },
+    /// Another writer was faster; what was to be compacted will be looked at again.
+    Overtaken {
+        /// What it did.
+        reason: String,
+    },
+    /// The log has a checkpoint of this version.
+    Checkpointed {
+        /// The version.
+        version: u64,
+    },
+    /// Old log objects were deleted.
+    Cleaned {
+        /// How many.
+        objects: u64,
+        /// The version from which everything is kept.
+        below: u64,
+    },
+    /// Old log entries are kept because somebody needs them.
+    Waits {
+        /// Who.
+        reason: String,
+    },
+    /// Old data files were deleted, or there were none.
+    Vacuumed {
+        /// How many.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A step failed; the others were tried all the same.
+    Failed {
+        /// Which.
+        step: Step,
+        /// Why.
+        reason: String,
+    },
+    /// The look is over.
+    Ended(Ended),
+}
+
+/// How a look at a table ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Well, at this version.
+    Well(u64),
+    /// There is no such table yet.
+    Absent,
+    /// The table is not one that Pintail may write; it was left alone.
+    Refused(String),
+    /// Something was in the way.
+    Failed(String),
+}
+
+/// A table, by its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableName<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The table.
+    pub table: &'a str,
+}
+
+/// Looks after the tables of some streams.
+#[derive(Debug)]
+pub struct Maintainer {
+    store: LakeStore,
+    clock: MomentClock,
+    options: MaintenanceOptions,
+    streams: Vec<Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    name: String,
+    rows: String,
+    followers: Vec<String>,
+    tables: Vec<Table>,
+}
+
+impl Maintainer {
+    /// Of a lake in which nobody has looked yet.
+    pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
+        Self { store, clock: MomentClock::system(), options, streams: Vec::new() }
+    }
+
+    /// Takes in the tables of a pipeline's stream.
+    pub fn add(&mut self, pipeline: &str, stream: &str, contract: &Contract) {
+        // The creation time is part of positions only, and maintenance asks for none.
+        let identity = StreamIdentity { pipeline: pipeline.to_owned(), stream: stream.to_owned(), created_at_s: 0 };
+        self.add_tables(stream, TableSet::of(contract, &identity));
+    }
+
+    fn add_tables(&mut self, stream: &str, set: TableSet) {
+        let followers = set.following().map(|spec| spec.name.clone()).collect();
+        let rows = set.rows.name.clone();
+        let specs = std::iter::once(set.rows.clone()).chain(set.following().cloned());
+        let tables = specs.map(Table::new).collect();
+        self.streams.push(Stream { name: stream.to_owned(), rows, followers, tables });
+    }
+
+    /// Looks at every table once and does what is worth doing; `thorough`: all that can be done. Tells `observe` what
+    /// happens. Whatever is in the way of one table costs the others nothing. Can be dropped at any point.
+    pub async fn round(&mut self, thorough: bool, observe: &mut dyn FnMut(TableName<'_>, Event)) {
+        for stream in &mut self.streams {
+            let Stream { name, rows, followers, tables } = stream;
+            for table in tables {
+                let spec = table.spec.name.clone();
+                let mut tell = |event| observe(TableName { stream: name, table: &spec }, event);
+                tell(Event::Begins);
+                let look =
+                    Look { store: &self.store, clock: &self.clock, options: self.options, thorough, rows, followers };
+                let ended = table.maintain(&look, &mut tell).await;
+                tell(Event::Ended(ended));
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Maintenance inside the service: a thread of low priority with a runtime and a client of its own, so that neither
+//! its work nor its waiting is in a reader's way.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Event, Maintainer, MaintenanceOptions, TableName};
+use crate::contract::Contract;
+use crate::error_chain::chain;
+use crate::lake::store::{LakeConfig, LakeStore};
+
+/// Above the default of 0: what else wants the core gets nine tenths of it.
+const NICENESS: i32 = 10;
+
+/// Which tables, where, and how often.
+#[derive(Debug, Clone)]
+pub struct MaintenancePlan {
+    /// Where the tables are.
+    pub location: LakeConfig,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Streams by name, with their contracts.
+    pub streams: Vec<(String, Arc<Contract>)>,
+    /// How often they are looked at, give or take a quarter, so that two processes part.
+    pub interval: Duration,
+    /// When something is worth doing.
+    pub options: MaintenanceOptions,
+}
+
+/// A running one.
+#[derive(Debug)]
+pub struct MaintenanceService {
+    ended: oneshot::Receiver<()>,
+}
+
+impl MaintenanceService {
+    /// Starts the thread. It ends soon after `stop` is cancelled, whatever it is doing: everything it does can be
+    /// broken off. `Err` if there can be no thread.
+    pub fn start(
+        plan: MaintenancePlan,
+        stop: CancellationToken,
+        mut observe: impl FnMut(TableName<'_>, Event) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (tell_end, ended) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("maintenance".to_owned()).spawn(move || {
+            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+                tracing::debug!(%error, "maintenance runs at the process's priority");
+            }
+            runtime.block_on(stop.run_until_cancelled(work(plan, &mut observe)));
+            runtime.shutdown_background();
+            if tell_end.send(()).is_err() {
+                tracing::debug!("maintenance has ended and nobody waits for it");
+            }
+        })?;
+        Ok(Self { ended })
+    }
+
+    /// Waits for the thread's end after it was told to, for at most so long. `false`: it is still busy.
+    pub async fn ended(self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.ended).await.is_ok()
+    }
+}
+
+/// Never ends.
+async fn work(plan: MaintenancePlan, observe: &mut (dyn FnMut(TableName<'_>, Event) + Send)) {
+    let store = loop {
+        tokio::time::sleep(about(plan.interval)).await;
+        match LakeStore::open(&plan.location).await {
+            Ok(store) => break store,
+            Err(error) => tracing::warn!(error = chain(&error), "maintenance cannot open the lake, trying again"),
+        }
+    };
+    let mut maintainer = Maintainer::new(store, plan.options);
+    for (stream, contract) in &plan.streams {
+        maintainer.add(&plan.pipeline, stream, contract);
+    }
+    loop {
+        maintainer.round(false, &mut |table, event| observe(table, event)).await;
+        tokio::time::sleep(about(plan.interval)).await;
+    }
+}
+
+/// The interval, give or take a quarter by chance.
+fn about(interval: Duration) -> Duration {
+    let quarter_ms = u64::try_from(interval.as_millis() / 4).unwrap_or(u64::MAX);
+    let chance_ms = Uuid::new_v4().as_u128() as u64 % (2 * quarter_ms + 1);
+    (interval + Duration::from_millis(chance_ms)).saturating_sub(Duration::from_millis(quarter_ms))
+}

@@ -1,0 +1,315 @@
+//! Compaction loses no row, whoever else is at work on the table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deltalake::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use deltalake::parquet::arrow::ArrowWriter;
+use object_store::PutPayload;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::lake::stream::{StreamLake, TableSet};
+use crate::lake::tests::faults::Fault;
+use crate::lake::tests::{register, rows_schema};
+
+/// What of the events is about compaction.
+fn compactions(events: &[(String, Event)]) -> Vec<(&str, u64, u64)> {
+    let files = |(table, event): &'_ (String, Event)| match event {
+        Event::Compacted { files_in, files_out, .. } => Some((table.clone(), *files_in, *files_out)),
+        _ => None,
+    };
+    let found: Vec<_> = events.iter().filter_map(files).collect();
+    found.into_iter().map(|(table, a, b)| (&*Box::leak(table.into_boxed_str()), a, b)).collect()
+}
+
+#[tokio::test]
+async fn small_files_of_every_table_become_one_with_every_row_and_the_positions_stay() {
+    let lake = Lake::in_memory();
+    let before = lake.committer(&["a"]).await.committer.view.clone();
+    flushes(&lake, 0, 4).await;
+    let ids = numbers(&lake, ROWS, "id").await;
+    assert_eq!((before.shards.len(), ids.len()), (1, 36));
+    let view = lake.open().await.view;
+
+    let events = well(&mut maintainer(&lake, OPTIONS), false).await;
+    assert_eq!(compactions(&events), [(ROWS, 4, 1)], "the followers got their files in one commit, as one each or few");
+    assert_eq!(numbers(&lake, ROWS, "id").await, ids);
+    let after = lake.open().await.view;
+    assert_eq!((&after.shards, after.version), (&view.shards, view.version + 1));
+
+    let entry = lake.entry(ROWS, after.version).await;
+    assert_eq!(entry[0]["commitInfo"]["operation"], "OPTIMIZE");
+    assert_eq!(entry[0]["commitInfo"]["isBlindAppend"], false);
+    let metadata = read_table(&lake.store, ROWS, "").await.unwrap().unwrap().metadata;
+    assert_eq!(entry[1]["metaData"]["id"], metadata.id.as_str());
+    assert!(entry[2..].iter().all(|action| action.get("remove").or(action.get("add")).unwrap()["dataChange"] == false));
+    let add = &entry.last().unwrap()["add"];
+    let path = add["path"].as_str().unwrap();
+    assert!(path.starts_with("_date=2026-11-22/compact-") && path.ends_with(".zstd.parquet"), "{path}");
+    let stats: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
+    assert_eq!((&stats["minValues"]["id"], &stats["maxValues"]["id"]), (&json!(1), &json!(39)));
+    assert_eq!(stats["nullCount"]["name"], 7);
+    assert!(compactions(&well(&mut maintainer(&lake, OPTIONS), true).await).is_empty(), "one file is no small files");
+}
+
+#[tokio::test]
+async fn followers_are_compacted_too_and_their_partials_come_back_each_once() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    for round in 0..4 {
+        flushes(&lake, round * 10, 1).await;
+    }
+    // A start that knew the tables before: what it finds staged has been applied and compacted since.
+    let early = Instance::of(lake.open().await);
+    drop(early);
+    let mut ours = Instance::of(lake.open().await);
+    ours.committer.flush(micro([batch("a", 40, 50, &ShardGrant::new())])).await.unwrap();
+    let early = lake.open().await;
+    follow_all(ours).await;
+    let events = well(&mut maintainer(&lake, OPTIONS), false).await;
+    assert_eq!(compactions(&events), [(ROWS, 5, 1), (REJECTS, 5, 1), (PARTIALS, 5, 1)]);
+    assert_eq!(numbers(&lake, PARTIALS, "records").await, [1; 5]);
+    for opened in [early, lake.open().await] {
+        let (_, batches) = opened.recent_partials(0, 0).await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 5);
+    }
+}
+
+#[tokio::test]
+async fn the_null_partition_and_files_from_before_a_column_was_added_are_compacted_with_nulls() {
+    let lake = Lake::in_memory();
+    let narrow = {
+        let fields: Vec<_> = rows_schema().fields().iter().filter(|field| field.name() != "id").cloned().collect();
+        let schema = Arc::new(deltalake::arrow::datatypes::Schema::new(fields));
+        TableSet { rows: TableSet::ledger(&crate::lake::tests::identity(), ROWS.to_owned(), &schema), ..tables() }
+    };
+    let opened =
+        StreamLake::open_tables(lake.store.clone(), crate::lake::tests::identity(), narrow, lake.clock.moments());
+    let mut ours = Instance::of(opened.await.unwrap());
+    ours.committer.register(&[register("a")]).await.unwrap();
+    let mut old = batch("a", 0, 10, &ShardGrant::new());
+    old.rows = rows("a", 1..10, |_| 5_000_000);
+    old.rows.remove_column(0);
+    ours.committer.flush(micro([old])).await.unwrap();
+
+    let mut ours = Instance::of(lake.open().await);
+    for from in [10, 20] {
+        let mut new = batch("a", from, from + 10, &ShardGrant::new());
+        new.rows = rows("a", from as i64 + 1..from as i64 + 10, |_| 5_000_000);
+        ours.committer.flush(micro([new])).await.unwrap();
+    }
+    let events = well(&mut maintainer(&lake, OPTIONS), false).await;
+    assert_eq!(compactions(&events), [(ROWS, 3, 1)]);
+    let files = active(&lake, ROWS).await;
+    let (path, add) = files.iter().next().unwrap();
+    assert!(path.starts_with("_date=__HIVE_DEFAULT_PARTITION__/"), "{path}");
+    assert_eq!(add["partitionValues"], json!({ "_date": null }));
+    let ids: Vec<i64> = [-1; 9].into_iter().chain(11..20).chain(21..30).collect();
+    assert_eq!(numbers(&lake, ROWS, "id").await, ids);
+}
+
+#[tokio::test]
+async fn the_stream_goes_on_beside_a_compaction_and_nobody_is_fenced() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let ((arrived, at_put), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    let mut maintainer = maintainer(&lake, OPTIONS);
+    let grant = ShardGrant::new();
+    ours.committer.refresh().await.unwrap();
+    // The compaction's commit is held while the stream commits.
+    lake.faults.next_put("orders/_delta_log", Fault::Hold(arrived, go_on));
+    let stream = async {
+        at_put.await.unwrap();
+        for from in [30, 40] {
+            ours.committer.flush(micro([batch("a", from, from + 10, &grant)])).await.unwrap();
+        }
+        go.send(()).unwrap();
+    };
+    let (events, ()) = both(well(&mut maintainer, false), stream).await;
+    assert_eq!(compactions(&events)[0], (ROWS, 3, 1));
+    ours.committer.flush(micro([batch("a", 50, 60, &grant)])).await.unwrap();
+    assert!(!grant.is_revoked(), "an equal metaData is no obstacle, and positions did not move");
+    assert!(!ours.metrics.render().contains("pintail_fenced_total{stream=\"orders\"} 1"));
+    assert_eq!(numbers(&lake, ROWS, "id").await.len(), 6 * 9);
+    follow_all(ours).await;
+    assert_eq!(numbers(&lake, REJECTS, "_sub_sequence_number").await.len(), 6);
+}
+
+#[tokio::test]
+async fn of_two_compactors_of_the_same_files_one_gives_way_whichever_is_first() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let ids = numbers(&lake, ROWS, "id").await;
+    let ((arrived, at_put), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    lake.faults.next_put("orders/_delta_log", Fault::Hold(arrived, go_on));
+    let (mut slow, mut fast) = (maintainer(&lake, OPTIONS), maintainer(&lake, OPTIONS));
+    let winner = async {
+        at_put.await.unwrap();
+        let events = well(&mut fast, false).await;
+        go.send(()).unwrap();
+        events
+    };
+    let (lost, won) = both(well(&mut slow, false), winner).await;
+    assert_eq!((compactions(&won), compactions(&lost)), (vec![(ROWS, 3, 1)], vec![]));
+    let gave_way =
+        |(_, event): &(String, Event)| matches!(event, Event::Overtaken { reason } if reason.contains("removed"));
+    assert!(lost.iter().any(gave_way), "{lost:#?}");
+    assert_eq!(numbers(&lake, ROWS, "id").await, ids);
+    assert_eq!(objects(&lake, "orders/_date=2026-11-22/compact-").await.len(), 2, "one is an orphan, for vacuum");
+}
+
+#[tokio::test]
+async fn a_foreign_rewrite_or_delete_of_one_of_the_files_ends_the_compaction() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let ((arrived, at_put), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    lake.faults.next_put("orders/_delta_log", Fault::Hold(arrived, go_on));
+    let mut maintainer = maintainer(&lake, OPTIONS);
+    let foreign = async {
+        at_put.await.unwrap();
+        let path = active(&lake, ROWS).await.into_keys().next().unwrap();
+        let removed = json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": true } });
+        lake.foreign(ROWS, &[json!({ "commitInfo": { "operation": "DELETE" } }), removed]).await;
+        lake.foreign(ROWS, &[json!({ "commitInfo": { "operation": "WRITE" } })]).await;
+        go.send(()).unwrap();
+    };
+    let (events, ()) = both(well(&mut maintainer, false), foreign).await;
+    assert!(compactions(&events).is_empty());
+    assert_eq!(numbers(&lake, ROWS, "id").await.len(), 2 * 9, "what was deleted stays deleted");
+}
+
+#[tokio::test]
+async fn a_changed_table_or_one_that_has_to_be_read_anew_ends_the_compaction() {
+    for case in ["changed", "asleep"] {
+        let lake = Lake::in_memory();
+        lake.committer(&["a"]).await;
+        flushes(&lake, 0, 3).await;
+        let version = lake.version(ROWS).await;
+        let ((arrived, at_put), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+        lake.faults.next_put("orders/_delta_log", Fault::Hold(arrived, go_on));
+        let mut maintainer = maintainer(&lake, OPTIONS);
+        let meanwhile = async {
+            at_put.await.unwrap();
+            if case == "changed" {
+                let mut metadata = read_table(&lake.store, ROWS, "").await.unwrap().unwrap().metadata.raw;
+                metadata["configuration"]["delta.appendOnly"] = json!("true");
+                lake.foreign(ROWS, &[json!({ "metaData": metadata })]).await;
+            } else {
+                lake.clock.pass_boot(Duration::from_secs(2 * 60 * 60));
+            }
+            go.send(()).unwrap();
+        };
+        let (events, ()) = both(well(&mut maintainer, false), meanwhile).await;
+        let gave_way = |(_, event): &(String, Event)| matches!(event, Event::Overtaken { .. });
+        assert!(events.iter().any(gave_way), "{case}: {events:#?}");
+        // Of the sleeper's commit nobody knew that it had landed; it had, once.
+        assert_eq!(lake.version(ROWS).await, version + 1);
+        assert_eq!(numbers(&lake, ROWS, "id").await.len(), 3 * 9);
+    }
+}
+
+#[tokio::test]
+async fn a_compaction_that_dies_after_any_step_changes_nothing_and_the_next_one_does_it_all() {
+    let faults = [("compact-", Fault::Fail), ("compact-", Fault::LoseAnswer), ("orders/_delta_log", Fault::Fail)];
+    for (part, fault) in faults {
+        let lake = Lake::in_memory();
+        lake.committer(&["a"]).await;
+        flushes(&lake, 0, 3).await;
+        let version = lake.version(ROWS).await;
+        let mut maintainer = maintainer(&lake, OPTIONS);
+        lake.faults.next_put(part, fault);
+        let events = round(&mut maintainer, false).await;
+        assert!(
+            matches!(&events.iter().find(|(table, _)| table == ROWS).unwrap().1, Event::Failed { .. }),
+            "{events:#?}"
+        );
+        assert_eq!((lake.version(ROWS).await, numbers(&lake, ROWS, "id").await.len()), (version, 3 * 9));
+        let events = well(&mut maintainer, true).await;
+        assert_eq!(compactions(&events)[0], (ROWS, 3, 1));
+        assert_eq!(numbers(&lake, ROWS, "id").await.len(), 3 * 9);
+    }
+}
+
+#[tokio::test]
+async fn a_compaction_commit_whose_answer_is_lost_is_in_the_table_once() {
+    for fault in [Fault::LoseAnswer, Fault::ConflictWithItself, Fault::ConflictWithNothing] {
+        let lake = Lake::in_memory();
+        lake.committer(&["a"]).await;
+        flushes(&lake, 0, 3).await;
+        let mut maintainer = maintainer(&lake, OPTIONS);
+        lake.faults.next_put("orders/_delta_log", fault);
+        round(&mut maintainer, false).await;
+        well(&mut maintainer, true).await;
+        assert_eq!(numbers(&lake, ROWS, "id").await, (1..30).filter(|id| id % 10 != 0).collect::<Vec<_>>());
+        assert_eq!(active(&lake, ROWS).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_columns_that_are_not_the_table_s_stays_as_it_is() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let columns: [(&str, ArrayRef); 2] =
+        [("id", Arc::new(StringArray::from(vec!["x"]))), ("extra", Arc::new(Int64Array::from(vec![1])))];
+    for (name, column) in columns {
+        let batch = RecordBatch::try_from_iter([(name, column)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        let path = format!("_date=2026-11-22/foreign-{name}.parquet");
+        let add = json!({ "add": { "path": path, "partitionValues": { "_date": "2026-11-22" }, "size": bytes.len(),
+            "modificationTime": 1, "dataChange": true, "stats": "{\"numRecords\":1}" } });
+        lake.faults.inner().put(&lake.store.path(ROWS, &path), PutPayload::from(bytes)).await.unwrap();
+        lake.foreign(ROWS, &[add]).await;
+    }
+    let mut maintainer = maintainer(&lake, OPTIONS);
+    assert_eq!(compactions(&well(&mut maintainer, false).await), [(ROWS, 3, 1)]);
+    let left = active(&lake, ROWS).await;
+    assert_eq!(left.len(), 3);
+    assert_eq!(left.keys().filter(|path| path.contains("foreign-")).count(), 2);
+    assert_eq!(maintainer.streams[0].tables.len(), 3);
+}
+
+#[tokio::test]
+async fn files_that_together_exceed_the_target_become_several_of_about_its_size() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    let mut ours = Instance::of(lake.open().await);
+    for round in 0..8 {
+        let mut large = batch("a", round * 1000, round * 1000 + 1000, &ShardGrant::new());
+        large.rows = rows("a", round as i64 * 1000 + 1..round as i64 * 1000 + 1000, |_| DAY);
+        ours.committer.flush(micro([large])).await.unwrap();
+    }
+    let sizes = |files: &BTreeMap<String, Value>| files.values().map(|add| add["size"].as_u64().unwrap()).sum::<u64>();
+    let before = sizes(&active(&lake, ROWS).await);
+    let options = MaintenanceOptions { target_file_bytes: before / 3, ..OPTIONS };
+    well(&mut maintainer(&lake, options), true).await;
+    let files = active(&lake, ROWS).await;
+    assert!((2..=4).contains(&files.len()), "{} files of {before} bytes", files.len());
+    assert_eq!(numbers(&lake, ROWS, "id").await.len(), 8 * 999);
+}
+
+#[tokio::test]
+async fn a_table_that_pintail_would_not_write_is_left_alone() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 4).await;
+    let mut metadata = read_table(&lake.store, ROWS, "").await.unwrap().unwrap().metadata.raw;
+    metadata["configuration"]["delta.setTransactionRetentionDuration"] = json!("interval 1 day");
+    let version = lake.foreign(ROWS, &[json!({ "metaData": metadata })]).await;
+    let events = round(&mut maintainer(&lake, OPTIONS), true).await;
+    let of_rows: Vec<&Event> = events.iter().filter(|(table, _)| table == ROWS).map(|(_, event)| event).collect();
+    let Ended::Refused(reason) = (match of_rows.as_slice() {
+        [Event::Ended(ended)] => ended,
+        other => panic!("{other:#?}"),
+    }) else {
+        panic!("{of_rows:#?}")
+    };
+    assert!(reason.contains("lets positions expire"), "{reason}");
+    assert_eq!((lake.version(ROWS).await, objects(&lake, "checkpoint").await.len()), (version, 4));
+}

@@ -1,0 +1,86 @@
+//! The numbers of maintenance, by table.
+
+use std::time::Duration;
+
+use super::{Kind, Registry};
+
+pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
+    ("pintail_maintenance_rounds_total", Kind::Counter, "Looks at a table, by result: ok, absent, refused, failed"),
+    ("pintail_maintenance_seconds", Kind::Histogram, "One look at a table and what there was to do"),
+    ("pintail_maintenance_failures_total", Kind::Counter, "Steps that failed and are tried again, by step"),
+    ("pintail_maintenance_last_success_timestamp_seconds", Kind::Gauge, "End of the last look without a failure"),
+    ("pintail_log_checkpoints_total", Kind::Counter, "Log checkpoints written"),
+    ("pintail_log_objects_deleted_total", Kind::Counter, "Old log objects deleted"),
+    ("pintail_compactions_total", Kind::Counter, "Commits that put few files in the place of many"),
+    ("pintail_compactions_overtaken_total", Kind::Counter, "Compactions given up because another writer was faster"),
+    ("pintail_files_compacted_total", Kind::Counter, "Files that compaction replaced (in) and wrote (out)"),
+    ("pintail_bytes_compacted_total", Kind::Counter, "Bytes that compaction replaced (in) and wrote (out)"),
+    ("pintail_files_vacuumed_total", Kind::Counter, "Old data files deleted"),
+    ("pintail_bytes_vacuumed_total", Kind::Counter, "Bytes of old data files deleted"),
+];
+
+/// The maintenance of one stream's tables. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MaintenanceMetrics {
+    pub(super) registry: Registry,
+    pub(super) stream: String,
+}
+
+impl MaintenanceMetrics {
+    /// A look at a table ended, as `ok`, `absent`, `refused` or `failed`.
+    pub fn looked(&self, table: &str, result: &'static str, took: Duration) {
+        let labels = [("stream", self.stream.as_str()), ("table", table), ("result", result)];
+        self.registry.counter("pintail_maintenance_rounds_total", &labels).increment(1);
+        self.registry.histogram("pintail_maintenance_seconds", &self.labels(table)).record(took);
+    }
+
+    /// A look ended well, at `now_s` epoch seconds.
+    pub fn succeeded(&self, table: &str, now_s: f64) {
+        self.registry.gauge("pintail_maintenance_last_success_timestamp_seconds", &self.labels(table)).set(now_s);
+    }
+
+    /// A step failed.
+    pub fn failed(&self, table: &str, step: &'static str) {
+        let labels = [("stream", self.stream.as_str()), ("table", table), ("step", step)];
+        self.registry.counter("pintail_maintenance_failures_total", &labels).increment(1);
+    }
+
+    /// A log got a checkpoint.
+    pub fn checkpointed(&self, table: &str) {
+        self.add("pintail_log_checkpoints_total", table, 1);
+    }
+
+    /// Old log objects were deleted.
+    pub fn log_objects_deleted(&self, table: &str, objects: u64) {
+        self.add("pintail_log_objects_deleted_total", table, objects);
+    }
+
+    /// A compaction was committed: (before, after).
+    pub fn compacted(&self, table: &str, files: (u64, u64), bytes: (u64, u64)) {
+        self.add("pintail_compactions_total", table, 1);
+        for (direction, files, bytes) in [("in", files.0, bytes.0), ("out", files.1, bytes.1)] {
+            let labels = [("stream", self.stream.as_str()), ("table", table), ("direction", direction)];
+            self.registry.counter("pintail_files_compacted_total", &labels).increment(files);
+            self.registry.counter("pintail_bytes_compacted_total", &labels).increment(bytes);
+        }
+    }
+
+    /// A compaction was given up.
+    pub fn overtaken(&self, table: &str) {
+        self.add("pintail_compactions_overtaken_total", table, 1);
+    }
+
+    /// Old data files were deleted.
+    pub fn vacuumed(&self, table: &str, files: u64, bytes: u64) {
+        self.add("pintail_files_vacuumed_total", table, files);
+        self.add("pintail_bytes_vacuumed_total", table, bytes);
+    }
+
+    fn add(&self, name: &'static str, table: &str, count: u64) {
+        self.registry.counter(name, &self.labels(table)).increment(count);
+    }
+
+    fn labels<'a>(&'a self, table: &'a str) -> [(&'static str, &'a str); 2] {
+        [("stream", &self.stream), ("table", table)]
+    }
+}
