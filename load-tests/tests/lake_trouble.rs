@@ -168,7 +168,7 @@ async fn a_disk_that_is_full_is_told_and_room_is_enough() -> anyhow::Result<()> 
     let mut program = tokio::process::Command::new("sh");
     program.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PINTAIL]);
     let mut play = Play::by(program, &[Kind::Geo], scene).await?;
-    limit_file_size(&play.child, "16384")?;
+    limit_file_size(&play.child, "8192")?;
     play.poster.post(6_000, 12_000.0).await?;
     play.until_unready(Kind::Geo, &["File too large"]).await?;
     limit_file_size(&play.child, "unlimited")?;

@@ -74,6 +74,13 @@ impl Follower {
         }
     }
 
+    /// The same, telling people after another time than five minutes.
+    #[cfg(test)]
+    pub fn telling_after(mut self, patience: Duration, troubles: Arc<Troubles>) -> Self {
+        self.alarm = Alarm::new(self.table.name(), patience, troubles, None);
+        self
+    }
+
     /// Follows the head until its sender is gone, then once more. Ends only when the table is complete.
     pub async fn run(mut self, mut head: watch::Receiver<u64>) -> Result<(), LakeError> {
         loop {

@@ -17,10 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bytes::Bytes;
 use pintail::demo::Kind;
 use pintail::demo::accepted::AcceptedLog;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +26,6 @@ use self::killer::Killer;
 pub use self::phase::{AIMED, Phase, name, share_out};
 pub use self::report::{Deaths, Report, Setting};
 use self::witness::Witness;
-use crate::s3::S3Server;
 use crate::scene::Scene;
 use crate::seed::Seed;
 
@@ -132,25 +129,6 @@ async fn finish(killer: &mut Killer<'_>, log: &AcceptedLog) -> anyhow::Result<()
     let mut last = killer.scene.spawn(killer.program)?;
     killer.scene.caught_up(log, &mut last).await?;
     killer.put_down(last).await
-}
-
-/// Lets files that a compaction replaced be removed within seconds. Nobody may be writing to the tables.
-pub(crate) fn shorten_retention(s3: &S3Server, table: &str, retention: &str) -> anyhow::Result<()> {
-    let log = format!("tables/{table}/_delta_log/");
-    let mut metadata: Option<Value> = None;
-    let mut head = 0;
-    while let Some(entry) = s3.get(&format!("{log}{head:020}.json")) {
-        for action in serde_json::Deserializer::from_slice(&entry).into_iter::<Value>() {
-            metadata = action?.get("metaData").cloned().or(metadata);
-        }
-        head += 1;
-    }
-    let mut metadata = metadata.with_context(|| format!("{log} has no metaData"))?;
-    metadata["configuration"]["delta.deletedFileRetentionDuration"] = json!(retention);
-    let info = json!({ "commitInfo": { "operation": "SET TBLPROPERTIES", "engineInfo": "load-tests" } });
-    let entry = format!("{info}\n{}\n", json!({ "metaData": metadata }));
-    s3.put(&format!("{log}{head:020}.json"), Bytes::from(entry));
-    Ok(())
 }
 
 /// Writes logs, configuration and the lake's objects into a folder.

@@ -2,10 +2,11 @@
 //!
 //! The end result cannot tell in which order records came, since compaction brings files together and log cleanup
 //! removes the entries. So every entry is read as soon as it is there, with the files that it brings: a shard's
-//! records must come in their order, and a child's after the end of its parents. Then log entries that were read are
-//! made to look old, so that cleanup finds something to do within seconds.
+//! records must come in their order, and a child's after the end of its parents. Then log entries that were read, and
+//! uploads that were never committed, are made to look old, so that cleanup and vacuum find something to do within
+//! seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -49,13 +50,16 @@ struct Log {
 #[derive(Debug, Default)]
 pub struct Witness {
     logs: BTreeMap<Kind, Log>,
-    /// When each log entry was first seen; gone once it was made to look old.
+    /// Data files that a commit named.
+    named: BTreeSet<String>,
+    /// When each object was first seen; gone once it was made to look old.
     young: BTreeMap<String, Option<Instant>>,
 }
 
 impl Witness {
-    /// Watches until told to stop, then reads what is left. `old_after` is the age at which a log entry is made to
-    /// look older than every retention: no process is ever frozen for so long.
+    /// Watches until told to stop, then reads what is left. `old_after` is the age at which an object is made to look
+    /// older than every retention: no process is ever frozen for so long, or takes so long from an upload to its
+    /// commit.
     pub async fn watch(mut self, s3: &S3Server, old_after: Duration, stop: &CancellationToken) -> anyhow::Result<Self> {
         let mut aged_at = Instant::now();
         loop {
@@ -96,7 +100,8 @@ impl Witness {
             let log = self.logs.entry(kind).or_default();
             while let Some(entry) = s3.get(&entry_key(kind.name(), log.next)) {
                 let version = log.next;
-                log.read(s3, kind.name(), &entry).with_context(|| format!("{}, version {version}", kind.name()))?;
+                let files = log.read(s3, kind.name(), &entry);
+                self.named.extend(files.with_context(|| format!("{}, version {version}", kind.name()))?);
                 log.next += 1;
             }
         }
@@ -105,13 +110,16 @@ impl Witness {
 
     fn age(&mut self, s3: &S3Server, old_after: Duration) {
         let now = Instant::now();
-        let in_log = |key: &String| key.contains("/_delta_log/");
-        for key in s3.keys("tables/").into_iter().filter(in_log) {
+        for key in s3.keys("tables/") {
             self.young.entry(key).or_insert(Some(now));
         }
-        let read = |key: &str| self.logs.iter().all(|(kind, log)| !is_unread(key, kind.name(), log.next));
-        for (key, since) in &mut self.young {
-            if since.is_some_and(|since| since.elapsed() >= old_after) && read(key) {
+        let Self { logs, named, young } = self;
+        let is_done = |key: &str| match key.contains("/_delta_log/") {
+            true => logs.iter().all(|(kind, log)| !is_unread(key, kind.name(), log.next)),
+            false => key.contains("/part-") && !named.contains(key),
+        };
+        for (key, since) in young {
+            if since.is_some_and(|since| since.elapsed() >= old_after) && is_done(key) {
                 s3.age(key, AGED_BY);
                 *since = None;
             }
@@ -128,7 +136,8 @@ fn is_unread(key: &str, table: &str, next: u64) -> bool {
 }
 
 impl Log {
-    fn read(&mut self, s3: &S3Server, table: &str, entry: &[u8]) -> anyhow::Result<()> {
+    /// Checks an entry, and returns the data files that it brings, those of the tables that follow included.
+    fn read(&mut self, s3: &S3Server, table: &str, entry: &[u8]) -> anyhow::Result<Vec<String>> {
         let version = self.next;
         let actions: Vec<Value> = serde_json::Deserializer::from_slice(entry).into_iter().collect::<Result<_, _>>()?;
         let before: BTreeMap<ShardId, [i64; 4]> =
@@ -136,20 +145,21 @@ impl Log {
         for txn in actions.iter().filter_map(|action| action.get("txn")) {
             self.move_on(version, txn)?;
         }
-        let is_append = |action: &&Value| action.pointer("/add/dataChange") == Some(&Value::Bool(true));
-        let rows = actions.iter().filter(is_append).filter_map(|action| action.pointer("/add/path")?.as_str());
-        let mut files: Vec<(String, &str)> = rows.map(|path| (table.to_owned(), path)).collect();
-        let rejects = format!("{table}_rejects");
-        let staged =
-            actions.iter().filter_map(|action| action.pointer("/commitInfo/staged")?.get(&rejects)?.as_array());
-        let staged = staged.flatten().filter_map(|add| add.get("path")?.as_str());
-        files.extend(staged.map(|path| (rejects.clone(), path)));
-        for (table, path) in files {
-            let key = format!("tables/{table}/{path}");
-            let bytes = s3.get(&key).with_context(|| format!("{key} is in the log and not there"))?;
-            self.check(version, bytes, &before).with_context(|| key)?;
+        let key = |table: &str, add: &Value| Some(format!("tables/{table}/{}", add.get("path")?.as_str()?));
+        // A compaction's files bring nothing new.
+        let is_new = |add: &&Value| add.get("dataChange") == Some(&Value::Bool(true));
+        let adds = actions.iter().filter_map(|action| action.get("add")).filter(is_new);
+        let mut brought: Vec<String> = adds.filter_map(|add| key(table, add)).collect();
+        let staged = actions.iter().filter_map(|action| action.pointer("/commitInfo/staged")?.as_object()).flatten();
+        for (follower, adds) in staged {
+            brought.extend(adds.as_array().into_iter().flatten().filter_map(|add| key(follower, add)));
         }
-        Ok(())
+        let of_records = [format!("tables/{table}/"), format!("tables/{table}_rejects/")];
+        for key in brought.iter().filter(|key| of_records.iter().any(|folder| key.starts_with(folder))) {
+            let bytes = s3.get(key).with_context(|| format!("{key} is in the log and not there"))?;
+            self.check(version, bytes, &before).with_context(|| key.clone())?;
+        }
+        Ok(brought)
     }
 
     /// `pipeline/stream@epoch/shard/part`

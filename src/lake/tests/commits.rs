@@ -130,6 +130,26 @@ async fn of_two_writers_on_a_shard_one_is_fenced_and_keeps_its_other_shards() {
 }
 
 #[tokio::test]
+async fn two_writers_of_different_shards_that_write_the_same_version_both_land() {
+    let lake = Lake::in_memory();
+    let mut one = lake.committer(&["a", "b"]).await;
+    let mut other = Instance::of(lake.open().await);
+    let (version, mine, theirs) = (lake.version(ROWS).await, ShardGrant::new(), ShardGrant::new());
+    let ((arrived, at_put), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    lake.faults.next_put("orders/_delta_log", Fault::Hold(arrived, go_on));
+    let overtake = async {
+        at_put.await.unwrap();
+        other.committer.flush(micro([batch("b", 0, 5, &theirs)])).await.unwrap();
+        go.send(()).unwrap();
+    };
+    let (flushed, ()) = both(one.committer.flush(micro([batch("a", 0, 10, &mine)])), overtake).await;
+    flushed.unwrap();
+    assert!(!mine.is_revoked() && !theirs.is_revoked());
+    assert_eq!((lake.version(ROWS).await, lake.records(ROWS).await), (version + 2, 9 + 4));
+    assert_eq!(lake.faults.puts(".parquet"), 2 * 3, "the loser's files are the ones that it had uploaded");
+}
+
+#[tokio::test]
 async fn a_writer_whose_every_shard_was_taken_commits_nothing() {
     let lake = Lake::in_memory();
     let mut winner = lake.committer(&["a"]).await;
@@ -155,6 +175,29 @@ async fn a_foreign_append_is_followed_and_the_commit_rebased() {
 }
 
 #[tokio::test]
+async fn deletes_and_rewrites_of_others_are_followed_and_move_no_position() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    let grant = ShardGrant::new();
+    ours.committer.flush(micro([batch("a", 0, 10, &grant)])).await.unwrap();
+    for (operation, data_change) in [("DELETE", true), ("OPTIMIZE", false)] {
+        let theirs = [
+            json!({ "commitInfo": { "operation": operation, "engineInfo": "Somebody/9" } }),
+            json!({ "remove": { "path": "old.parquet", "deletionTimestamp": 1, "dataChange": data_change } }),
+            json!({ "add": { "path": format!("{operation}.parquet"), "partitionValues": { "_date": null }, "size": 1,
+                "modificationTime": 1, "dataChange": data_change, "stats": "{\"numRecords\":0}" } }),
+        ];
+        let version = lake.foreign(ROWS, &theirs).await;
+        let Position::After(at) = ours.committer.view.shards[&ShardId::new("a")].resume() else { panic!("no number") };
+        let next = if at == number(10) { (10, 20) } else { (20, 30) };
+        ours.committer.flush(micro([batch("a", next.0, next.1, &grant)])).await.unwrap();
+        assert_eq!(lake.version(ROWS).await, version + 1);
+    }
+    assert_eq!(lake.records(ROWS).await, 3 * 9, "what was deleted is not read again");
+    assert!(!grant.is_revoked());
+}
+
+#[tokio::test]
 async fn an_action_that_we_do_not_know_stops_the_stream_and_is_named() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;
@@ -170,12 +213,63 @@ async fn an_action_that_we_do_not_know_stops_the_stream_and_is_named() {
     assert_eq!(lake.version(ROWS).await, version);
 }
 
-async fn with_changed_schema(lake: &Lake, change: impl Fn(&mut Vec<Value>)) -> u64 {
+async fn with_changed_metadata(lake: &Lake, change: impl FnOnce(&mut Value)) -> u64 {
     let mut metadata = read_table(&lake.store, ROWS, "").await.unwrap().unwrap().metadata.raw;
-    let mut schema: Value = serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
-    change(schema["fields"].as_array_mut().unwrap());
-    metadata["schemaString"] = json!(schema.to_string());
+    change(&mut metadata);
     lake.foreign(ROWS, &[json!({ "metaData": metadata })]).await
+}
+
+async fn with_changed_schema(lake: &Lake, change: impl Fn(&mut Vec<Value>)) -> u64 {
+    with_changed_metadata(lake, |metadata| {
+        let mut schema: Value = serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
+        change(schema["fields"].as_array_mut().unwrap());
+        metadata["schemaString"] = json!(schema.to_string());
+    })
+    .await
+}
+
+async fn with_a_constraint(lake: &Lake) -> u64 {
+    with_changed_metadata(lake, |metadata| metadata["configuration"]["delta.constraints.positive"] = json!("id > 0"))
+        .await
+}
+
+#[tokio::test]
+async fn a_constraint_or_a_feature_that_somebody_added_meanwhile_is_refused_and_nothing_is_written() {
+    for feature in [false, true] {
+        let lake = Lake::in_memory();
+        let mut ours = lake.committer(&["a"]).await;
+        let (version, word) = match feature {
+            false => (with_a_constraint(&lake).await, "delta.constraints.positive"),
+            true => {
+                let protocol =
+                    json!({ "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["rowTracking"] });
+                (lake.foreign(ROWS, &[json!({ "protocol": protocol })]).await, "rowTracking")
+            }
+        };
+        let board = ours.board.clone();
+        let flush = ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())]));
+        let what = trouble_during(&board, "lake", flush).await;
+        assert!(what.contains(word), "{what}");
+        assert!(!board.is_ready());
+        assert_eq!((lake.version(ROWS).await, lake.records(ROWS).await), (version, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_was_refused_is_written_again_once_somebody_has_mended_it() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    with_a_constraint(&lake).await;
+    let board = ours.board.clone();
+    let refused = ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())]));
+    trouble_during(&board, "lake", refused).await;
+    let mended = with_changed_metadata(&lake, |metadata| {
+        metadata["configuration"].as_object_mut().unwrap().remove("delta.constraints.positive");
+    })
+    .await;
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    assert_eq!((lake.version(ROWS).await, lake.records(ROWS).await), (mended + 1, 9));
+    assert!(board.is_ready());
 }
 
 #[tokio::test]
@@ -346,6 +440,33 @@ async fn days_beyond_the_limit_share_the_null_partition_and_are_counted() {
     assert!(adds.iter().any(|add| add["partitionValues"]["_date"] == "2026-11-22"));
     assert_eq!(lake.records(ROWS).await, 100);
     assert!(ours.metrics.render().contains("pintail_rows_in_null_partition_total{stream=\"orders\"} 16"));
+}
+
+#[tokio::test]
+async fn event_times_over_thousands_of_days_make_files_within_the_limit_and_the_rest_is_counted() {
+    const COMMITS: u64 = 8;
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    *ours.windows.more_days.lock().unwrap() = 500;
+    let (grant, mut in_null) = (ShardGrant::new(), 0);
+    for commit in 0..COMMITS {
+        let mut scattered = batch("a", commit * 400, (commit + 1) * 400, &grant);
+        scattered.rows = rows("a", 0..399, |id| DAY - ((id * 7_919 + commit as i64 * 104_729) % 9_973) as i32);
+        ours.committer.flush(micro([scattered])).await.unwrap();
+        let actions = lake.entry(ROWS, lake.version(ROWS).await).await;
+        let of_rows: Vec<Value> = actions.iter().filter_map(|action| action.get("add").cloned()).collect();
+        let of_partials = actions[0]["commitInfo"]["staged"][PARTIALS].as_array().unwrap().clone();
+        for adds in [of_rows, of_partials] {
+            assert_eq!(adds.len(), 33, "32 days and the null partition");
+            let null = adds.iter().find(|add| add["partitionValues"]["_date"].is_null()).unwrap();
+            let stats: Value = serde_json::from_str(null["stats"].as_str().unwrap()).unwrap();
+            in_null += stats["numRecords"].as_u64().unwrap();
+        }
+    }
+    assert_eq!(lake.records(ROWS).await, COMMITS * 399);
+    assert_eq!(in_null, COMMITS * (399 - 32 + 501 - 32));
+    let counted = format!("pintail_rows_in_null_partition_total{{stream=\"orders\"}} {in_null}\n");
+    assert!(ours.metrics.render().contains(&counted), "{counted}");
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ pub struct Faulty {
     on_fault: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     clock: Option<MomentClock>,
     written_ms: Arc<Mutex<HashMap<String, i64>>>,
+    denied: Mutex<Option<String>>,
 }
 
 impl Faulty {
@@ -56,6 +57,7 @@ impl Faulty {
             on_fault: Mutex::default(),
             clock: None,
             written_ms: Arc::default(),
+            denied: Mutex::default(),
         }
     }
 
@@ -101,6 +103,11 @@ impl Faulty {
         self.faults.lock().unwrap().push((part.to_owned(), fault));
     }
 
+    /// From now on no PUT whose path contains `part` is permitted; `None`: all are.
+    pub fn deny(&self, part: Option<&str>) {
+        *self.denied.lock().unwrap() = part.map(str::to_owned);
+    }
+
     /// PUTs so far whose path contains `part`.
     pub fn puts(&self, part: &str) -> usize {
         self.puts.lock().unwrap().iter().filter(|path| path.contains(part)).count()
@@ -141,6 +148,9 @@ fn conflict(location: &Path) -> Error {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.denied.lock().unwrap().as_ref().is_some_and(|part| location.as_ref().contains(part)) {
+            return Err(Error::PermissionDenied { path: location.to_string(), source: "403".into() });
+        }
         match self.take(location) {
             None => self.inner.put_opts(location, payload, options).await,
             Some(Fault::Fail) => Err(broken("unreachable")),

@@ -103,6 +103,30 @@ async fn a_follower_survives_lost_answers_and_failures() {
 }
 
 #[tokio::test]
+async fn a_follower_that_is_denied_says_so_after_its_patience_and_that_it_works_again() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    let (board, version) = (ours.board.clone(), ours.committer.view.version);
+    let troubles = Troubles::new(board.clone(), "followers");
+    let rejects = ours.followers.remove(0).telling_after(Duration::from_millis(50), troubles);
+    lake.faults.deny(Some("orders_rejects/_delta_log"));
+    let lifted = async {
+        let told = loop {
+            if let Some(told) = board.snapshot().trouble.remove("followers") {
+                break told;
+            }
+            tokio::task::yield_now().await;
+        };
+        lake.faults.deny(None);
+        told
+    };
+    let ((), told) = both(follow(rejects, version), lifted).await;
+    assert!(told.contains("orders_rejects/_delta_log") && told.contains("403"), "{told}");
+    assert_eq!((board.snapshot().trouble.get("followers"), lake.records(REJECTS).await), (None, 1));
+}
+
+#[tokio::test]
 async fn staged_files_whose_log_entry_is_gone_are_an_alarm_and_never_skipped() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;

@@ -196,13 +196,15 @@ pub fn micro(batches: impl IntoIterator<Item = CleanBatch>) -> MicroBatch {
 
 // === Windows ===
 
-/// One partial row a range; remembers what it was told.
+/// One partial row a range and day; remembers what it was told.
 #[derive(Debug, Default)]
 pub struct FakeWindows {
     pub committed: Mutex<Vec<(Vec<PositionRange>, u64)>>,
     pub discarded: Mutex<Vec<ShardId>>,
     /// Revoked while the partials are made.
     pub revoke: Mutex<Option<ShardGrant>>,
+    /// Further days, one row each, that every range has partials of.
+    pub more_days: Mutex<i32>,
 }
 
 impl WindowSink for FakeWindows {
@@ -210,13 +212,15 @@ impl WindowSink for FakeWindows {
         if let Some(grant) = self.revoke.lock().unwrap().take() {
             grant.revoke();
         }
-        let count = ranges.len();
+        let days = 1 + *self.more_days.lock().unwrap();
+        let rows: Vec<_> = ranges.iter().flat_map(|range| (0..days).map(move |day| (range, DAY - day))).collect();
+        let count = rows.len();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(TimestampMicrosecondArray::from(vec![0; count]).with_timezone("UTC")),
             Arc::new(Decimal128Array::from(vec![10i128.pow(30); count]).with_precision_and_scale(38, 0).unwrap()),
             Arc::new(Int64Array::from(vec![1; count])),
-            Arc::new(StringArray::from_iter_values(ranges.iter().map(|range| range.shard.as_str()))),
-            Arc::new(Date32Array::from(vec![DAY; count])),
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|(range, _)| range.shard.as_str()))),
+            Arc::new(Date32Array::from_iter_values(rows.iter().map(|(_, day)| *day))),
         ];
         vec![RecordBatch::try_new(partials_schema(), columns).unwrap()]
     }

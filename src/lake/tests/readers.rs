@@ -84,10 +84,10 @@ async fn the_ledger_is_read_from_a_checkpoint_and_its_tail() {
     assert_eq!(lake.open().await.view, ours.committer.view, "without the hint");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_a_sleeping_writer_made_below_the_checkpoint_is_made_again_above_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = on_disk(&folder);
+/// A writer of shard `a` sleeps between its head proof and its PUT for longer than the log is kept. Meanwhile another
+/// one commits thirty records of `shard`, and the log is checkpointed and cleaned: the PUT lands below the checkpoint.
+/// Returns the sleeper's grant and the version that it knew.
+async fn sleeps_past_a_cleanup(folder: &tempfile::TempDir, lake: &Lake, shard: &str) -> (ShardGrant, u64) {
     let mut sleeper = lake.committer(&["a", "b"]).await;
     let mut other = Instance::of(lake.open().await);
     let ((arrived, at_put), (go, go_on)) = (oneshot::channel(), oneshot::channel());
@@ -97,9 +97,9 @@ async fn a_commit_that_a_sleeping_writer_made_below_the_checkpoint_is_made_again
     let meanwhile = async {
         at_put.await.unwrap();
         for from in [0, 10, 20] {
-            other.committer.flush(micro([batch("b", from, from + 10, &grant)])).await.unwrap();
+            other.committer.flush(micro([batch(shard, from, from + 10, &ShardGrant::new())])).await.unwrap();
         }
-        checkpoints::create_checkpoint(&deltalake(&folder, ROWS).await, None).await.unwrap();
+        checkpoints::create_checkpoint(&deltalake(folder, ROWS).await, None).await.unwrap();
         for old in 0..version + 3 {
             std::fs::remove_file(folder.path().join(format!("{ROWS}/_delta_log/{old:020}.json"))).unwrap();
         }
@@ -109,12 +109,33 @@ async fn a_commit_that_a_sleeping_writer_made_below_the_checkpoint_is_made_again
     let flush = sleeper.committer.flush(micro([batch("a", 0, 10, &grant)]));
     let (flushed, ()) = both(flush, meanwhile).await;
     flushed.unwrap();
+    let below = folder.path().join(format!("{ROWS}/_delta_log/{:020}.json", version + 1));
+    assert!(below.exists(), "the PUT was answered with success");
+    (grant, version)
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_a_sleeping_writer_made_below_the_checkpoint_is_made_again_above_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = on_disk(&folder);
+    let (grant, version) = sleeps_past_a_cleanup(&folder, &lake, "b").await;
     assert!(!grant.is_revoked());
     let table = deltalake(&folder, ROWS).await;
     assert_eq!(table.version(), Some(version + 4));
     assert_eq!(parquet_rows(&table), 9 + 3 * 9);
     assert_eq!(lake.open().await.view.shards[&ShardId::new("a")].resume(), after(10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sleeping_writer_whose_shard_was_taken_over_is_fenced_though_its_put_below_the_checkpoint_succeeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = on_disk(&folder);
+    let (grant, version) = sleeps_past_a_cleanup(&folder, &lake, "a").await;
+    assert!(grant.is_revoked());
+    let table = deltalake(&folder, ROWS).await;
+    assert_eq!(table.version(), Some(version + 3));
+    assert_eq!(parquet_rows(&table), 3 * 9);
+    assert_eq!(lake.open().await.view.shards[&ShardId::new("a")].resume(), after(30));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ struct Running {
     windows: Arc<FakeWindows>,
     budget: Budget,
     cancel: CancellationToken,
+    board: StreamBoard,
     task: JoinSet<Result<(), LakeError>>,
 }
 
@@ -24,12 +25,13 @@ const PATIENT: WriterOptions = WriterOptions { flush_interval: Duration::from_se
 async fn run(lake: &Lake, options: WriterOptions) -> Running {
     let (windows, budget, cancel) = (Arc::new(FakeWindows::default()), Budget::new(1 << 20), CancellationToken::new());
     let sink = Arc::clone(&windows) as Arc<dyn WindowSink>;
-    let writer = Writer::new(lake.open().await, options, budget.clone(), sink, None, metrics(), stream_board());
+    let board = stream_board();
+    let writer = Writer::new(lake.open().await, options, budget.clone(), sink, None, metrics(), board.clone());
     let (batches, receiver) = mpsc::channel(1);
     let (ledger, requests) = LedgerHandle::channel();
     let mut task = JoinSet::new();
     task.spawn(writer.run(receiver, requests, cancel.clone()));
-    Running { batches, ledger, windows, budget, cancel, task }
+    Running { batches, ledger, windows, budget, cancel, board, task }
 }
 
 impl Running {
@@ -206,4 +208,37 @@ async fn a_writer_that_is_cancelled_stops_though_the_lake_is_away() {
     running.cancel.cancel();
     running.task.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(lake.records(ROWS).await, 0);
+}
+
+#[tokio::test]
+async fn a_follower_that_is_denied_for_long_holds_nothing_up_and_nothing_in_memory_and_is_complete_afterwards() {
+    const COMMITS: u64 = 150;
+    let lake = Lake::in_memory();
+    let running = run(&lake, WriterOptions { flush_bytes: 1024, ..PATIENT }).await;
+    running.ledger.register(vec![register("a")]).await.unwrap();
+    lake.faults.deny(Some("orders_rejects/_delta_log"));
+    let grant = ShardGrant::new();
+    for commit in 0..COMMITS {
+        let next = batch("a", commit * 10, (commit + 1) * 10, &grant);
+        running.batches.send(paid(&running.budget, next, 1024).await).await.unwrap();
+        running.committed(commit as usize + 1).await;
+    }
+    // What is committed is paid back once its flight has landed, whatever the follower does.
+    running.ledger.view(false).await.unwrap();
+    assert_eq!(running.budget.in_use_bytes(), 0);
+    assert_eq!((lake.records(ROWS).await, lake.records(REJECTS).await), (COMMITS * 9, 0));
+
+    assert!(running.board.is_ready(), "five minutes have not passed");
+
+    lake.faults.deny(None);
+    running.drain().await;
+    assert_eq!((lake.records(REJECTS).await, lake.records(PARTIALS).await), (COMMITS, COMMITS));
+    // It came from the log in bounded steps and not from memory.
+    let mut before = 0;
+    for version in 1..=lake.version(REJECTS).await {
+        let through = lake.entry(REJECTS, version).await[0]["commitInfo"]["appliedThrough"].as_u64().unwrap();
+        assert!((1..=64).contains(&(through - before)), "from {before} to {through} at once");
+        before = through;
+    }
+    assert_eq!(before, lake.version(ROWS).await);
 }
