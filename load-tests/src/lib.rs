@@ -18,6 +18,7 @@ mod processor;
 mod s3;
 mod scene;
 mod seed;
+pub mod soak;
 mod tables;
 mod usage;
 mod verify;

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use pintail::checkpoint::{LedgerView, SequenceNumber, ShardId};
@@ -22,7 +23,7 @@ use crate::processor::Processor;
 use crate::s3::S3Server;
 use crate::tables::Snapshot;
 use crate::verify::{Verdict, look, verify};
-use crate::wait::until;
+use crate::wait::{PATIENCE, until_within};
 
 /// A running Pintail, here or in a process of its own.
 pub trait Instance {
@@ -37,6 +38,8 @@ pub trait Instance {
 pub struct Settings {
     /// `lake.flush_interval`
     pub flush_interval_ms: u64,
+    /// `lake.flush_bytes`, if not the default.
+    pub flush_bytes: Option<String>,
     /// `source.start`
     pub start: &'static str,
     /// `aws.endpoint`
@@ -65,6 +68,7 @@ impl Scene {
         let kinesis = EmbeddedKinesis::start(&Kind::ALL.map(Kind::name), shards).await?;
         let settings = Settings {
             flush_interval_ms: 250,
+            flush_bytes: None,
             start: "trim_horizon",
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
@@ -123,10 +127,14 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, start, endpoint, streams, sections } = &self.settings;
+        let Settings { flush_interval_ms, flush_bytes, start, endpoint, streams, sections } = &self.settings;
         let lake = match &self.s3 {
             Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
             None => format!("uri = {:?}", self.lake()),
+        };
+        let lake = match flush_bytes {
+            Some(bytes) => format!("{lake}\nflush_bytes = {bytes:?}"),
+            None => lake,
         };
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
@@ -196,8 +204,18 @@ impl Scene {
 
     /// Waits until the ledger covers everything that is in the book now.
     pub async fn caught_up(&self, log: &AcceptedLog, instance: &mut impl Instance) -> anyhow::Result<()> {
+        self.caught_up_within(PATIENCE, log, instance).await
+    }
+
+    /// The same with another patience, for much that is to be caught up with.
+    pub async fn caught_up_within(
+        &self,
+        patience: Duration,
+        log: &AcceptedLog,
+        instance: &mut impl Instance,
+    ) -> anyhow::Result<()> {
         let (heads, mut behind) = (log.heads(), Vec::new());
-        let covered = until("everything accepted is committed", async || {
+        let covered = until_within(patience, "everything accepted is committed", async || {
             instance.alive()?;
             behind = self.behind(&heads).await?;
             Ok(behind.is_empty().then_some(()))
