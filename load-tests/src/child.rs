@@ -107,6 +107,11 @@ impl Child {
 
     /// SIGKILL, and waits until it is gone.
     pub async fn kill_9(mut self) -> anyhow::Result<()> {
+        self.kill().await
+    }
+
+    /// The same, and what it wrote can still be read.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.alive()?;
         self.process.kill().await.context("a child cannot be killed")
     }
@@ -120,9 +125,14 @@ impl Child {
         Ok(None)
     }
 
+    /// SIGTERM
+    pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
     /// SIGTERM, and waits for its end.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
-        self.signal(Signal::SIGTERM)?;
+        self.ask_to_end()?;
         self.ended().await
     }
 

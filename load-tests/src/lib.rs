@@ -9,7 +9,9 @@
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
 mod aggregates;
+pub mod chaos;
 mod child;
+pub mod cli;
 mod gate;
 mod http;
 pub mod kinesis_proxy;
@@ -18,7 +20,9 @@ mod processor;
 mod s3;
 mod scene;
 mod seed;
+pub mod soak;
 mod tables;
+mod usage;
 mod verify;
 mod wait;
 mod windows;
@@ -32,6 +36,7 @@ pub use s3::{At, Fault, Faults, Held, Request, RuleId, S3Server, Verb};
 pub use scene::{Instance, Scene, Settings};
 pub use seed::Seed;
 pub use tables::Snapshot;
+pub use usage::Usage;
 pub use verify::{Found, Verdict, look, partials_differing, verify};
 pub use wait::{PATIENCE, until};
 pub use windows::{SHIPPED, Window};

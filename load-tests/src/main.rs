@@ -1,15 +1,26 @@
-//! `load-tests pintail ARGS` is `pintail ARGS`: processes that a test kills need no build of their own.
+//! `load-tests pintail ARGS` is `pintail ARGS`: processes that a test kills need no build of their own. The rest is
+//! [`load_tests::cli`].
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use pintail::cli::{self, Cli, EXIT_USAGE};
+
+/// As in the real thing, or its memory would be measured with another allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "pintail") {
-        return cli::run(Cli::parse_from(std::iter::once("pintail".into()).chain(arguments)));
+        let arguments = std::iter::once("pintail".into()).chain(arguments);
+        return pintail::cli::run(pintail::cli::Cli::parse_from(arguments));
     }
-    eprintln!("load-tests: the tests run with `cargo test -p load-tests`; see load-tests/README.md");
-    ExitCode::from(EXIT_USAGE)
+    let cli = load_tests::cli::Cli::parse();
+    match std::env::current_exe() {
+        Ok(program) => load_tests::cli::run(cli, &program),
+        Err(error) => {
+            eprintln!("load-tests: the path of this binary is not known: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use pintail::checkpoint::{LedgerView, SequenceNumber, ShardId};
@@ -22,8 +23,8 @@ use crate::poster::Poster;
 use crate::processor::Processor;
 use crate::s3::S3Server;
 use crate::tables::Snapshot;
-use crate::verify::{Verdict, verify};
-use crate::wait::until;
+use crate::verify::{Verdict, look, verify};
+use crate::wait::{PATIENCE, until_within};
 
 /// A running Pintail, here or in a process of its own.
 pub trait Instance {
@@ -38,6 +39,8 @@ pub trait Instance {
 pub struct Settings {
     /// `lake.flush_interval`
     pub flush_interval_ms: u64,
+    /// `lake.flush_bytes`, if not the default.
+    pub flush_bytes: Option<String>,
     /// `source.start`
     pub start: &'static str,
     /// `source.on_data_loss`
@@ -46,6 +49,8 @@ pub struct Settings {
     pub endpoint: String,
     /// The streams that are read.
     pub streams: Vec<Kind>,
+    /// Further sections of the file, as TOML.
+    pub sections: String,
 }
 
 /// The place. Its folder vanishes with it.
@@ -66,10 +71,12 @@ impl Scene {
         let kinesis = EmbeddedKinesis::start(&Kind::ALL.map(Kind::name), shards).await?;
         let settings = Settings {
             flush_interval_ms: 250,
+            flush_bytes: None,
             start: "trim_horizon",
             on_data_loss: "fail",
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
+            sections: String::new(),
         };
         let scene = Self { kinesis, s3: None, settings, folder: tempfile::tempdir()?, children: Cell::new(0) };
         for kind in Kind::ALL {
@@ -131,15 +138,20 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, start, on_data_loss, endpoint, streams } = &self.settings;
+        let Settings { flush_interval_ms, flush_bytes, start, on_data_loss, endpoint, streams, sections } =
+            &self.settings;
         let lake = match &self.s3 {
             Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
             None => format!("uri = {:?}", self.lake()),
         };
+        let lake = match flush_bytes {
+            Some(bytes) => format!("{lake}\nflush_bytes = {bytes:?}"),
+            None => lake,
+        };
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
-             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
-             [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
+             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = 5\n\n\
+             [serve]\nlisten = \"127.0.0.1:0\"\n\n[aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n\n{sections}",
         );
         for name in streams.iter().copied().map(Kind::name) {
             text.push_str(&format!("\n[[stream]]\nname = \"{name}\"\ncontract = \"{name}.toml\"\n"));
@@ -215,8 +227,18 @@ impl Scene {
 
     /// Waits until the ledger covers everything that is in the book now.
     pub async fn caught_up(&self, log: &AcceptedLog, instance: &mut impl Instance) -> anyhow::Result<()> {
+        self.caught_up_within(PATIENCE, log, instance).await
+    }
+
+    /// The same with another patience, for much that is to be caught up with.
+    pub async fn caught_up_within(
+        &self,
+        patience: Duration,
+        log: &AcceptedLog,
+        instance: &mut impl Instance,
+    ) -> anyhow::Result<()> {
         let (heads, mut behind) = (log.heads(), Vec::new());
-        let covered = until("everything accepted is committed", async || {
+        let covered = until_within(patience, "everything accepted is committed", async || {
             instance.alive()?;
             behind = self.behind(&heads).await?;
             Ok(behind.is_empty().then_some(()))
@@ -238,6 +260,16 @@ impl Scene {
             }
         }
         Ok(behind)
+    }
+
+    /// As [`verify`](Self::verify), but says what was found instead of failing.
+    pub async fn look(&self, log: &AcceptedLog) -> anyhow::Result<Verdict> {
+        look(&self.lake_url()?, log, &self.settings.streams).await
+    }
+
+    /// The folder of contracts, configuration and logs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A table as deltalake reads it.

@@ -17,7 +17,7 @@ impl Seed {
         let given = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
         let value = given.unwrap_or_else(|| RandomState::new().hash_one(VARIABLE) % 1_000_000);
         println!("seed {value}: {VARIABLE}={value} posts the same records and draws the same numbers again");
-        Self { value, state: value }
+        Self::from(value)
     }
 
     /// The seed itself, for generators of their own.
@@ -32,5 +32,11 @@ impl Seed {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+}
+
+impl From<u64> for Seed {
+    fn from(value: u64) -> Self {
+        Self { value, state: value }
     }
 }

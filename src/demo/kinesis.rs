@@ -1,7 +1,14 @@
 //! A Kinesis in this process: ferrokinesis behind a port of its own, so that demo and tests need neither an account
 //! nor the internet. What it holds, it holds in memory.
+//!
+//! Ferrokinesis refuses records beyond 1 MiB and answers a read with any number of bytes. The real one takes 10 MiB,
+//! if told to, and answers with 10 MiB; so large records come in by [`EmbeddedKinesis::put_large`], and from then on
+//! reads are cut.
+
+mod large;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -14,10 +21,14 @@ use aws_sdk_kinesis::operation::merge_shards::MergeShardsError;
 use aws_sdk_kinesis::operation::split_shard::SplitShardError;
 use aws_sdk_kinesis::types::StreamStatus;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use ferrokinesis::store::StoreOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use self::large::{LargeRecords, cut};
+use crate::checkpoint::{SequenceNumber, ShardId};
 
 const REGION: &str = "us-east-1";
 
@@ -74,6 +85,16 @@ pub enum KinesisError {
         #[source]
         source: Box<SdkError<SplitShardError>>,
     },
+    /// A large record was not taken.
+    #[error("the embedded Kinesis did not take a record of {bytes} bytes for stream {stream:?}: {reason}")]
+    Large {
+        /// The stream.
+        stream: String,
+        /// The record's size.
+        bytes: usize,
+        /// Its word for it.
+        reason: String,
+    },
     /// MergeShards failed.
     #[error("the embedded Kinesis did not merge shards {shards:?} of stream {stream:?}")]
     Merge {
@@ -92,6 +113,7 @@ pub enum KinesisError {
 pub struct EmbeddedKinesis {
     address: SocketAddr,
     client: Client,
+    large: Arc<LargeRecords>,
     stop: CancellationToken,
     server: JoinSet<std::io::Result<()>>,
 }
@@ -111,15 +133,16 @@ impl EmbeddedKinesis {
 
     /// The same with options of its own: limits, iterator lifetime, retention.
     pub async fn start_with(options: StoreOptions, streams: &[&str], shards: u32) -> Result<Self, KinesisError> {
-        let (app, _store) = ferrokinesis::create_app(options);
-        let app = app.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+        let (app, store) = ferrokinesis::create_app(options);
+        let large = Arc::new(LargeRecords::new(store));
+        let app = app.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(from_fn_with_state(Arc::clone(&large), cut));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(KinesisError::Bind)?;
         let address = listener.local_addr().map_err(KinesisError::Bind)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await });
-        let kinesis = Self { address, client: Client::new(&sdk_config(address)), stop, server };
+        let kinesis = Self { address, client: Client::new(&sdk_config(address)), large, stop, server };
         for stream in streams {
             kinesis.create_stream(stream, shards).await?;
         }
@@ -177,6 +200,18 @@ impl EmbeddedKinesis {
         };
         done.map_err(failed)?;
         self.until_active(stream).await
+    }
+
+    /// Puts one record of up to 10 MiB into the shard that holds this hash key.
+    pub async fn put_large(
+        &self,
+        stream: &str,
+        partition_key: &str,
+        hash_key: u128,
+        data: &[u8],
+    ) -> Result<(ShardId, SequenceNumber), KinesisError> {
+        let put = self.large.put(stream, partition_key, hash_key, data).await;
+        put.map_err(|reason| KinesisError::Large { stream: stream.to_owned(), bytes: data.len(), reason })
     }
 
     /// Stops it; calls that still wait after a second are cut off.
@@ -258,5 +293,27 @@ mod tests {
         };
         let put = kinesis.client().put_records().stream_name("pin").set_records(Some((0..5).map(entry).collect()));
         assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn records_of_ten_mebibytes_are_taken_and_read_one_at_a_time() {
+        let kinesis = EmbeddedKinesis::start(&["pin"], 2).await.unwrap();
+        let data = vec![b'x'; 10 << 20];
+        let mut put = Vec::new();
+        for key in ["1", "2"] {
+            put.push(kinesis.put_large("pin", key, u128::MAX, &data).await.unwrap());
+        }
+        let shard = "shardId-000000000001";
+        assert!(put.iter().all(|(of, _)| of.as_str() == shard), "{put:?}");
+        let start = kinesis.client().get_shard_iterator().stream_name("pin").shard_id(shard);
+        let start = start.shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon).send().await;
+        let mut iterator = start.unwrap().shard_iterator;
+        for (_, number) in put {
+            let read = kinesis.client().get_records().set_shard_iterator(iterator).send().await.unwrap();
+            let found: Vec<_> = read.records.iter().map(|record| (record.sequence_number(), record.data())).collect();
+            assert_eq!(found.len(), 1);
+            assert_eq!((found[0].0, found[0].1.as_ref()), (number.to_string().as_str(), data.as_slice()));
+            iterator = read.next_shard_iterator;
+        }
     }
 }

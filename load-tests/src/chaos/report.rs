@@ -1,0 +1,142 @@
+//! What a run of chaos found, for people and as JSON.
+
+use std::collections::BTreeMap;
+
+use pintail::demo::Kind;
+use pintail::demo::readback::Tally;
+use serde::Serialize;
+
+use super::phase::{Phase, name};
+use crate::verify::Verdict;
+
+/// What was asked for, beside the seed. Says nothing of the machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    /// Kills asked for.
+    pub kills: u64,
+    /// Records a second over all streams.
+    pub rate: f64,
+    /// `lake.flush_interval`
+    pub flush_interval_ms: u64,
+    /// Between two reshards.
+    pub reshard_interval_ms: u64,
+    /// The further sections of the configuration.
+    pub sections: String,
+}
+
+/// What happened to the processes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Deaths {
+    /// Processes that were killed with SIGKILL.
+    pub kills: u64,
+    /// The same by phase, phases that were asked for and never reached included.
+    pub kills_by_phase: BTreeMap<Phase, u64>,
+    /// Times a phase was waited for in vain.
+    pub waited_in_vain: BTreeMap<Phase, u64>,
+    /// Processes that drained after SIGTERM and ended with 0.
+    pub drains: u64,
+    /// Times a process was frozen, replaced and thawed.
+    pub frozen: u64,
+    /// Shards that were taken from a process, as the processes say.
+    pub fenced: u64,
+    /// Data-loss alarms that the processes raised.
+    pub alarms: u64,
+    /// The most memory that any process had resident.
+    pub rss_peak_bytes: u64,
+    /// What processes logged as errors, and how often.
+    pub errors_logged: BTreeMap<String, u64>,
+    /// What must not happen to a process, in words.
+    pub wrong: Vec<String>,
+}
+
+/// The report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Draws the same numbers again.
+    pub seed: u64,
+    /// How long it took, the reckoning included.
+    pub duration_s: f64,
+    /// What happened to the processes.
+    #[serde(flatten)]
+    pub deaths: Deaths,
+    /// Splits and merges.
+    pub reshards: u64,
+    /// Records that Kinesis acknowledged.
+    pub records: u64,
+    /// Acknowledged, and in no table.
+    pub lost: u64,
+    /// In the tables more than once: each time beyond the first.
+    pub duplicated: u64,
+    /// Rejects of other bytes, rows of other contents than were posted.
+    pub altered: u64,
+    /// Records that came after a later one of their shard, in a file or in a commit, or before their parents' end.
+    pub out_of_order: u64,
+    /// In the tables, and never acknowledged.
+    pub unexpected: u64,
+    /// Rows in the rows tables.
+    pub rows: u64,
+    /// Rejects, by reason.
+    pub rejects: BTreeMap<String, u64>,
+    /// Rows of the partials tables that were held against a GROUP BY of the rows.
+    pub partials_checked: u64,
+    /// Commits of the rows tables that were looked at one by one.
+    pub commits_checked: u64,
+    /// Everything that must not be, in words. Empty: it has held.
+    pub violations: Vec<String>,
+    /// What was asked for.
+    pub config: Setting,
+}
+
+impl Report {
+    /// Puts together what the tables say and what the processes did.
+    pub fn new(seed: u64, config: Setting, deaths: Deaths, verdict: &Verdict, disorder: &BTreeMap<Kind, u64>) -> Self {
+        let total = verdict.values().fold(Tally::default(), |sum, found| sum.plus(found.reckoning.total()));
+        let late: u64 = disorder.values().sum();
+        let mut rejects: BTreeMap<String, u64> = BTreeMap::new();
+        for (reason, count) in verdict.values().flat_map(|found| &found.reckoning.rejects) {
+            *rejects.entry(reason.clone()).or_default() += count;
+        }
+        let mut report = Self {
+            seed,
+            duration_s: 0.0,
+            deaths,
+            reshards: 0,
+            records: total.accepted,
+            lost: total.lost,
+            duplicated: total.duplicated,
+            altered: total.altered,
+            out_of_order: total.out_of_order + late,
+            unexpected: total.unexpected,
+            rows: verdict.values().map(|found| found.reckoning.rows).sum(),
+            rejects,
+            partials_checked: verdict.values().map(|found| found.partials).sum(),
+            commits_checked: 0,
+            violations: Vec::new(),
+            config,
+        };
+        report.violations = report.find_violations(verdict, disorder);
+        report
+    }
+
+    fn find_violations(&self, verdict: &Verdict, disorder: &BTreeMap<Kind, u64>) -> Vec<String> {
+        let mut violations = self.deaths.wrong.clone();
+        for (kind, found) in verdict {
+            violations.extend(found.violations().into_iter().map(|line| format!("{}: {line}", kind.name())));
+        }
+        for (kind, count) in disorder.iter().filter(|(_, count)| **count > 0) {
+            violations.push(format!("{}: {count} records came in a commit out of their order", kind.name()));
+        }
+        if self.deaths.alarms > 0 {
+            violations.push(format!("{} data-loss alarms, and nothing was trimmed", self.deaths.alarms));
+        }
+        for (phase, _) in self.deaths.kills_by_phase.iter().filter(|(_, count)| **count == 0) {
+            violations.push(format!("no process was killed in phase {}", name(*phase)));
+        }
+        violations
+    }
+
+    /// Whether everything held.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+}

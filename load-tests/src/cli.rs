@@ -1,0 +1,250 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use pintail::demo::Kind;
+use pintail::toml_doc::{DurationMs, FromToml};
+use serde::Serialize;
+
+use crate::chaos;
+use crate::seed::Seed;
+use crate::soak::{self, Filling};
+
+/// How long is posted before a stall, and after it.
+const STALL_MARGIN: Duration = Duration::from_secs(30);
+
+/// Pintail under load, on this machine alone: an embedded Kinesis, an S3 that fails as it is told, and processes that
+/// die. Everything that Kinesis acknowledged is written down and looked for in the tables at the end, with deltalake's
+/// own reader. Exit code 0 says that every promise held.
+#[derive(Debug, Parser)]
+#[command(name = "load-tests", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kills processes in every phase of their life, under load and while shards split and merge, and looks for what
+    /// was lost, doubled, altered or put out of order.
+    ///
+    /// Half of the kills are aimed: S3 holds a request (an upload, a commit before or after it landed, a checkpoint, a
+    /// compaction, a vacuum's delete) and the process dies while it waits. The rest comes at any moment; some processes
+    /// are frozen, replaced and woken up first, some work two at a time.
+    #[command(after_help = "Example: load-tests chaos --kills 200 --report chaos.json\n\
+        A report with \"violations\": [] and exit code 0: nothing was lost, doubled, altered or out of order.\n\
+        A failed run is repeated with its --seed: the same records, phases and draws; the scheduler's part is new.")]
+    Chaos(ChaosArgs),
+    /// One process under a steady load, its memory and time measured, for as long as one likes.
+    ///
+    /// The report has the peak, the slope of the second half in KiB a minute, CPU seconds and commits. Memory beyond
+    /// the byte budget and 200 MiB is a violation, as is anything lost, doubled, altered or out of order.
+    #[command(after_help = "Example: load-tests soak --duration 30m --rate 2000 --report soak.json")]
+    Soak(SoakArgs),
+    /// S3 stops answering at full input, and starts again: memory must stay within the byte budget and 200 MiB, and
+    /// everything must be there in the end.
+    #[command(after_help = "Examples: load-tests stall --for 3m --report stall.json\n          \
+        load-tests stall --for 3m --large 12 --report large.json\n          \
+        load-tests stall --for 30s --large 4 --filling tokens --report hostile.json")]
+    Stall(StallArgs),
+    /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
+    #[command(disable_help_flag = true)]
+    Pintail {
+        /// As for `pintail`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ChaosArgs {
+    /// Processes to kill with SIGKILL
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(30..))]
+    kills: u64,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "chaos.json")]
+    report: PathBuf,
+    /// Draws records, phases and moments [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Records a second over all three streams
+    #[arg(long, value_name = "N", default_value_t = 600.0, value_parser = rate)]
+    rate: f64,
+    /// Keep every process's log, the configuration and the lake here, for a look at what went wrong
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SoakArgs {
+    /// How long to post
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
+    duration: Duration,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "soak.json")]
+    report: PathBuf,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+#[derive(Debug, Args)]
+struct StallArgs {
+    /// How long S3 does not answer; before and after it is posted for half a minute each
+    #[arg(long = "for", value_name = "TIME", default_value = "3m", value_parser = duration)]
+    time: Duration,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "stall.json")]
+    report: PathBuf,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// What is posted, and to what.
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// Records a second over all three streams
+    #[arg(long, value_name = "N", default_value_t = 2_000.0, value_parser = rate)]
+    rate: f64,
+    /// Shards of each stream
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
+    shards: u32,
+    /// Pintail's byte budget in MiB
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    budget_mib: u64,
+    /// Records of 10 MiB for every shard, one every five seconds from the start on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    large: u64,
+    /// What fills them: text, or the smallest JSON tokens
+    #[arg(long, value_enum, default_value_t = Filling::Text)]
+    filling: Filling,
+    /// Draws the records [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+/// Runs one command to its end. `program` is this binary.
+pub fn run(cli: Cli, program: &Path) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("load-tests: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let held = runtime.block_on(dispatch(cli.command, program));
+    runtime.shutdown_background();
+    match held {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("load-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every promise held.
+async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
+    let program = program.to_str().context("the path of this binary is not UTF-8")?;
+    match command {
+        Command::Chaos(args) => chaos(args, program).await,
+        Command::Soak(args) => soak(args.load, args.duration, None, &args.report, program).await,
+        Command::Stall(args) => {
+            let duration = args.time + 2 * STALL_MARGIN;
+            soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program).await
+        }
+        Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
+    }
+}
+
+async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
+    let mut seed = args.seed.map_or_else(Seed::announced, Seed::from);
+    let plan = chaos::Plan {
+        phases: chaos::share_out(args.kills, &mut seed),
+        seed,
+        rate: args.rate,
+        flush_interval_ms: 300,
+        reshard_interval: Duration::from_secs(4),
+        old_after: Duration::from_secs(12),
+        progress: true,
+        keep: args.keep,
+    };
+    let report = chaos::run(program, plan).await?;
+    publish(&args.report, &report)?;
+    let (kills, records) = (report.deaths.kills, report.records);
+    let counts = (report.lost, report.duplicated, report.altered, report.out_of_order);
+    eprintln!("{kills} kills, {records} records; lost, duplicated, altered, out of order: {counts:?}");
+    tell_violations(&report.violations);
+    Ok(report.is_clean())
+}
+
+async fn soak(
+    load: LoadArgs,
+    duration: Duration,
+    stall: Option<(Duration, Duration)>,
+    file: &Path,
+    program: &str,
+) -> anyhow::Result<bool> {
+    let plan = soak::Plan {
+        seed: load.seed.map_or_else(Seed::announced, Seed::from),
+        streams: Kind::ALL.to_vec(),
+        shards: load.shards,
+        duration,
+        rate: load.rate,
+        budget_mib: load.budget_mib,
+        flush_mib: 32,
+        stall,
+        large: load.large,
+        filling: load.filling,
+        sample_interval: Duration::from_secs(1),
+        progress: true,
+    };
+    let report = soak::run(program, &plan).await?;
+    publish(file, &report)?;
+    let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
+    let (records, slope, cpu) = (report.records, report.rss_slope_kib_per_min, report.cpu_seconds);
+    eprintln!(
+        "{records} records, {peak_mib} MiB at the peak of {limit_mib} MiB, {slope:+.0} KiB/min, {cpu:.1} s of CPU"
+    );
+    tell_violations(&report.violations);
+    Ok(report.is_clean())
+}
+
+fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
+    let json = serde_json::to_vec_pretty(report)?;
+    std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
+    eprintln!("report: {}", file.display());
+    Ok(())
+}
+
+fn tell_violations(violations: &[String]) {
+    for violation in violations {
+        eprintln!("VIOLATED: {violation}");
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).trim().parse::<f64>().ok();
+    number.filter(|rate| *rate > 0.0).ok_or_else(|| "expected records a second, like 2000".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = DurationMs::from_text(text).filter(|parsed| parsed.0 > 0);
+    parsed.map(|parsed| Duration::from_millis(parsed.0)).ok_or_else(|| format!("expected {}", DurationMs::EXPECTED))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

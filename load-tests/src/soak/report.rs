@@ -1,0 +1,215 @@
+//! What a soak found, for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::process::ExitStatus;
+
+use pintail::demo::Kind;
+use pintail::demo::readback::Tally;
+use serde::Serialize;
+
+use super::{Filling, HEADROOM_BYTES, Plan};
+use crate::child::Child;
+use crate::usage::Usage;
+use crate::verify::Verdict;
+
+/// One look at the process.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Sample {
+    /// Since the first one.
+    pub seconds: f64,
+    /// Resident then.
+    pub rss_bytes: u64,
+    /// Whether S3 did not answer.
+    pub stalled: bool,
+}
+
+/// What was asked for, beside the seed. Says nothing of the machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    /// The streams that were read.
+    pub streams: Vec<&'static str>,
+    /// Shards of each.
+    pub shards: u32,
+    /// How long was posted.
+    pub posting_s: f64,
+    /// Records a second.
+    pub rate: f64,
+    /// `budget.bytes`
+    pub budget_bytes: u64,
+    /// `lake.flush_bytes`
+    pub flush_bytes: u64,
+    /// How long S3 did not answer.
+    pub stall_s: Option<f64>,
+    /// Records of 10 MiB for every shard.
+    pub large_records: u64,
+    /// What filled them.
+    pub filling: Filling,
+}
+
+/// What it did while S3 did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Stall {
+    /// The most memory at any look.
+    pub rss_max_bytes: u64,
+    /// Memory at the last look.
+    pub rss_last_bytes: u64,
+}
+
+/// What was seen of the process.
+pub(super) struct Seen {
+    pub samples: Vec<Sample>,
+    pub usage: Usage,
+    pub posted_s: f64,
+    pub recovered_s: f64,
+    pub commits: u64,
+    pub status: ExitStatus,
+}
+
+/// The report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Posts the same records again.
+    pub seed: u64,
+    /// How long was posted.
+    pub duration_s: f64,
+    /// Records that Kinesis acknowledged.
+    pub records: u64,
+    /// Acknowledged, and in no table.
+    pub lost: u64,
+    /// In the tables more than once: each time beyond the first.
+    pub duplicated: u64,
+    /// Rejects of other bytes, rows of other contents than were posted.
+    pub altered: u64,
+    /// In a file after a later record of their shard.
+    pub out_of_order: u64,
+    /// Rows in the rows tables.
+    pub rows: u64,
+    /// Rejects, by reason.
+    pub rejects: BTreeMap<String, u64>,
+    /// Rows of the partials tables that were held against a GROUP BY of the rows.
+    pub partials_checked: u64,
+    /// Versions of the rows tables.
+    pub commits: u64,
+    /// Data-loss alarms.
+    pub alarms: u64,
+    /// The most memory that was resident at once.
+    pub rss_peak_bytes: u64,
+    /// What may be: the byte budget and the headroom.
+    pub rss_limit_bytes: u64,
+    /// Growth in the second half of the posting, by least squares; without a stall it should be near 0.
+    pub rss_slope_kib_per_min: f64,
+    /// User and system time until everything was committed.
+    pub cpu_seconds: f64,
+    /// From the end of the posting until everything was committed.
+    pub caught_up_s: f64,
+    /// If S3 stopped answering.
+    pub stall: Option<Stall>,
+    /// Everything that must not be, in words. Empty: it has held.
+    pub violations: Vec<String>,
+    /// What was asked for.
+    pub config: Setting,
+    /// Every look at the process.
+    pub samples: Vec<Sample>,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, seen: Seen, child: &Child, verdict: &Verdict) -> anyhow::Result<Self> {
+        let total = verdict.values().fold(Tally::default(), |sum, found| sum.plus(found.reckoning.total()));
+        let mut rejects: BTreeMap<String, u64> = BTreeMap::new();
+        for (reason, count) in verdict.values().flat_map(|found| &found.reckoning.rejects) {
+            *rejects.entry(reason.clone()).or_default() += count;
+        }
+        let budget_bytes = plan.budget_mib << 20;
+        let while_stalled: Vec<u64> =
+            seen.samples.iter().filter(|sample| sample.stalled).map(|sample| sample.rss_bytes).collect();
+        let stall = while_stalled.iter().max().zip(while_stalled.last());
+        let posting = seen.samples.iter().filter(|sample| sample.seconds <= seen.posted_s);
+        let second_half: Vec<Sample> = posting.filter(|it| it.seconds >= seen.posted_s / 2.0).copied().collect();
+        let mut report = Self {
+            seed: plan.seed.value(),
+            duration_s: seen.posted_s,
+            records: total.accepted,
+            lost: total.lost,
+            duplicated: total.duplicated,
+            altered: total.altered,
+            out_of_order: total.out_of_order,
+            rows: verdict.values().map(|found| found.reckoning.rows).sum(),
+            rejects,
+            partials_checked: verdict.values().map(|found| found.partials).sum(),
+            commits: seen.commits,
+            alarms: child.lines(&["records were trimmed before they were read"])?.len() as u64,
+            rss_peak_bytes: seen.usage.rss_peak_bytes,
+            rss_limit_bytes: budget_bytes + HEADROOM_BYTES,
+            rss_slope_kib_per_min: slope_kib_per_min(&second_half),
+            cpu_seconds: seen.usage.cpu_seconds,
+            caught_up_s: seen.recovered_s,
+            stall: stall.map(|(max, last)| Stall { rss_max_bytes: *max, rss_last_bytes: *last }),
+            violations: Vec::new(),
+            config: setting(plan),
+            samples: seen.samples,
+        };
+        report.violations = report.find_violations(verdict, seen.status);
+        Ok(report)
+    }
+
+    fn find_violations(&self, verdict: &Verdict, status: ExitStatus) -> Vec<String> {
+        let mut violations = Vec::new();
+        if self.rss_peak_bytes > self.rss_limit_bytes {
+            let (peak, limit) = (self.rss_peak_bytes >> 20, self.rss_limit_bytes >> 20);
+            violations.push(format!("{peak} MiB were resident; budget and headroom are {limit} MiB"));
+        }
+        if status.code() != Some(0) {
+            violations.push(format!("after SIGTERM the process ended with {status}"));
+        }
+        if self.alarms > 0 {
+            violations.push(format!("{} data-loss alarms, and nothing was trimmed", self.alarms));
+        }
+        for (kind, found) in verdict {
+            violations.extend(found.violations().into_iter().map(|line| format!("{}: {line}", kind.name())));
+        }
+        violations
+    }
+
+    /// Whether everything held.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+fn setting(plan: &Plan) -> Setting {
+    Setting {
+        streams: plan.streams.iter().copied().map(Kind::name).collect(),
+        shards: plan.shards,
+        posting_s: plan.duration.as_secs_f64(),
+        rate: plan.rate,
+        budget_bytes: plan.budget_mib << 20,
+        flush_bytes: plan.flush_mib << 20,
+        stall_s: plan.stall.map(|(_, time)| time.as_secs_f64()),
+        large_records: plan.large,
+        filling: plan.filling,
+    }
+}
+
+/// The straight line through the samples, by least squares; 0 for fewer than two.
+fn slope_kib_per_min(samples: &[Sample]) -> f64 {
+    let count = samples.len() as f64;
+    let minutes = || samples.iter().map(|sample| sample.seconds / 60.0);
+    let kib = || samples.iter().map(|sample| sample.rss_bytes as f64 / 1024.0);
+    let (mean_minutes, mean_kib) = (minutes().sum::<f64>() / count, kib().sum::<f64>() / count);
+    let spread: f64 = minutes().map(|at| (at - mean_minutes).powi(2)).sum();
+    let together: f64 = minutes().zip(kib()).map(|(at, kib)| (at - mean_minutes) * (kib - mean_kib)).sum();
+    if spread > 0.0 { together / spread } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_is_that_of_the_line() {
+        let at = |seconds: f64, kib: u64| Sample { seconds, rss_bytes: kib * 1024, stalled: false };
+        assert_eq!(slope_kib_per_min(&[at(0.0, 100), at(60.0, 160), at(120.0, 220)]), 60.0);
+        assert_eq!(slope_kib_per_min(&[at(0.0, 110), at(30.0, 90), at(60.0, 110)]), 0.0);
+        assert_eq!(slope_kib_per_min(&[at(5.0, 100)]), 0.0);
+    }
+}

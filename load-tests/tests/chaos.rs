@@ -1,0 +1,49 @@
+//! The quick version of `load-tests chaos`: killed in every phase of their life, under load and while shards split and
+//! merge, processes lose nothing, write nothing twice, alter nothing and keep the order.
+
+use std::time::Duration;
+
+use load_tests::Seed;
+use load_tests::chaos::{Phase, Plan, run};
+
+const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
+
+/// Each aimed phase that comes up quickly, and every other one.
+const PHASES: [Phase; 16] = [
+    Phase::TableCreation,
+    Phase::FirstCommitBefore,
+    Phase::FirstCommitAfter,
+    Phase::DataPut,
+    Phase::CommitBefore,
+    Phase::FollowerAfter,
+    Phase::Anywhere,
+    Phase::CommitAfter,
+    Phase::ShardEndBefore,
+    Phase::StartUp,
+    Phase::ShardEndAfter,
+    Phase::FollowerBefore,
+    Phase::Zombie,
+    Phase::Anywhere,
+    Phase::Twins,
+    Phase::Drain,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_every_phase_nothing_is_lost_doubled_altered_or_out_of_order() -> anyhow::Result<()> {
+    let plan = Plan {
+        seed: Seed::announced(),
+        phases: PHASES.to_vec(),
+        rate: 300.0,
+        flush_interval_ms: 250,
+        reshard_interval: Duration::from_millis(1_500),
+        old_after: Duration::from_secs(6),
+        progress: true,
+        keep: None,
+    };
+    let report = run(PINTAIL, plan).await?;
+    let told = serde_json::to_string_pretty(&report)?;
+    println!("{told}");
+    assert!(report.is_clean(), "{told}");
+    assert!(report.deaths.kills >= 18 && report.reshards >= 5 && report.rows > 1_000, "{told}");
+    Ok(())
+}
