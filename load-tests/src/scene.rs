@@ -39,6 +39,8 @@ pub struct Settings {
     pub start: &'static str,
     /// `source.on_data_loss`
     pub on_data_loss: &'static str,
+    /// `source.reads_per_second`
+    pub reads_per_second: f64,
     /// `aws.endpoint`
     pub endpoint: String,
     /// The streams that are read.
@@ -63,6 +65,7 @@ impl Scene {
             flush_interval_ms: 250,
             start: "trim_horizon",
             on_data_loss: "fail",
+            reads_per_second: 5.0,
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
         };
@@ -111,10 +114,10 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, start, on_data_loss, endpoint, streams } = &self.settings;
+        let Settings { flush_interval_ms, start, on_data_loss, reads_per_second, endpoint, streams } = &self.settings;
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\nuri = {lake:?}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
-             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = 5\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
+             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = {reads_per_second:?}\n\n[serve]\nlisten = \"127.0.0.1:0\"\n\n\
              [aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n",
             lake = self.lake(),
         );
@@ -156,15 +159,15 @@ impl Scene {
 
     // === Looking ===
 
-    /// What the ledger in a stream's rows table says; empty without a table.
+    /// What the ledger in a stream's rows table says of the newest stream of this name; empty without a table.
     pub async fn ledger(&self, kind: Kind) -> anyhow::Result<LedgerView> {
         let uri = self.lake().display().to_string();
         let Some(store) = LakeStore::open_existing(&LakeConfig { uri, ..LakeConfig::default() }).await? else {
             return Ok(LedgerView::default());
         };
         let ledgers = read_ledgers(&store, kind.name()).await?.unwrap_or_default();
-        ensure!(ledgers.len() <= 1, "one pipeline, one stream of this name, but {} ledgers", ledgers.len());
-        Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())
+        let newest = ledgers.into_iter().max_by_key(|ledger| ledger.identity.created_at_s);
+        Ok(newest.map(|ledger| ledger.view).unwrap_or_default())
     }
 
     /// Waits until the ledger covers everything that is in the book now.
