@@ -45,6 +45,8 @@ pub struct Settings {
     pub start: &'static str,
     /// `source.on_data_loss`
     pub on_data_loss: &'static str,
+    /// `source.reads_per_second`
+    pub reads_per_second: f64,
     /// `aws.endpoint`
     pub endpoint: String,
     /// The streams that are read.
@@ -74,6 +76,7 @@ impl Scene {
             flush_bytes: None,
             start: "trim_horizon",
             on_data_loss: "fail",
+            reads_per_second: 5.0,
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
             sections: String::new(),
@@ -138,8 +141,8 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, flush_bytes, start, on_data_loss, endpoint, streams, sections } =
-            &self.settings;
+        let Settings { flush_interval_ms, flush_bytes, start, on_data_loss, reads_per_second, .. } = &self.settings;
+        let Settings { endpoint, streams, sections, .. } = &self.settings;
         let lake = match &self.s3 {
             Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
             None => format!("uri = {:?}", self.lake()),
@@ -150,7 +153,7 @@ impl Scene {
         };
         let mut text = format!(
             "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
-             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = 5\n\n\
+             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = {reads_per_second:?}\n\n\
              [serve]\nlisten = \"127.0.0.1:0\"\n\n[aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n\n{sections}",
         );
         for name in streams.iter().copied().map(Kind::name) {
@@ -212,7 +215,7 @@ impl Scene {
         Ok(LakeStore::open_existing(&LakeConfig { uri, ..LakeConfig::default() }).await?)
     }
 
-    /// What the ledger in a stream's rows table says; empty without a table.
+    /// What the ledger in a stream's rows table says of the newest stream of this name; empty without a table.
     pub async fn ledger(&self, kind: Kind) -> anyhow::Result<LedgerView> {
         self.ledger_of(kind.name()).await
     }
@@ -221,8 +224,8 @@ impl Scene {
     pub async fn ledger_of(&self, table: &str) -> anyhow::Result<LedgerView> {
         let Some(store) = self.lake_store().await? else { return Ok(LedgerView::default()) };
         let ledgers = read_ledgers(&store, table).await?.unwrap_or_default();
-        ensure!(ledgers.len() <= 1, "one pipeline, one stream of this name, but {} ledgers", ledgers.len());
-        Ok(ledgers.into_iter().next().map(|ledger| ledger.view).unwrap_or_default())
+        let newest = ledgers.into_iter().max_by_key(|ledger| ledger.identity.created_at_s);
+        Ok(newest.map(|ledger| ledger.view).unwrap_or_default())
     }
 
     /// Waits until the ledger covers everything that is in the book now.

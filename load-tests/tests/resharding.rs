@@ -74,7 +74,10 @@ async fn kill_at(
     let mut held = proxy.faults().hold(call);
     let mut child = scene.spawn(PINTAIL)?;
     tokio::select! {
-        () = held.reached() => child.kill_9().await,
+        reached = held.reached() => {
+            reached?;
+            child.kill_9().await
+        }
         ended = child.ended() => anyhow::bail!("it ended by itself: {ended:?}"),
     }
 }

@@ -44,6 +44,17 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Kinesis {
     client: Client,
+    /// Where it leads, for the message when it leads nowhere.
+    place: Arc<str>,
+}
+
+/// No answer came. The SDK's error does not say where it asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}")]
+struct Unanswered {
+    place: Arc<str>,
+    #[source]
+    source: BoxError,
 }
 
 impl Kinesis {
@@ -57,7 +68,12 @@ impl Kinesis {
             loader = loader.endpoint_url(endpoint);
         }
         let shared = loader.load().await;
-        Self::from_builder(aws_sdk_kinesis::config::Builder::from(&shared))
+        let place = match (shared.endpoint_url(), shared.region()) {
+            (Some(endpoint), _) => format!("endpoint {endpoint}"),
+            (None, Some(region)) => format!("region {region}"),
+            (None, None) => "no region".to_owned(),
+        };
+        Self::from_builder(aws_sdk_kinesis::config::Builder::from(&shared), &place)
     }
 
     /// A client for an endpoint that takes any credentials: an embedded server.
@@ -67,10 +83,10 @@ impl Kinesis {
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("local", "local", None, None, "local"))
             .endpoint_url(endpoint);
-        Self::from_builder(builder)
+        Self::from_builder(builder, &format!("endpoint {endpoint}"))
     }
 
-    fn from_builder(builder: aws_sdk_kinesis::config::Builder) -> Self {
+    fn from_builder(builder: aws_sdk_kinesis::config::Builder, place: &str) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
@@ -78,7 +94,7 @@ impl Kinesis {
             .build();
         let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts);
         builder.set_app_name(AppName::new("pintail").ok());
-        Self { client: Client::from_conf(builder.build()) }
+        Self { client: Client::from_conf(builder.build()), place: Arc::from(place) }
     }
 
     /// `DescribeStreamSummary`.
@@ -87,7 +103,7 @@ impl Kinesis {
         let (name, arn) = stream.split();
         let answer = self.client.describe_stream_summary().set_stream_name(name).set_stream_arn(arn).send().await;
         let summary = answer
-            .map_err(|error| failure(call, error))?
+            .map_err(|error| self.failure(call, error))?
             .stream_description_summary
             .ok_or_else(|| invalid(call, "no stream in the description"))?;
         let hours = u64::try_from(summary.retention_period_hours).unwrap_or_default();
@@ -153,7 +169,7 @@ impl Kinesis {
             let filter = open_since_ms.map(since).transpose()?;
             request.set_stream_name(name).set_stream_arn(arn).set_shard_filter(filter)
         };
-        request.send().await.map_err(|error| failure(Call::ListShards, error))
+        request.send().await.map_err(|error| self.failure(Call::ListShards, error))
     }
 
     /// `GetShardIterator` for what comes after `from`. `End` has no iterator and is refused.
@@ -177,7 +193,7 @@ impl Kinesis {
                 .starting_sequence_number(number.to_string()),
             Position::End => return Err(invalid(call, "a finished shard has no next record")),
         };
-        let answer = request.send().await.map_err(|error| failure(call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(call, error))?;
         answer.shard_iterator.ok_or_else(|| invalid(call, "no iterator in the answer"))
     }
 
@@ -188,7 +204,7 @@ impl Kinesis {
         let date = ResponseDate::default();
         let request = self.client.get_records().shard_iterator(iterator).limit(limit).set_stream_arn(arn);
         let answer = request.customize().interceptor(date.clone()).send().await;
-        let answer = answer.map_err(|error| failure(call, error))?;
+        let answer = answer.map_err(|error| self.failure(call, error))?;
         let date_ms = date.epoch_ms();
         let mut bytes = 0;
         let mut records = Vec::with_capacity(answer.records.len());
@@ -285,21 +301,23 @@ fn invalid(call: Call, what: impl Into<BoxError>) -> ReadError {
     ReadError::new(call, Fault::InvalidReply, what)
 }
 
-/// The SDK's error types differ by call, their codes do not; so the code decides.
-fn failure<E>(call: Call, error: SdkError<E>) -> ReadError
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let fault = if let SdkError::ServiceError(refusal) = &error {
-        let server_error = refusal.raw().status().is_server_error();
-        fault_of(refusal.err().code().unwrap_or_default(), server_error)
-    } else if is_unsent(&error) {
-        Fault::NotSent
-    } else {
-        Fault::Unavailable
-    };
-    tracing::debug!(%call, ?fault, request_id = error.request_id().unwrap_or_default(), "kinesis call failed");
-    ReadError::new(call, fault, error)
+impl Kinesis {
+    /// The SDK's error types differ by call, their codes do not; so the code decides.
+    fn failure<E>(&self, call: Call, error: SdkError<E>) -> ReadError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let request_id = error.request_id().unwrap_or_default();
+        if let SdkError::ServiceError(refusal) = &error {
+            let server_error = refusal.raw().status().is_server_error();
+            let fault = fault_of(refusal.err().code().unwrap_or_default(), server_error);
+            tracing::debug!(%call, ?fault, request_id, "kinesis refused a call");
+            return ReadError::new(call, fault, error);
+        }
+        let fault = if is_unsent(&error) { Fault::NotSent } else { Fault::Unavailable };
+        tracing::debug!(%call, ?fault, request_id, "kinesis did not answer a call");
+        ReadError::new(call, fault, Unanswered { place: Arc::clone(&self.place), source: error.into() })
+    }
 }
 
 /// Not a connection's failure: the request found no credentials, region or endpoint. A connection that was cut is

@@ -1,15 +1,18 @@
 //! The rules: which call meets what, and how often.
 //!
 //! A call meets every rule that matches it, in the order in which they were added. What replaces the answer ends the
-//! row; delays add up, and edits are made one after the other on the answer that is given in the end.
+//! row, and the rules behind it wait for the next call; delays add up, and edits are made one after the other on the answer that is given in the end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::wait::PATIENCE;
 
 /// The calls that readers make, and all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +77,13 @@ pub enum Fault {
 impl Fault {
     fn client_error(code: &'static str) -> Self {
         Self::Refuse { status: 400, code }
+    }
+
+    fn replaces_the_answer(&self) -> bool {
+        match self {
+            Self::Refuse { .. } | Self::Stall | Self::Drop | Self::Body(_) | Self::Empty { .. } => true,
+            Self::Delay(_) | Self::AskThenDrop | Self::Edit(_) | Self::Ahead(_) => false,
+        }
     }
 
     /// The rate of the shard is used up.
@@ -235,7 +245,7 @@ impl Faults {
     }
 
     /// The next call that matches is parked, before anybody behind is asked, until it is released or its client hangs
-    /// up.
+    /// up. Two of them park two calls.
     pub fn hold(&self, matches: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Held {
         let ((sender, reached), released) = (mpsc::channel(1), CancellationToken::new());
         let act = Act::Park { reached: sender, released: released.clone() };
@@ -249,11 +259,17 @@ impl Faults {
         let key = (request.operation, request.stream.to_owned(), request.shard.to_owned());
         *book.calls.entry(key).or_default() += 1;
         let mut met = Vec::new();
+        let mut parked = false;
         for rule in book.rules.values_mut().filter(|rule| rule.left != Some(0)) {
-            if (rule.matches)(request) {
+            let parks = matches!(rule.act, Act::Park { .. });
+            if !(parks && parked) && (rule.matches)(request) {
+                parked |= parks;
                 rule.hits += 1;
                 rule.left = rule.left.map(|left| left - 1);
                 met.push(rule.act.clone());
+                if matches!(&rule.act, Act::Fault(fault) if fault.replaces_the_answer()) {
+                    break;
+                }
             }
         }
         met
@@ -288,9 +304,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Returns once a call is parked.
-    pub async fn reached(&mut self) {
-        self.reached.recv().await;
+    /// Returns once a call is parked; fails if none comes.
+    pub async fn reached(&mut self) -> anyhow::Result<()> {
+        let parked = tokio::time::timeout(PATIENCE, self.reached.recv()).await;
+        parked.ok().flatten().context("no call came that was to be held")
     }
 
     /// The call goes on.

@@ -179,7 +179,7 @@ async fn a_held_call_goes_on_when_it_is_released_and_no_other_is_held() {
     let mut held = place.proxy.faults().hold(reads);
     let ((), parked) = tokio::join!(
         async {
-            held.reached().await;
+            held.reached().await.unwrap();
             place.read_from_the_start().await.unwrap();
             place.put("while it is parked").await;
             held.release();
