@@ -12,11 +12,17 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
 use crate::checkpoint::SequenceNumber;
 use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, READ_RECORDS_MAX, USER_RECORD_COST};
 use crate::record::{RawRecord, Refusal};
 
-pub(crate) use wire::{Opened, SubRecord, is_candidate, open};
+pub(crate) use wire::{Opened, open};
+use wire::{SubRecord, is_candidate};
 
 /// What to do with records of an aggregate whose hash key belongs to another shard.
 ///
@@ -70,6 +76,21 @@ pub(crate) struct Taken {
     pub aggregates: u64,
     /// User records that the policy was about: foreign ones, or with `strict` all of their aggregates.
     pub foreign: u64,
+}
+
+/// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums and copies of up to
+/// 10 MiB. `None` if the runtime shuts down.
+pub(super) async fn on_cpu(cores: &Arc<Semaphore>, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
+    if !records.iter().any(|record| is_candidate(&record.data)) {
+        return Some(disaggregate(records, rules));
+    }
+    let core = Arc::clone(cores).acquire_owned().await.ok()?;
+    let work = spawn_blocking(move || {
+        let _core = core;
+        disaggregate(records, rules)
+    });
+    // A panic in there has aborted the process already.
+    work.await.ok()
 }
 
 /// Takes aggregates apart, from the first record on, until the worst case of a read is used up. The first record is
