@@ -20,8 +20,12 @@ pub const AGGREGATE_COPIES: u64 = 2;
 
 /// Bytes of budget that one record costs beside its payload's while a read is taken apart and cleaned, as row or as
 /// reject: what the read's worst case leaves each of the most records that a plain read can have. So no plain read is
-/// ever cut, and an aggregated one has as many records as the same permit pays for (46,000 in 1 MiB, 10,000 in 10).
+/// ever cut, and a large aggregate has as many records as the same permit pays for (10,000 in 10 MiB).
 pub const USER_RECORD_COST: u64 = (READ_COST_MAX - AGGREGATE_COPIES * READ_BYTES_MAX) / GET_RECORDS_LIMIT_MAX as u64;
+
+/// Records that one read may have, those in aggregates one by one: each with a window key of its own, they are what a
+/// permit pays for until their commit.
+pub const READ_RECORDS_MAX: usize = 32_000;
 
 /// Bytes of budget that a cleaned byte costs until its commit: itself, and half as much while it is encoded.
 pub const HELD_FACTOR_NUM: u64 = 3;

@@ -73,3 +73,76 @@ impl Way {
 fn rejects_bytes(rejects: &[Reject]) -> usize {
     rejects.iter().map(|reject| REJECT_OVERHEAD_BYTES + reject.record.data.len() + reject.detail.len()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
+    use crate::contract;
+    use crate::demo::contracts::shipped;
+    use crate::demo::{Kind, aggregate};
+    use crate::limits::{READ_BYTES_MAX, READ_COST_MAX};
+    use crate::metrics::Registry;
+    use crate::record::{RawRecord, ShardGrant};
+    use crate::source::aggregated::{Rules, disaggregate};
+    use crate::status::StatusBoard;
+    use crate::toml_doc::Problems;
+
+    fn way() -> Way {
+        let (file, text) = shipped(Kind::Pin);
+        let contract = contract::parse(file, text.to_owned(), &Problems::default()).unwrap();
+        let (contract, registry) = (Arc::new(contract), Registry::new().unwrap());
+        Way {
+            windows: Arc::new(StreamWindows::new("pin", Arc::clone(&contract), registry.stream("pin"))),
+            contract,
+            metrics: registry.stream("pin"),
+            board: StatusBoard::default().stream("pin"),
+            probe: None,
+            cleaners: Mutex::default(),
+        }
+    }
+
+    /// Kinesis records of one aggregate each, as many as a read may bring; each of `per_aggregate` such payloads.
+    fn read(per_aggregate: usize, payload: impl Fn(usize) -> String) -> Vec<RawRecord> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        loop {
+            let payloads: Vec<String> =
+                (0..per_aggregate).map(|n| payload(records.len() * per_aggregate + n)).collect();
+            let data = aggregate(payloads.iter().map(|payload| ("k", None, payload.as_bytes())));
+            bytes += data.len() as u64;
+            if bytes > READ_BYTES_MAX {
+                return records;
+            }
+            records.push(RawRecord {
+                data,
+                sequence_number: SequenceNumber::parse(&(records.len() + 1).to_string()).unwrap(),
+                sub_sequence_number: 0,
+                arrived_at_us: 1_705_247_984_638_000,
+                partition_key: None,
+                refused: None,
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_read_full_of_small_aggregated_records_becomes_is_paid_for_by_its_permit() {
+        let row = |n| format!("{{\"index\":{n},\"category\":\"a\"}}");
+        let with_its_own_key = |n| format!("{{\"index\":{n},\"category\":\"{n}\"}}");
+        let reject = |_| "x".to_owned();
+        for records in [read(1_000, row), read(1_000, with_its_own_key), read(1_000, reject)] {
+            let taken = disaggregate(records, Rules::default());
+            assert!(taken.left > 0 && taken.records.len() > 30_000, "{}", taken.records.len());
+            let raw: usize = taken.records.iter().map(|record| size_of::<RawRecord>() + record.data.capacity()).sum();
+            let (after, through) = (Position::Beginning, Position::After(taken.last.unwrap().0));
+            let range = PositionRange { shard: ShardId::new("shardId-000000000000"), after, through };
+            let (records, grant) = (taken.records, ShardGrant::new());
+            let permit = Budget::new(READ_COST_MAX).reserve(READ_COST_MAX).await;
+            let cleaned = way().clean_and_count(RawBatch { range, records, seen_ms: None, end: None, grant, permit });
+            let held = cleaned.permit.bytes();
+            assert!(held < READ_COST_MAX, "more than the permit: it was not shrunk");
+            let at_once = raw as u64 + held * HELD_FACTOR_DEN / HELD_FACTOR_NUM;
+            assert!(at_once < READ_COST_MAX, "{at_once} while it is cleaned");
+        }
+    }
+}

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::aggregated::{self, ForeignRecords, Rules, Taken};
+use super::aggregated::{self, Rules, Taken};
 use super::context::{Context, ReaderExit, Stop};
 use super::coverage::Coverage;
 use super::error::{Action, Call, Fault, ReadError};
@@ -74,10 +73,12 @@ impl<S: BatchSink> Reader<S> {
             None => Pace::new(context.options.reads_per_second, now),
         };
         let coverage = Coverage::of(entry);
+        let rules = Rules { foreign_records: context.options.foreign_records, hash_range };
+        context.metrics.foreign_records(rules.foreign_records.action(), 0);
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
-            rules: Rules { foreign_records: context.options.foreign_records, hash_range },
+            rules,
             position: entry.resume(),
             unread_since_ms: coverage.seen_ms(),
             coverage,
@@ -172,7 +173,9 @@ impl<S: BatchSink> Reader<S> {
         self.check_loss(&reply).await?;
         reply::skip_earlier(self.position, &mut reply.records);
         let passed = self.context.options.range.is_some_and(|it| range::is_passed(it, &reply, clock::now_ms()));
-        let mut taken = self.disaggregate(std::mem::take(&mut reply.records)).await?;
+        let records = std::mem::take(&mut reply.records);
+        let mut taken =
+            aggregated::on_cpu(&self.context.cores, records, self.rules).await.ok_or(ReaderExit::Stopped)?;
         if let Some(range) = self.context.options.range {
             taken.records.retain(|record| range.holds(record.arrived_at_us));
         }
@@ -204,21 +207,6 @@ impl<S: BatchSink> Reader<S> {
         self.context.board.shard(&self.shard, |status| status.behind_ms = Some(behind_ms));
     }
 
-    /// Work for a CPU: checksums and copies of up to 10 MiB.
-    async fn disaggregate(&self, records: Vec<RawRecord>) -> Result<Taken, ReaderExit> {
-        let rules = self.rules;
-        if !records.iter().any(|record| aggregated::is_candidate(&record.data)) {
-            return Ok(aggregated::disaggregate(records, rules));
-        }
-        let Ok(core) = Arc::clone(&self.context.cores).acquire_owned().await else { return Err(ReaderExit::Stopped) };
-        let work = spawn_blocking(move || {
-            let _core = core;
-            aggregated::disaggregate(records, rules)
-        });
-        // A panic in there has aborted the process already; a runtime that shuts down stops everybody.
-        work.await.map_err(|_| ReaderExit::Stopped)
-    }
-
     /// What is counted is what is handed on: user records, each once.
     fn count(&self, taken: &Taken) {
         let records = taken.records.len() as u64;
@@ -235,22 +223,7 @@ impl<S: BatchSink> Reader<S> {
             }
         });
         if taken.foreign > 0 {
-            self.tell_foreign(taken);
-        }
-    }
-
-    fn tell_foreign(&self, taken: &Taken) {
-        let policy = self.rules.foreign_records;
-        self.metrics.of_stream().foreign_records(policy.action(), taken.foreign);
-        let (stream, shard, records) = (&self.context.stream.name, &self.shard, taken.foreign);
-        let (after, through) = (self.position, taken.last.map(|(number, _)| number.to_string()));
-        match policy {
-            ForeignRecords::Strict => {
-                tracing::warn!(stream, %shard, %after, through, records, "dropped aggregates with foreign hash keys");
-            }
-            ForeignRecords::Keep | ForeignRecords::Reject => {
-                tracing::debug!(stream, %shard, %after, through, records, "aggregates with foreign hash keys");
-            }
+            telling::foreign(&self.context, &self.shard, self.rules, self.position, taken);
         }
     }
 

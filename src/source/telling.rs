@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
+use super::aggregated::{ForeignRecords, Rules, Taken};
 use super::context::Context;
 use super::parking::Parking;
 use super::stream::ListedShard;
 use super::tree::Plan;
-use crate::checkpoint::{LedgerView, ShardId};
+use crate::checkpoint::{LedgerView, Position, ShardId};
 
 /// Who is in trouble while another process has the shards.
 const STANDBY: &str = "fenced";
@@ -31,6 +32,20 @@ pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'
         status.state = state;
         status.behind_ms = Some(0);
     });
+}
+
+/// Aggregates held records of other shards. Only dropping some is news: of the rest nothing is missing.
+pub(super) fn foreign<S>(context: &Context<S>, shard: &ShardId, rules: Rules, after: Position, taken: &Taken) {
+    let action = rules.foreign_records.action();
+    context.metrics.foreign_records(action, taken.foreign);
+    let (stream, records) = (&context.stream.name, taken.foreign);
+    let through = taken.last.map(|(number, _)| number.to_string());
+    match rules.foreign_records {
+        ForeignRecords::Strict => tracing::warn!(stream, %shard, %after, through, records, action, "foreign records"),
+        ForeignRecords::Keep | ForeignRecords::Reject => {
+            tracing::debug!(stream, %shard, %after, through, records, action, "foreign records");
+        }
+    }
 }
 
 /// What the coordinator knows after it has acted.

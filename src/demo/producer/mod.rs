@@ -272,9 +272,14 @@ mod tests {
         let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
         let client = client(&kinesis.sdk_config());
         let never = std::future::pending();
-        produce(&client, emulation(), &plan(100_000.0, 4_200), &counters, Some(&log), never).await.unwrap();
+        // A shard takes 1 MiB a second: large records meet that within one call, however slow the machine is.
+        let large = emulation().map(|mut action| {
+            action.postings.iter_mut().for_each(|posting| posting.data.resize(10_000, b' '));
+            action
+        });
+        produce(&client, large, &plan(100_000.0, 600), &counters, Some(&log), never).await.unwrap();
         assert!(counters.sent_again() > 0, "the limit of a shard was never met");
-        assert_eq!(assert_log_is_what_is_stored(&kinesis, &log, &counters).await, 4_200);
+        assert_eq!(assert_log_is_what_is_stored(&kinesis, &log, &counters).await, 600);
     }
 
     #[tokio::test]

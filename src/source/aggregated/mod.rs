@@ -12,11 +12,17 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
 use crate::checkpoint::SequenceNumber;
-use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, USER_RECORD_COST};
+use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, READ_RECORDS_MAX, USER_RECORD_COST};
 use crate::record::{RawRecord, Refusal};
 
-pub(crate) use wire::{Opened, SubRecord, is_candidate, open};
+pub(crate) use wire::{Opened, open};
+use wire::{SubRecord, is_candidate};
 
 /// What to do with records of an aggregate whose hash key belongs to another shard.
 ///
@@ -72,25 +78,38 @@ pub(crate) struct Taken {
     pub foreign: u64,
 }
 
+/// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums and copies of up to
+/// 10 MiB. `None` if the runtime shuts down.
+pub(super) async fn on_cpu(cores: &Arc<Semaphore>, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
+    if !records.iter().any(|record| is_candidate(&record.data)) {
+        return Some(disaggregate(records, rules));
+    }
+    let core = Arc::clone(cores).acquire_owned().await.ok()?;
+    let work = spawn_blocking(move || {
+        let _core = core;
+        disaggregate(records, rules)
+    });
+    // A panic in there has aborted the process already.
+    work.await.ok()
+}
+
 /// Takes aggregates apart, from the first record on, until the worst case of a read is used up. The first record is
 /// always taken: what does not fit even alone is a reject, whole.
 pub(crate) fn disaggregate(records: Vec<RawRecord>, rules: Rules) -> Taken {
-    let (all, mut cost) = (records.len(), 0);
+    let (all, mut spent) = (records.len(), Cost::default());
     let mut taken = Taken::default();
     for record in records {
-        let bytes = record.data.len() as u64;
-        let alone = READ_COST_MAX.saturating_sub(bytes * AGGREGATE_COPIES) / USER_RECORD_COST;
-        let opened = open(&record.data, usize::try_from(alone).unwrap_or(usize::MAX));
+        let opened = open(&record.data, Cost::of(&record, 0).records_left());
         let count = match &opened {
             Opened::Plain | Opened::TooMany => 1,
-            Opened::Aggregate(inside) => inside.len() as u64,
+            Opened::Aggregate(inside) => inside.len(),
         };
-        cost += bytes * AGGREGATE_COPIES + count * USER_RECORD_COST;
-        if cost > READ_COST_MAX && taken.kinesis_records > 0 {
+        spent = spent.and(Cost::of(&record, count));
+        if !spent.is_paid_for() && taken.kinesis_records > 0 {
             break;
         }
         taken.kinesis_records += 1;
-        taken.bytes += bytes;
+        taken.bytes += record.data.len() as u64;
         taken.last = Some((record.sequence_number, record.arrived_at_us));
         match opened {
             Opened::Plain => taken.records.push(record),
@@ -105,6 +124,34 @@ pub(crate) fn disaggregate(records: Vec<RawRecord>, rules: Rules) -> Taken {
     }
     taken.left = all - taken.kinesis_records;
     taken
+}
+
+/// What records cost the permit of their read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    bytes: u64,
+    records: usize,
+}
+
+impl Cost {
+    fn of(record: &RawRecord, records: usize) -> Self {
+        Self { bytes: record.data.len() as u64 * AGGREGATE_COPIES, records }
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self { bytes: self.bytes + more.bytes, records: self.records + more.records }
+    }
+
+    fn is_paid_for(self) -> bool {
+        let bytes = self.bytes + self.records as u64 * USER_RECORD_COST;
+        bytes <= READ_COST_MAX && self.records <= READ_RECORDS_MAX
+    }
+
+    /// How many more records would be paid for.
+    fn records_left(self) -> usize {
+        let paid_for = READ_COST_MAX.saturating_sub(self.bytes) / USER_RECORD_COST;
+        usize::try_from(paid_for).unwrap_or(usize::MAX).min(READ_RECORDS_MAX).saturating_sub(self.records)
+    }
 }
 
 impl Taken {
