@@ -6,6 +6,7 @@
 
 mod pipe;
 mod range;
+mod reclean;
 mod rejects;
 mod stream;
 
