@@ -13,14 +13,14 @@ use super::faults::Fault;
 use super::*;
 use crate::lake::store::LakeConfig;
 
-fn on_disk(folder: &tempfile::TempDir) -> Lake {
+pub fn on_disk(folder: &tempfile::TempDir) -> Lake {
     let inner = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
     let faults = Arc::new(Faulty::over(Arc::new(inner)));
     let store = LakeStore::with_objects(Arc::clone(&faults) as Arc<_>, "", "file:///lake");
     Lake { faults, store, clock: TestClock::default() }
 }
 
-async fn deltalake(folder: &tempfile::TempDir, table: &str) -> DeltaTable {
+pub async fn deltalake(folder: &tempfile::TempDir, table: &str) -> DeltaTable {
     deltalake::open_table(Url::from_directory_path(folder.path().join(table)).unwrap()).await.unwrap()
 }
 
