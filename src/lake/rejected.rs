@@ -82,6 +82,10 @@ impl RejectSet {
 
     /// Reads them, from the first one that is not `done`.
     pub async fn read(&self, done: u64, rows_table: &str) -> Result<RejectReader<'_>, LakeError> {
+        if done > self.total {
+            let reason = format!("it has {} rejects, and {done} of them are said to be done", self.total);
+            return Err(LakeError::Log { table: self.table.clone(), version: self.version, reason });
+        }
         let recovered = Recovered::of(&self.store, rows_table).await?;
         let mut reader = RejectReader { set: self, recovered, file: 0, row: 0, done: 0, slice: None };
         while let Some((_, rows)) = self.files.get(reader.file).filter(|(_, rows)| reader.done + rows <= done) {

@@ -171,6 +171,8 @@ async fn the_rejects_of_a_version_come_in_one_order_from_every_position_however_
         assert_eq!(rest.first().map_or(done, |first| first.after), done);
         assert_eq!(rest.last().map_or(done, |last| last.through), N);
     }
+    let beyond = pinned.read(N + 1, ROWS).await.unwrap_err().to_string();
+    assert!(beyond.contains("has 7 rejects, and 8 of them are said to be done"), "{beyond}");
     assert_eq!(RejectSet::of(&lake.store, REJECTS, version + 1).await.unwrap().total(), 0);
 }
 
