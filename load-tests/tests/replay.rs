@@ -96,6 +96,17 @@ async fn stutter(scene: &Scene, child: &mut Child, seed: &mut Seed) -> anyhow::R
     Ok(())
 }
 
+/// SIGTERM as soon as it replays: what is in its hands is committed, and its exit code says that it is not the end.
+async fn told_to_stop(scene: &Scene, mut child: Child) -> anyhow::Result<Option<i32>> {
+    let started = async || Ok(child.stderr()?.contains("replaying rejects").then_some(()));
+    until("the replay begins", started).await?;
+    let status = if child.alive().is_ok() { child.terminate().await? } else { child.ended().await? };
+    let code = status.code();
+    let ended = entry(scene, 1).await?.is_some_and(|entry| entry.ended);
+    ensure!(code == Some(if ended { 0 } else { 1 }), "exit code {code:?}, and the replay is at its end: {ended}");
+    Ok(code)
+}
+
 /// Everything there is to say about a stream whose rejects were replayed.
 async fn assert_all_recovered(scene: &Scene, poster: &Poster) -> anyhow::Result<()> {
     let verdict = scene.verify(&poster.log).await?;
@@ -156,14 +167,22 @@ async fn killed_at_any_instant_a_replay_goes_on_and_recovers_nothing_twice() -> 
     let mut in_the_middle = 0;
     for attempt in 0..6 {
         let mut child = scene.call(PINTAIL, &REPLAY)?;
-        if attempt % 3 == 2 {
-            tokio::time::sleep(Duration::from_millis(seed.below(500))).await;
-        } else {
-            stutter(&scene, &mut child, &mut seed).await?;
-        }
-        let code = child.kill_or_ended().await?;
+        let code = match attempt % 3 {
+            0 => {
+                stutter(&scene, &mut child, &mut seed).await?;
+                child.kill_or_ended().await?
+            }
+            1 => {
+                tokio::time::sleep(Duration::from_millis(seed.below(500))).await;
+                child.kill_or_ended().await?
+            }
+            _ => told_to_stop(&scene, child).await?,
+        };
         let at = entry(&scene, 1).await?;
-        println!("attempt {attempt}: {}", if code.is_none() { "killed" } else { "had ended" });
+        println!(
+            "attempt {attempt}: {}",
+            code.map_or_else(|| "killed".to_owned(), |code| format!("ended with {code}"))
+        );
         println!("  replay-1: {at:?}, recovered so far: {}", recovered(&scene).await?.len());
         if at.is_some_and(|entry| entry.ended) {
             break;

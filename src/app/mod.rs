@@ -8,6 +8,7 @@
 mod maintenance;
 mod pipe;
 mod range;
+mod reclean;
 mod rejects;
 mod stream;
 

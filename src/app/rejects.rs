@@ -10,25 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use deltalake::arrow::array::{Int64Array, RecordBatch};
-use deltalake::arrow::compute::concat_batches;
+use deltalake::arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::reclean::{Recleaned, Recleaner};
 use crate::budget::{Budget, Permit};
-use crate::checkpoint::{LedgerHandle, Position, PositionRange, ShardId};
-use crate::clean::Cleaner;
+use crate::checkpoint::{LedgerHandle, Position, PositionRange};
 use crate::config::{Config, StreamConfig};
-use crate::contract::{Contract, REPLAYED};
+use crate::contract::Contract;
 use crate::lake::{
     LakeError, LakeStore, RejectSet, RejectsReplay, ReplayLook, StreamIdentity, StreamLake, Writer, look_at_replays,
     replayed_through,
 };
 use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, READ_COST_MAX, WRITER_QUEUE_BATCHES};
 use crate::metrics::{Registry, StreamMetrics};
-use crate::record::{CleanBatch, RawBatch, RawRecord, RejectReason, ShardEnd, ShardGrant, WindowSink};
+use crate::record::{CleanBatch, ShardEnd, ShardGrant, WindowSink};
 use crate::status::{StatusBoard, StreamBoard};
 use crate::window::StreamWindows;
 
@@ -88,6 +86,13 @@ pub struct RejectsTally {
 }
 
 impl RejectsTally {
+    fn add(&mut self, recleaned: &Recleaned) {
+        self.recovered += recleaned.rows.num_rows() as u64;
+        for (reason, count) in &recleaned.rejected {
+            *self.rejected.entry(reason.as_str()).or_default() += count;
+        }
+    }
+
     /// All of them.
     pub fn looked_at(&self) -> u64 {
         self.recovered + self.recovered_before + self.rejected.values().sum::<u64>() + self.unusable
@@ -204,7 +209,7 @@ impl RejectsJob {
                 (tally.recovered_before + batch.recovered, tally.unusable + batch.unusable);
             let recleaned;
             (recleaner, recleaned) = recleaner.reclean(batch.rejects, None).await?;
-            recleaned.add_to(&mut tally);
+            tally.add(&recleaned);
             progress.tell(batch.through, &tally);
             if enough(&tally) {
                 break;
@@ -279,7 +284,7 @@ impl Feeder<'_> {
             (recleaner, recleaned) = recleaner.reclean(batch.rejects, Some(self.replay.number)).await?;
             tally.recovered_before += batch.recovered;
             tally.unusable += batch.unusable;
-            recleaned.add_to(tally);
+            tally.add(&recleaned);
             let through = replayed_through(batch.through);
             let cleaned = self.counted(recleaned.rows, after, through, permit)?;
             if self.batches.send(cleaned).await.is_err() {
@@ -349,77 +354,6 @@ impl Feeder<'_> {
             false => RejectsEnding::Stopped(self.replay),
         }
     }
-}
-
-/// What cleaning made of some rejects.
-struct Recleaned {
-    rows: RecordBatch,
-    rejected: BTreeMap<RejectReason, u64>,
-}
-
-impl Recleaned {
-    fn add_to(&self, tally: &mut RejectsTally) {
-        tally.recovered += self.rows.num_rows() as u64;
-        for (reason, count) in &self.rejected {
-            *tally.rejected.entry(reason.as_str()).or_default() += count;
-        }
-    }
-}
-
-/// Cleans rejects as if they had just been read.
-struct Recleaner {
-    contract: Arc<Contract>,
-    cleaner: Cleaner,
-}
-
-impl Recleaner {
-    fn new(contract: &Arc<Contract>) -> Self {
-        Self { contract: Arc::clone(contract), cleaner: Cleaner::new(Arc::clone(contract)) }
-    }
-
-    /// On the CPU pool; gives itself back.
-    async fn reclean(
-        mut self,
-        rejects: Vec<(ShardId, RawRecord)>,
-        replay: Option<u64>,
-    ) -> anyhow::Result<(Self, Recleaned)> {
-        let cleaned = spawn_blocking(move || {
-            let recleaned = self.reclean_here(rejects, replay);
-            (self, recleaned)
-        });
-        let (this, recleaned) = cleaned.await.context("cleaning")?;
-        Ok((this, recleaned?))
-    }
-
-    fn reclean_here(&mut self, rejects: Vec<(ShardId, RawRecord)>, replay: Option<u64>) -> anyhow::Result<Recleaned> {
-        let (mut batches, mut rejected) = (Vec::new(), BTreeMap::new());
-        let mut rejects = rejects.into_iter().peekable();
-        while let Some((shard, first)) = rejects.next() {
-            let mut records = vec![first];
-            while let Some((_, record)) = rejects.next_if(|(other, _)| *other == shard) {
-                records.push(record);
-            }
-            // Rows name the shard that they are cleaned for: where the record once stood.
-            let range = PositionRange { shard, after: Position::Beginning, through: Position::Beginning };
-            let (grant, permit) = (ShardGrant::new(), Permit::default());
-            let (cleaned, _) = self.cleaner.clean(RawBatch { range, records, seen_ms: None, end: None, grant, permit });
-            batches.push(cleaned.rows);
-            for reject in cleaned.rejects {
-                *rejected.entry(reject.reason).or_default() += 1;
-            }
-        }
-        let rows = concat_batches(&self.contract.rows_schema, &batches)?;
-        let rows = replay.map_or(Ok(rows.clone()), |number| marked(&rows, number))?;
-        Ok(Recleaned { rows, rejected })
-    }
-}
-
-/// The rows with the number of the replay that recovered them.
-fn marked(rows: &RecordBatch, replay: u64) -> anyhow::Result<RecordBatch> {
-    let mut columns = rows.columns().to_vec();
-    let index = rows.schema().index_of(REPLAYED)?;
-    columns[index] = Arc::new(Int64Array::from_value(i64::try_from(replay)?, rows.num_rows()));
-    Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 
 /// Says now and then how far it is.

@@ -57,7 +57,7 @@ enum Command {
     Check(ConfigArgs),
     /// Shows the ledger: how far each shard of each stream is committed.
     Positions(PositionsArgs),
-    /// Reads again what was read before: rejects, after a contract was mended.
+    /// Once more: rejects, after a contract was mended; or a stream's time range, into tables of another name.
     Replay(replay::ReplayArgs),
     /// One round of maintenance over every table of the configuration.
     ///

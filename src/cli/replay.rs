@@ -34,20 +34,20 @@ pub struct ReplayArgs {
     #[arg(long)]
     rejects: bool,
     /// Says what would be recovered, and writes nothing.
-    #[arg(long, requires = "rejects")]
+    #[arg(long, conflicts_with = "from")]
     dry_run: bool,
     /// Ends a replay of rejects that was interrupted, where it stands, and begins the next one over the rejects that
     /// are there now. Without it the interrupted one goes on.
-    #[arg(long, requires = "rejects", conflicts_with = "dry_run")]
+    #[arg(long, conflicts_with_all = ["dry_run", "from"])]
     anew: bool,
     /// Reads again what arrived at Kinesis from this time on, like 2026-01-31T08:00:00Z, into tables of another name.
     #[arg(long, value_name = "TIME", requires_all = ["to", "into"], value_parser = time)]
     from: Option<i64>,
     /// ... and before this time, which has passed.
-    #[arg(long, value_name = "TIME", requires = "from", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "from", conflicts_with = "rejects", value_parser = time)]
     to: Option<i64>,
     /// The rows' new table. Beside it NAME_rejects, and NAME_{window}_partials for each window of the contract.
-    #[arg(long, value_name = "NAME", requires = "from")]
+    #[arg(long, value_name = "NAME", requires = "from", conflicts_with = "rejects")]
     into: Option<String>,
 }
 
@@ -246,4 +246,41 @@ fn tally_told(report: &RejectsReport, tally: &RejectsTally) -> String {
         lines.push(line("no record", tally.unusable, what));
     }
     lines.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Cli;
+
+    fn is_understood(words: &str) -> bool {
+        let words = ["pintail", "replay", "--config", "x.toml"].into_iter().chain(words.split_whitespace());
+        Cli::try_parse_from(words).is_ok()
+    }
+
+    #[test]
+    fn it_takes_rejects_or_a_whole_time_range_and_nothing_between() {
+        let (from, to) = ("--from 2026-01-31T08:00:00Z", "--to 2026-01-31T09:00:00+01:00");
+        for call in ["--rejects", "--rejects --dry-run", "--rejects --anew --stream a"] {
+            assert!(is_understood(call), "{call}");
+        }
+        assert!(is_understood(&format!("{from} {to} --into again")));
+        let wrong = [
+            "",
+            "--dry-run",
+            "--rejects --dry-run --anew",
+            "--rejects --into again",
+            &format!("{from} --into again"),
+            &format!("{from} {to}"),
+            &format!("{to} --into again"),
+            &format!("--rejects {from} {to} --into again"),
+            &format!("{from} {to} --into again --dry-run"),
+            &format!("--from yesterday {to} --into again"),
+            &format!("--from latest {to} --into again"),
+        ];
+        for call in wrong {
+            assert!(!is_understood(call), "{call}");
+        }
+    }
 }

@@ -429,3 +429,16 @@ fn a_path_and_the_object_it_reaches_into_are_different_fields() {
     assert_eq!((x.field, x.inner.find("y").unwrap().field), (Some(1), Some(0)));
     assert!(contract.fields.top().find("y").is_none());
 }
+
+#[test]
+fn a_contract_for_tables_of_another_name_is_otherwise_the_same() {
+    let contract = shipped("geo.toml");
+    let renamed = contract.renamed("again").unwrap();
+    assert_eq!(renamed.tables(), ["again", "again_rejects", "again_posts_by_country_partials"]);
+    assert_eq!(renamed.windows[0].definition, contract.windows[0].definition);
+    assert_eq!(renamed.rows_schema, contract.rows_schema);
+    let long = "x".repeat(190);
+    for wrong in ["", "a/b", "_again", long.as_str()] {
+        assert!(contract.renamed(wrong).is_err(), "{wrong}");
+    }
+}

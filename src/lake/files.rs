@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use deltalake::parquet::arrow::ProjectionMask;
-use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use deltalake::parquet::errors::ParquetError;
+use object_store::path::Path;
 use serde_json::Value;
 
 use super::checkpoint::{Ranged, is_file};
@@ -17,15 +18,69 @@ use super::log::{each_action, each_action_at};
 use super::store::LakeStore;
 use crate::limits::REPLAY_FILES_MAX;
 
-/// What an `add` says of its file.
-#[derive(Debug, Clone, PartialEq)]
+/// A file of a table. Small: many are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DataFile {
     /// Below the table's folder.
     pub path: String,
     /// Its bytes.
     pub size: u64,
-    /// Its statistics; `Null` without.
+    /// How many rows the log counts in it, if it does.
+    pub rows: Option<u64>,
+}
+
+/// What an `add` says of its file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Added {
+    pub file: DataFile,
+    /// `Null` without.
     stats: Value,
+}
+
+impl Added {
+    fn of(add: &Value) -> Result<Self, String> {
+        let stats = add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+        let stats: Value = stats.unwrap_or(Value::Null);
+        let size = add.get("size").and_then(Value::as_u64).ok_or_else(|| format!("no \"size\" in {add}"))?;
+        let rows = stats.get("numRecords").and_then(Value::as_u64);
+        Ok(Self { file: DataFile { path: path_of(add)?.to_owned(), size, rows }, stats })
+    }
+
+    /// Whether it may hold a value in this column, as far as its statistics say.
+    pub fn may_have(&self, column: &str) -> bool {
+        let nulls = self.stats.get("nullCount").and_then(|nulls| nulls.get(column)).and_then(Value::as_u64);
+        nulls.is_none_or(|nulls| self.file.rows.is_none_or(|rows| nulls < rows))
+    }
+
+    /// The smallest and the largest time in this column, epoch us, not narrower than the truth.
+    pub fn times_us(&self, column: &str) -> (i64, i64) {
+        let bound = |which: &str| {
+            let text = self.stats.get(which)?.get(column)?.as_str()?;
+            Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
+        };
+        // A largest value is written in milliseconds, and not every engine rounds it up.
+        (bound("minValues").unwrap_or(i64::MIN), bound("maxValues").map_or(i64::MAX, |max| max.saturating_add(999)))
+    }
+}
+
+impl DataFile {
+    /// Reads its footer. Types are Parquet's own: what another engine's Arrow called them when it rewrote the file is
+    /// not asked.
+    pub async fn open(&self, store: &LakeStore, table: &str) -> Result<OpenFile, ParquetError> {
+        let path = store.path(table, &self.path);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let mut reader = Ranged::new(store, path.clone(), self.size);
+        let metadata = ArrowReaderMetadata::load_async(&mut reader, options).await?;
+        Ok(OpenFile { store: store.clone(), path, size: self.size, metadata })
+    }
+}
+
+/// A file whose footer was read.
+pub(crate) struct OpenFile {
+    store: LakeStore,
+    path: Path,
+    size: u64,
+    metadata: ArrowReaderMetadata,
 }
 
 /// Rows of a file, as they are decoded.
@@ -42,70 +97,29 @@ pub(crate) struct Part<'a> {
     pub batch_rows: u64,
 }
 
-impl DataFile {
-    fn of(add: &Value) -> Result<Self, String> {
-        let stats = add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
-        let size = add.get("size").and_then(Value::as_u64).ok_or_else(|| format!("no \"size\" in {add}"))?;
-        Ok(Self { path: path_of(add)?.to_owned(), size, stats: stats.unwrap_or(Value::Null) })
+impl OpenFile {
+    /// How many rows it holds.
+    pub fn rows(&self) -> u64 {
+        self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).sum()
     }
 
-    /// How many rows its statistics count.
-    pub fn rows(&self) -> Option<u64> {
-        self.stats.get("numRecords")?.as_u64()
+    /// Bytes of a binary or text column's values in all of them.
+    pub fn value_bytes(&self, column: &str) -> u64 {
+        let groups = self.metadata.metadata().row_groups().iter();
+        let chunks = groups.flat_map(|group| group.columns()).filter(|chunk| chunk.column_path().parts() == [column]);
+        // Without a dictionary, which hides repeated values, both are nearly the same.
+        let size = chunks.map(|chunk| chunk.unencoded_byte_array_data_bytes().unwrap_or(chunk.uncompressed_size()));
+        size.map(i64::unsigned_abs).sum()
     }
 
-    /// Whether it may hold a value in this column, as far as its statistics say.
-    pub fn may_have(&self, column: &str) -> bool {
-        let nulls = self.stats.get("nullCount").and_then(|nulls| nulls.get(column)).and_then(Value::as_u64);
-        nulls.is_none_or(|nulls| self.rows().is_none_or(|rows| nulls < rows))
-    }
-
-    /// The smallest and the largest time in this column, epoch us, not narrower than the truth.
-    pub fn times_us(&self, column: &str) -> (i64, i64) {
-        let bound = |which: &str| {
-            let text = self.stats.get(which)?.get(column)?.as_str()?;
-            Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
-        };
-        // A largest value is written in milliseconds, and not every engine rounds it up.
-        (bound("minValues").unwrap_or(i64::MIN), bound("maxValues").map_or(i64::MAX, |max| max.saturating_add(999)))
-    }
-
-    /// Opens the file for reading some of it. Columns that it does not have are left out.
-    pub async fn open(&self, store: &LakeStore, table: &str, part: Part<'_>) -> Result<Rows, ParquetError> {
-        let builder = self.builder(store, table).await?;
+    /// Some of it. Columns that it does not have are left out.
+    pub fn read(&self, part: Part<'_>) -> Result<Rows, ParquetError> {
+        let reader = Ranged::new(&self.store, self.path.clone(), self.size);
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.metadata.clone());
         let mask = ProjectionMask::columns(builder.parquet_schema(), part.columns.iter().copied());
         let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        builder
-            .with_projection(mask)
-            .with_offset(whole(part.offset))
-            .with_limit(whole(part.limit))
-            .with_batch_size(whole(part.batch_rows))
-            .build()
-    }
-
-    /// Its rows, and the bytes of a binary or text column's values in them, by its own footer.
-    pub async fn measure(&self, store: &LakeStore, table: &str, column: &str) -> Result<(u64, u64), ParquetError> {
-        let builder = self.builder(store, table).await?;
-        let (mut rows, mut bytes) = (0, 0);
-        for group in builder.metadata().row_groups() {
-            rows += group.num_rows().unsigned_abs();
-            let chunk = group.columns().iter().find(|chunk| chunk.column_path().parts() == [column]);
-            // Without a dictionary, which hides repeated values, both are nearly the same.
-            let size = chunk.map(|chunk| chunk.unencoded_byte_array_data_bytes().unwrap_or(chunk.uncompressed_size()));
-            bytes += size.unwrap_or_default().unsigned_abs();
-        }
-        Ok((rows, bytes))
-    }
-
-    /// Types are Parquet's own: what another engine's Arrow called them when it rewrote the file is not asked.
-    async fn builder(
-        &self,
-        store: &LakeStore,
-        table: &str,
-    ) -> Result<ParquetRecordBatchStreamBuilder<Ranged>, ParquetError> {
-        let reader = Ranged::new(store, store.path(table, &self.path), self.size);
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await
+        let builder = builder.with_projection(mask).with_offset(whole(part.offset)).with_limit(whole(part.limit));
+        builder.with_batch_size(whole(part.batch_rows)).build()
     }
 }
 
@@ -121,7 +135,7 @@ pub(crate) async fn active_files<T>(
     store: &LakeStore,
     table: &str,
     version: Option<u64>,
-    choose: impl Fn(DataFile) -> Option<T>,
+    choose: impl Fn(Added) -> Option<T>,
 ) -> Result<BTreeMap<String, T>, LakeError> {
     let mut files = BTreeMap::new();
     let note = |lines: &[u8]| note(lines, &choose, &mut files);
@@ -132,17 +146,13 @@ pub(crate) async fn active_files<T>(
     Ok(files)
 }
 
-fn note<T>(
-    lines: &[u8],
-    choose: &impl Fn(DataFile) -> Option<T>,
-    files: &mut BTreeMap<String, T>,
-) -> Result<(), String> {
+fn note<T>(lines: &[u8], choose: &impl Fn(Added) -> Option<T>, files: &mut BTreeMap<String, T>) -> Result<(), String> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let action: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
         if let Some(add) = action.get("add").filter(|add| !add.is_null()) {
-            let file = DataFile::of(add)?;
-            let path = file.path.clone();
-            if let Some(chosen) = choose(file) {
+            let added = Added::of(add)?;
+            let path = added.file.path.clone();
+            if let Some(chosen) = choose(added) {
                 files.insert(path, chosen);
             }
         } else if let Some(remove) = action.get("remove").filter(|remove| !remove.is_null()) {
@@ -165,8 +175,8 @@ mod tests {
 
     use super::*;
 
-    fn file(stats: &Value) -> DataFile {
-        DataFile::of(&json!({ "path": "x", "size": 1, "stats": stats.to_string() })).unwrap()
+    fn file(stats: &Value) -> Added {
+        Added::of(&json!({ "path": "x", "size": 1, "stats": stats.to_string() })).unwrap()
     }
 
     #[test]
@@ -192,7 +202,7 @@ mod tests {
         let mut files = BTreeMap::new();
         let lines = b"{\"add\":{\"path\":\"a\",\"size\":1}}\n{\"add\":{\"path\":\"b\",\"size\":1},\"remove\":null}\n\n\
             {\"remove\":{\"path\":\"a\"}}\n{\"txn\":{}}\n";
-        note(lines, &|file| Some(file.size), &mut files).unwrap();
+        note(lines, &|added| Some(added.file.size), &mut files).unwrap();
         assert_eq!(files, BTreeMap::from([("b".to_owned(), 1)]));
         for wrong in ["nonsense", "{\"add\":{\"path\":\"x\"}}", "{\"add\":{\"size\":1}}", "{\"remove\":{}}"] {
             assert!(note(wrong.as_bytes(), &|_| Some(()), &mut BTreeMap::new()).is_err(), "{wrong}");

@@ -2,8 +2,9 @@
 //!
 //! A sequence number does not fit the i64 of a `txn`, so it is four of them, the limbs; beside them `start`, `end`
 //! and `seen`. Names: `{pipeline}/{stream}@{creation epoch, s}/{shard}/{0..3|start|end|seen}` in the rows table and
-//! `{pipeline}/{stream}@{creation epoch, s}/applied` in the tables that follow it. Other last parts are left alone,
-//! so that a later version may add some. Everything here is a pure function.
+//! `{pipeline}/{stream}@{creation epoch, s}/applied` in the tables that follow it. A replay of rejects is a shard
+//! `replay-{n}` with a part of its own (`replay`), a replayed time range has its bounds beside its shards (`range`).
+//! Other last parts are left alone, so that a later version may add some. Everything here is a pure function.
 
 use std::collections::BTreeMap;
 

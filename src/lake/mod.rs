@@ -6,7 +6,8 @@
 //! Nothing else decides what has been processed, so a process may die between any two instructions, run twice, or
 //! lose an answer, and every table still holds every record once.
 //!
-//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`read_ledgers`] for people; [`Maintainer`] beside it all.
+//! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`RejectSet`] and [`look_at_replays`] for what
+//! is replayed; [`read_ledgers`] for people; [`Maintainer`] beside it all.
 
 mod alarm;
 mod checkpoint;

@@ -11,7 +11,7 @@ use deltalake::parquet::errors::ParquetError;
 use futures::TryStreamExt;
 
 use super::error::LakeError;
-use super::files::{DataFile, Part, active_files, is_gone};
+use super::files::{Added, DataFile, Part, active_files, is_gone};
 use super::store::LakeStore;
 use crate::checkpoint::{SequenceNumber, ShardId};
 use crate::contract::{ARRIVED_AT, REPLAYED, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
@@ -38,9 +38,9 @@ struct Candidate {
 impl Recovered {
     /// As of the table's head.
     pub async fn of(store: &LakeStore, table: &str) -> Result<Self, LakeError> {
-        let candidate = |file: DataFile| {
-            let arrived_us = file.times_us(ARRIVED_AT);
-            file.may_have(REPLAYED).then_some(Candidate { file, arrived_us })
+        let candidate = |added: Added| {
+            let arrived_us = added.times_us(ARRIVED_AT);
+            added.may_have(REPLAYED).then_some(Candidate { file: added.file, arrived_us })
         };
         let files = active_files(store, table, None, candidate).await?;
         Ok(Self { store: store.clone(), table: table.to_owned(), files: files.into_values().collect() })
@@ -74,7 +74,7 @@ impl Recovered {
     ) -> Result<(), ParquetError> {
         let columns = &[SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, REPLAYED];
         let part = Part { columns, offset: 0, limit: u64::MAX, batch_rows: ROWS_AT_A_TIME };
-        let mut rows = file.open(&self.store, &self.table, part).await?;
+        let mut rows = file.open(&self.store, &self.table).await?.read(part)?;
         while let Some(batch) = rows.try_next().await? {
             let Some(replayed) = batch.column_by_name(REPLAYED) else { return Ok(()) };
             let keys = RecordKeys::of(&batch).ok_or_else(|| {

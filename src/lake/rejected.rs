@@ -6,6 +6,7 @@
 //! once. A file that does not hold as many rows as the log says is an error, since all positions after it would lie.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use deltalake::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -16,7 +17,7 @@ use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
 
 use super::error::LakeError;
-use super::files::{DataFile, Part, Rows, active_files, is_gone};
+use super::files::{DataFile, OpenFile, Part, Rows, active_files, is_gone};
 use super::recovered::{RecordKeys, Recovered};
 use super::store::LakeStore;
 use crate::checkpoint::ShardId;
@@ -55,12 +56,12 @@ pub struct RejectBatch {
 impl RejectSet {
     /// Finds the files. Reads no reject.
     pub async fn of(store: &LakeStore, table: &str, version: u64) -> Result<Self, LakeError> {
-        let found = active_files(store, table, Some(version), Some).await?;
+        let found = active_files(store, table, Some(version), |added| Some(added.file)).await?;
         let mut set = Self { store: store.clone(), table: table.to_owned(), version, files: Vec::new(), total: 0 };
         let count = |file: DataFile| async {
-            let rows = match file.rows() {
+            let rows = match file.rows {
                 Some(rows) => rows,
-                None => set.measure(&file).await?.0,
+                None => set.open(&file).await?.rows(),
             };
             Ok::<_, LakeError>((file, rows))
         };
@@ -83,6 +84,10 @@ impl RejectSet {
 
     /// Reads them, from the first one that is not `done`.
     pub async fn read(&self, done: u64, rows_table: &str) -> Result<RejectReader<'_>, LakeError> {
+        if done > self.total {
+            let reason = format!("it has {} rejects, and {done} of them are said to be done", self.total);
+            return Err(LakeError::Log { table: self.table.clone(), version: self.version, reason });
+        }
         let recovered = Recovered::of(&self.store, rows_table).await?;
         let mut reader = RejectReader { set: self, recovered, file: 0, row: 0, done: 0, slice: None };
         while let Some((_, rows)) = self.files.get(reader.file).filter(|(_, rows)| reader.done + rows <= done) {
@@ -94,8 +99,8 @@ impl RejectSet {
         Ok(reader)
     }
 
-    async fn measure(&self, file: &DataFile) -> Result<(u64, u64), LakeError> {
-        file.measure(&self.store, &self.table, PAYLOAD).await.map_err(|source| self.failed(source))
+    async fn open(&self, file: &DataFile) -> Result<OpenFile, LakeError> {
+        file.open(&self.store, &self.table).await.map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: ParquetError) -> LakeError {
@@ -182,19 +187,20 @@ async fn open(
     from: u64,
     end: u64,
 ) -> Result<Slice, LakeError> {
-    let (rows, bytes) = set.measure(file).await?;
-    if file.rows().is_some_and(|counted| counted != rows) {
-        return Err(set.wrong(file, &format!("has {rows} rows; the log counts {}", file.rows().unwrap_or_default())));
+    let opened = set.open(file).await?;
+    let rows = opened.rows();
+    if let Some(counted) = file.rows.filter(|counted| *counted != rows) {
+        return Err(set.wrong(file, &format!("has {rows} rows; the log counts {counted}")));
     }
-    let average = (bytes / rows.max(1)).max(1);
+    let average = (opened.value_bytes(PAYLOAD) / rows.max(1)).max(1);
     let batch_rows = (REPLAY_BATCH_BYTES / average).clamp(1, REPLAY_BATCH_ROWS_MAX);
     let found = match recovered.is_empty() {
         true => HashSet::new(),
-        false => recovered_in(set, recovered, file, from, end).await?,
+        false => recovered_in(set, recovered, file, &opened, from..end).await?,
     };
     let columns = &[SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, ARRIVED_AT, PAYLOAD, REASON];
     let part = Part { columns, offset: from, limit: end - from, batch_rows };
-    let rows = file.open(&set.store, &set.table, part).await.map_err(|source| set.failed(source))?;
+    let rows = opened.read(part).map_err(|source| set.failed(source))?;
     Ok(Slice { rows, row: from, end, recovered: found })
 }
 
@@ -203,13 +209,14 @@ async fn recovered_in(
     set: &RejectSet,
     recovered: &Recovered,
     file: &DataFile,
-    from: u64,
-    end: u64,
+    opened: &OpenFile,
+    part: Range<u64>,
 ) -> Result<HashSet<u64>, LakeError> {
     let columns = &[SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, ARRIVED_AT];
-    let part = Part { columns, offset: from, limit: end - from, batch_rows: KEYS_AT_A_TIME };
-    let mut rows = file.open(&set.store, &set.table, part).await.map_err(|source| set.failed(source))?;
-    let (mut asked, mut arrived_us, mut row) = (HashMap::new(), (i64::MAX, i64::MIN), from);
+    let (offset, limit) = (part.start, part.end - part.start);
+    let wanted = Part { columns, offset, limit, batch_rows: KEYS_AT_A_TIME };
+    let mut rows = opened.read(wanted).map_err(|source| set.failed(source))?;
+    let (mut asked, mut arrived_us, mut row) = (HashMap::new(), (i64::MAX, i64::MIN), offset);
     while let Some(batch) = rows.try_next().await.map_err(|source| set.failed(source))? {
         let (keys, arrivals) =
             RecordKeys::of(&batch).zip(arrivals(&batch)).ok_or_else(|| set.wrong(file, NO_COLUMNS))?;

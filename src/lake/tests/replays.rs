@@ -1,9 +1,11 @@
 //! Replays of rejects: one at a time in the ledger, over rejects whose order stays, and nothing recovered twice.
 
 use deltalake::arrow::array::{Array, AsArray};
+use deltalake::protocol::checkpoints;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::readers::{deltalake, on_disk};
 use super::*;
 use crate::checkpoint::LedgerView;
 use crate::contract::REPLAYED;
@@ -169,7 +171,38 @@ async fn the_rejects_of_a_version_come_in_one_order_from_every_position_however_
         assert_eq!(rest.first().map_or(done, |first| first.after), done);
         assert_eq!(rest.last().map_or(done, |last| last.through), N);
     }
+    let beyond = pinned.read(N + 1, ROWS).await.unwrap_err().to_string();
+    assert!(beyond.contains("has 7 rejects, and 8 of them are said to be done"), "{beyond}");
     assert_eq!(RejectSet::of(&lake.store, REJECTS, version + 1).await.unwrap().total(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pinned_version_is_found_before_at_and_after_a_checkpoint_as_long_as_its_log_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = on_disk(&folder);
+    let pinned = with_rejects(&lake, 2).await;
+    let entries = lake.entry(REJECTS, pinned).await;
+    let path = entries.iter().find_map(|action| action.pointer("/add/path")?.as_str()).unwrap();
+    let remove = json!({ "remove": { "path": path, "dataChange": true, "deletionTimestamp": 1 } });
+    let checkpointed = lake.foreign(REJECTS, &[remove]).await;
+    checkpoints::create_checkpoint(&deltalake(&folder, REJECTS).await, None).await.unwrap();
+    let later = lake.foreign(REJECTS, &[json!({ "commitInfo": {} })]).await;
+    let totals = async || {
+        let mut totals = Vec::new();
+        for version in [pinned, checkpointed, later, later + 1] {
+            totals.push(match RejectSet::of(&lake.store, REJECTS, version).await {
+                Ok(set) => Some(set.total()),
+                Err(LakeError::VersionGone { .. }) => None,
+                Err(error) => panic!("{error}"),
+            });
+        }
+        totals
+    };
+    assert_eq!(totals().await, [Some(2), Some(1), Some(1), None]);
+    for version in 0..checkpointed {
+        std::fs::remove_file(folder.path().join(format!("{REJECTS}/_delta_log/{version:020}.json"))).unwrap();
+    }
+    assert_eq!(totals().await, [None, Some(1), Some(1), None]);
 }
 
 #[tokio::test]
