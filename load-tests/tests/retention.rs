@@ -2,8 +2,9 @@
 //! decides.
 
 use std::process::Output;
+use std::time::Duration;
 
-use load_tests::kinesis_proxy::{Fault, Operation};
+use load_tests::kinesis_proxy::{Fault, KinesisProxy, Operation, Request};
 use load_tests::{Instance, Poster, Scene, Seed, get, metric, until};
 use pintail::checkpoint::SequenceNumber;
 use pintail::demo::Kind;
@@ -16,7 +17,7 @@ const SHARD: &str = "shardId-000000000000";
 /// A ledger whose position is beyond the retention.
 struct Trimmed {
     scene: Scene,
-    _proxy: load_tests::kinesis_proxy::KinesisProxy,
+    _proxy: KinesisProxy,
     poster: Poster,
     /// The last number that was read, the last that was trimmed, the first that is still there.
     read: SequenceNumber,
@@ -129,6 +130,58 @@ async fn under_continue_the_range_is_told_everywhere_and_all_that_is_left_is_rea
         trimmed.poster.log.count(PIN) - trimmed.trimmed,
         "lost is what was trimmed, and no more"
     );
+    Ok(())
+}
+
+/// A parent is read to its end and its children are not read at all, for longer than the retention: as far as the
+/// first answer's `Date` says.
+async fn children_read_a_day_late() -> anyhow::Result<(Scene, KinesisProxy, Poster)> {
+    let seed = Seed::announced();
+    let mut scene = Scene::new(1).await?;
+    scene.settings.streams = vec![Kind::Pin];
+    let proxy = scene.interpose().await?;
+    let mut poster = scene.poster(seed.value());
+    poster.post(150, 20_000.0).await?;
+    scene.kinesis.split(PIN, SHARD, &(1u128 << 127).to_string()).await?;
+    poster.post(150, 20_000.0).await?;
+    let of_a_child = |call: &Request| call.operation == Operation::GetShardIterator && call.shard != SHARD;
+    proxy.faults().add(of_a_child, Fault::Stall, None);
+    let child = scene.spawn(PINTAIL)?;
+    until("the parent has ended and its children are known", async || {
+        let shards = scene.ledger(Kind::Pin).await?.shards;
+        Ok((shards.len() == 3 && shards.values().any(|entry| entry.ended)).then_some(()))
+    })
+    .await?;
+    child.kill_9().await?;
+    proxy.faults().clear();
+    for number in [1, 2] {
+        let shard = format!("shardId-{number:012}");
+        let reads = move |call: &Request| call.operation == Operation::GetRecords && call.shard == shard;
+        proxy.faults().add(reads, Fault::Ahead(Duration::from_secs(25 * 3_600)), Some(1));
+    }
+    Ok((scene, proxy, poster))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn children_of_a_parent_that_is_still_listed_are_no_false_alarm() -> anyhow::Result<()> {
+    let (scene, _proxy, poster) = children_read_a_day_late().await?;
+    let mut pintail = scene.start().await?;
+    scene.caught_up(&poster.log, &mut pintail).await?;
+    let metrics = get(pintail.address, "/metrics").await?.body;
+    assert_eq!(metric(&metrics, "pintail_data_loss_total", ""), Some(0.0));
+    pintail.drain().await?;
+    scene.verify(&poster.log).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn children_of_a_parent_that_is_gone_are_an_alarm_from_their_beginning() -> anyhow::Result<()> {
+    let (scene, proxy, _poster) = children_read_a_day_late().await?;
+    proxy.faults().add(|call| call.operation == Operation::ListShards, Fault::hide(SHARD), None);
+    let mut child = scene.spawn(PINTAIL)?;
+    assert_eq!(child.ended().await?.code(), Some(1), "{}", child.story());
+    let last = child.stderr()?.lines().last().unwrap_or_default().to_owned();
+    assert!(last.contains("positions (beginning, "), "{last}");
     Ok(())
 }
 

@@ -306,10 +306,14 @@ fn batch_txns(identity: &StreamIdentity, view: &LedgerView, batch: &MicroBatch) 
         if let Some(end) = &part.end {
             txns.end(shard);
             // A child holds only what came after its parent: what the parent is known to cover is a loss of neither.
+            // One that is known already, from the first listing or by its other parent, has not been read yet.
             let seen_ms = part.seen_ms.max(known_ms);
             for child in &end.children {
                 txns.register(view, child, 0);
-                if let Some(seen_ms) = seen_ms.filter(|_| !view.shards.contains_key(child)) {
+                let child_seen_ms = view.shards.get(child).and_then(|entry| entry.seen_ms);
+                if let Some(seen_ms) =
+                    seen_ms.filter(|seen_ms| child_seen_ms.is_none_or(|known_ms| *seen_ms > known_ms))
+                {
                     txns.seen(child, seen_ms);
                 }
             }

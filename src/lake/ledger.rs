@@ -150,9 +150,10 @@ impl Txns {
         }
     }
 
-    /// The shard is known to be complete up to this arrival time.
+    /// The shard is known to be complete up to this arrival time; of several, the latest holds.
     pub fn seen(&mut self, shard: &ShardId, seen_ms: i64) {
-        self.put(shard, "seen", seen_ms);
+        let told = self.set.entry(format!("{}{shard}/seen", self.prefix)).or_insert(seen_ms);
+        *told = seen_ms.max(*told);
     }
 
     /// The shard is finished.
@@ -217,6 +218,7 @@ mod tests {
         txns.register(&LedgerView::default(), &shard, 5);
         txns.position(&shard, Position::After(number("49590338271490256608559692538361571095921575989136588898")));
         txns.seen(&shard, 99);
+        txns.seen(&shard, 98);
         txns.end(&shard);
         txns.register(&LedgerView::default(), &child, 0);
         let mut set = txns.into_set();

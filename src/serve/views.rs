@@ -23,6 +23,7 @@ pub struct StreamReadiness {
     pub stream: String,
     pub ready: bool,
     pub trouble: Trouble,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub lost: BTreeMap<ShardId, String>,
 }
 

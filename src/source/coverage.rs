@@ -34,7 +34,7 @@ impl Coverage {
     /// As the ledger has it.
     pub fn of(entry: &ShardEntry) -> Self {
         // Never read, it is complete up to where it starts, if that is a time; of the beginning nothing is known.
-        let seen_ms = entry.seen_ms.or((entry.start_ms > 0).then_some(entry.start_ms));
+        let seen_ms = entry.seen_ms.max((entry.start_ms > 0).then_some(entry.start_ms));
         Self {
             seen_ms,
             told_seen_ms: entry.seen_ms,

@@ -404,7 +404,7 @@ async fn a_child_is_complete_up_to_where_its_parent_was() {
     ours.committer.flush(micro([CleanBatch { seen_ms: None, ..end }])).await.unwrap();
     let view = lake.open().await.view;
     let seen = |shard| view.shards[&ShardId::new(shard)].seen_ms;
-    assert_eq!([seen("told"), seen("found"), seen("known")], [Some(10_000), Some(20_000), None]);
+    assert_eq!([seen("told"), seen("found"), seen("known")], [Some(10_000), Some(20_000), Some(10_000)]);
 }
 
 #[tokio::test]
