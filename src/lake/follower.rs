@@ -129,7 +129,19 @@ impl Follower {
         }
         self.metrics.follower_lag(self.table.name(), target - self.scanned);
         let upto = target.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
-        let adds = self.staged(self.scanned + 1, upto).await?;
+        let adds = match self.staged(self.scanned + 1, upto).await {
+            Err(error @ LakeError::StagedGone { .. }) => {
+                // Another process may have applied them long ago, and the log been cleaned since.
+                self.table.catch_up().await?;
+                let now = self.applied()?;
+                if now <= applied {
+                    return Err(error);
+                }
+                self.scanned = self.scanned.max(now);
+                return Ok(());
+            }
+            staged => staged?,
+        };
         if adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX {
             self.scanned = upto;
             self.alarm.well();

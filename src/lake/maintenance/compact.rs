@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::choose::Group;
+use super::choose::{Group, is_full};
 use super::input::{self, Input};
 use super::upload::Upload;
 use crate::contract::DATE;
@@ -229,11 +229,16 @@ impl<'a> Merge<'a> {
     }
 
     async fn end_full_file(&mut self) -> Result<(), LakeError> {
-        let size = self.open.as_ref().map_or(0, |open| open.writer.bytes_written() + open.writer.in_progress_size());
-        if size as u64 >= self.compactor.target_bytes {
-            self.finish_file().await?;
+        let target = self.compactor.target_bytes;
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if ((open.writer.bytes_written() + open.writer.in_progress_size()) as u64) < target {
+            return Ok(());
         }
-        Ok(())
+        // What is in progress is only an estimate, and a high one.
+        let flushed = open.writer.flush().await;
+        let is_full = is_full(open.writer.bytes_written() as u64, target);
+        flushed.map_err(|source| self.failed(source))?;
+        if is_full { self.finish_file().await } else { Ok(()) }
     }
 
     async fn finish_file(&mut self) -> Result<(), LakeError> {
