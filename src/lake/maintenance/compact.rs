@@ -89,7 +89,15 @@ impl Compactor<'_> {
         let inputs = futures::stream::iter(&group.files).map(|file| input::fetch(self.store, merge.table, file));
         let mut inputs = std::pin::pin!(inputs.buffered(2));
         while let Some(fetched) = inputs.try_next().await? {
-            let file = Input::open(fetched).await.map_err(|source| merge.failed(source))?;
+            let path = fetched.path.clone();
+            let file = match Input::open(fetched).await {
+                Ok(file) => file,
+                Err(source @ ParquetError::External(_)) => return Err(merge.failed(source)),
+                Err(_not_parquet) => {
+                    compacted.unfit.push(path);
+                    continue;
+                }
+            };
             if !fits(&file.schema(), &merge.schema) {
                 compacted.unfit.push(file.path);
                 continue;

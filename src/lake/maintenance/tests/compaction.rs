@@ -257,11 +257,13 @@ async fn a_file_with_columns_that_are_not_the_table_s_stays_as_it_is() {
     flushes(&lake, 0, 3).await;
     let columns: [(&str, ArrayRef); 2] =
         [("id", Arc::new(StringArray::from(vec!["x"]))), ("extra", Arc::new(Int64Array::from(vec![1])))];
-    for (name, column) in columns {
+    let parquet = |(name, column)| {
         let batch = RecordBatch::try_from_iter([(name, column)]).unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
-        let bytes = writer.into_inner().unwrap();
+        (name, writer.into_inner().unwrap())
+    };
+    for (name, bytes) in columns.map(parquet).into_iter().chain([("none", b"no Parquet at all".to_vec())]) {
         let path = format!("_date=2026-11-22/foreign-{name}.parquet");
         let add = json!({ "add": { "path": path, "partitionValues": { "_date": "2026-11-22" }, "size": bytes.len(),
             "modificationTime": 1, "dataChange": true, "stats": "{\"numRecords\":1}" } });
@@ -271,9 +273,9 @@ async fn a_file_with_columns_that_are_not_the_table_s_stays_as_it_is() {
     let mut maintainer = maintainer(&lake, OPTIONS);
     assert_eq!(compactions(&well(&mut maintainer, false).await, ROWS), [(3, 1)]);
     let left = active(&lake, ROWS).await;
-    assert_eq!(left.len(), 3);
-    assert_eq!(left.keys().filter(|path| path.contains("foreign-")).count(), 2);
-    assert_eq!(maintainer.streams[0].tables[0].unfit(), 2, "they are not opened again");
+    assert_eq!(left.len(), 4);
+    assert_eq!(left.keys().filter(|path| path.contains("foreign-")).count(), 3);
+    assert_eq!(maintainer.streams[0].tables[0].unfit(), 3, "they are not opened again");
 }
 
 #[tokio::test]
