@@ -123,6 +123,8 @@ pub enum RejectReason {
     NotAnObject,
     /// JSON nested deeper than the limit.
     TooDeep,
+    /// JSON of more values than the limit.
+    TooManyValues,
     /// Repairs nested deeper than the limit.
     TooManyRepairs,
     /// Compressed data that inflates beyond the limit.
@@ -137,12 +139,13 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// Every reason, in the order in which they are checked.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Empty,
         Self::InvalidUtf8,
         Self::InvalidJson,
         Self::NotAnObject,
         Self::TooDeep,
+        Self::TooManyValues,
         Self::TooManyRepairs,
         Self::InflatesTooLarge,
         Self::CorruptCompression,
@@ -158,6 +161,7 @@ impl RejectReason {
             Self::InvalidJson => "invalid_json",
             Self::NotAnObject => "not_an_object",
             Self::TooDeep => "too_deep",
+            Self::TooManyValues => "too_many_values",
             Self::TooManyRepairs => "too_many_repairs",
             Self::InflatesTooLarge => "inflates_too_large",
             Self::CorruptCompression => "corrupt_compression",

@@ -4,13 +4,14 @@
 //! kilobyte of zstd may have become ten megabytes, and an empty record still costs its bookkeeping.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 
 use crate::clean::Cleaner;
 use crate::contract::Contract;
-use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, REJECT_OVERHEAD_BYTES};
+use crate::limits::{CLEANED_ALONE_BYTES, HELD_FACTOR_DEN, HELD_FACTOR_NUM, REJECT_OVERHEAD_BYTES};
 use crate::metrics::StreamMetrics;
 use crate::record::{BatchSink, CleanBatch, ProbeRef, RawBatch, Reject, SinkClosed};
 use crate::status::StreamBoard;
@@ -20,8 +21,29 @@ use crate::window::StreamWindows;
 pub struct Pipe {
     pub way: Arc<Way>,
     pub writer: mpsc::Sender<CleanBatch>,
-    /// Cleaning is CPU work: no more at once than there are cores, however many shards there are.
-    pub cores: Arc<Semaphore>,
+    pub cores: Cores,
+}
+
+/// Cleaning is CPU work: no more at once than there are cores, however many streams and shards there are.
+#[derive(Debug, Clone)]
+pub struct Cores {
+    free: Arc<Semaphore>,
+    all: u32,
+}
+
+impl Cores {
+    /// As many as this process may use.
+    pub fn new() -> Self {
+        let all = available_parallelism().map_or(1, usize::from);
+        Self { free: Arc::new(Semaphore::new(all)), all: u32::try_from(all).unwrap_or(1) }
+    }
+
+    /// Waits for a core; for all of them if a record is so large that others must not be cleaned beside it.
+    async fn take(&self, batch: &RawBatch) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let is_large = batch.records.iter().any(|record| record.data.len() > CLEANED_ALONE_BYTES);
+        let wanted = if is_large { self.all } else { 1 };
+        Arc::clone(&self.free).acquire_many_owned(wanted).await
+    }
 }
 
 /// What a batch meets on the CPU pool.
@@ -37,7 +59,7 @@ pub struct Way {
 
 impl BatchSink for Pipe {
     async fn deliver(&self, batch: RawBatch) -> Result<(), SinkClosed> {
-        let Ok(core) = Arc::clone(&self.cores).acquire_owned().await else { return Err(SinkClosed) };
+        let Ok(core) = self.cores.take(&batch).await else { return Err(SinkClosed) };
         let way = Arc::clone(&self.way);
         let cleaned = spawn_blocking(move || {
             let _core = core;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::pipe::Pipe;
+use super::pipe::{Cores, Pipe, Way};
 use crate::budget::Budget;
 use crate::checkpoint::LedgerHandle;
 use crate::clock::now_ms;
@@ -39,7 +39,7 @@ pub struct Stream {
     pub board: StreamBoard,
     pub probe: Option<ProbeRef>,
     /// One permit a core, shared by all streams.
-    pub cores: Arc<Semaphore>,
+    pub cores: Cores,
 }
 
 impl Stream {
@@ -154,7 +154,7 @@ impl Stream {
             reads_per_second: self.source.reads_per_second,
             flush_interval: self.flush.flush_interval,
         };
-        let way = super::pipe::Way {
+        let way = Way {
             contract: Arc::clone(&self.config.contract),
             windows: self.windows,
             metrics: self.metrics.clone(),
