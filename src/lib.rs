@@ -38,6 +38,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod contract;
+pub mod cores;
 pub mod demo;
 pub mod error_chain;
 #[cfg(any(test, fuzzing))]

@@ -47,6 +47,14 @@ pub const REPAIR_DEPTH_MAX: usize = 3;
 /// JSON nesting beyond this is a reject: a parser's stack is not the sender's to use.
 pub const JSON_DEPTH_MAX: usize = 128;
 
+/// Keys and values of one JSON text; more are a reject. A parser needs 24 bytes and more for each, however short it is:
+/// the largest legal record of zeros and commas would take 180 MiB that no permit pays for. This is 80 MiB.
+pub const JSON_VALUES_MAX: usize = 2 * 1024 * 1024;
+
+/// A read with a record beyond this is cleaned alone: what its parser needs beside the permit is needed once, and not
+/// on every core.
+pub const CLEANED_ALONE_BYTES: usize = 1024 * 1024;
+
 /// Unknown field names counted by name per stream; further ones are counted as `__other__`, so that a sender
 /// of random names cannot grow the metrics.
 pub const UNKNOWN_FIELDS_MAX: usize = 64;

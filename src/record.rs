@@ -125,6 +125,8 @@ pub enum RejectReason {
     NotAnObject,
     /// JSON nested deeper than the limit.
     TooDeep,
+    /// JSON of more values than the limit.
+    TooManyValues,
     /// Repairs nested deeper than the limit.
     TooManyRepairs,
     /// Compressed data that inflates beyond the limit.
@@ -143,12 +145,13 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// Every reason, in the order in which they are checked.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Empty,
         Self::InvalidUtf8,
         Self::InvalidJson,
         Self::NotAnObject,
         Self::TooDeep,
+        Self::TooManyValues,
         Self::TooManyRepairs,
         Self::InflatesTooLarge,
         Self::CorruptCompression,
@@ -166,6 +169,7 @@ impl RejectReason {
             Self::InvalidJson => "invalid_json",
             Self::NotAnObject => "not_an_object",
             Self::TooDeep => "too_deep",
+            Self::TooManyValues => "too_many_values",
             Self::TooManyRepairs => "too_many_repairs",
             Self::InflatesTooLarge => "inflates_too_large",
             Self::CorruptCompression => "corrupt_compression",

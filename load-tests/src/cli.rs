@@ -169,6 +169,7 @@ async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
         rate: args.rate,
         flush_interval_ms: 300,
         reshard_interval: Duration::from_secs(4),
+        work_ms: 1_500,
         old_after: Duration::from_secs(12),
         progress: true,
         keep: args.keep,

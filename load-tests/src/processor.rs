@@ -77,7 +77,7 @@ impl Instance for Processor {
     }
 }
 
-/// `PINTAIL_LOG=debug cargo test -p load-tests --test ... -- --nocapture` shows what it logs.
+/// `PINTAIL_LOG=debug cargo test -p load-tests --test e2e NAME -- --nocapture` shows what it logs.
 fn show_logs() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("PINTAIL_LOG") {
         // Tests of one binary share the process: the first one's setting is everybody's.

@@ -14,16 +14,15 @@ mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::config::Config;
+use crate::cores::Cores;
 use crate::lake::LakeStore;
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
@@ -97,7 +96,7 @@ impl App {
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
         let maintenance = maintenance::start(&self.config, &self.registry, &self.status, reading.child_token());
-        let cores = Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from)));
+        let cores = Cores::available();
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
             let stream = stream::Stream {
@@ -113,7 +112,7 @@ impl App {
                 board: self.status.stream(config.name()),
                 probe: self.probe.clone(),
                 range: None,
-                cores: Arc::clone(&cores),
+                cores: cores.clone(),
             };
             let (reading, cut_off) = (reading.clone(), cut_off.clone());
             streams.spawn(stream.run(reading, cut_off));

@@ -5,12 +5,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::clean::Cleaner;
 use crate::contract::Contract;
-use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, REJECT_OVERHEAD_BYTES};
+use crate::cores::Cores;
+use crate::limits::{CLEANED_ALONE_BYTES, HELD_FACTOR_DEN, HELD_FACTOR_NUM, REJECT_OVERHEAD_BYTES};
 use crate::metrics::StreamMetrics;
 use crate::record::{BatchSink, CleanBatch, ProbeRef, RawBatch, Reject, SinkClosed};
 use crate::status::StreamBoard;
@@ -20,8 +21,7 @@ use crate::window::StreamWindows;
 pub struct Pipe {
     pub way: Arc<Way>,
     pub writer: mpsc::Sender<CleanBatch>,
-    /// Cleaning is CPU work: no more at once than there are cores, however many shards there are.
-    pub cores: Arc<Semaphore>,
+    pub cores: Cores,
 }
 
 /// What a batch meets on the CPU pool.
@@ -37,7 +37,10 @@ pub struct Way {
 
 impl BatchSink for Pipe {
     async fn deliver(&self, batch: RawBatch) -> Result<(), SinkClosed> {
-        let Ok(core) = Arc::clone(&self.cores).acquire_owned().await else { return Err(SinkClosed) };
+        // A record may need several times its size while it is parsed: one large one at a time.
+        let has_large = batch.records.iter().any(|record| record.data.len() > CLEANED_ALONE_BYTES);
+        let core = if has_large { self.cores.all().await } else { self.cores.one().await };
+        let Some(core) = core else { return Err(SinkClosed) };
         let way = Arc::clone(&self.way);
         let cleaned = spawn_blocking(move || {
             let _core = core;

@@ -9,12 +9,12 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::stream::Stream;
 use crate::checkpoint::TimeRange;
 use crate::config::{Config, StreamConfig};
+use crate::cores::Cores;
 use crate::lake::{LakeStore, RangeState, StreamIdentity, StreamLake, look_at_range};
 use crate::metrics::Registry;
 use crate::source::{self, Kinesis, SourceError};
@@ -113,7 +113,7 @@ impl RangeJob {
             board,
             probe: None,
             range: Some(self.range),
-            cores: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
+            cores: Cores::available(),
         })
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::pipe::Pipe;
+use super::pipe::{Pipe, Way};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerHandle, TimeRange};
 use crate::clock::now_ms;
 use crate::config::{SourceSection, StreamConfig};
+use crate::cores::Cores;
 use crate::error_chain::chain;
 use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
 use crate::limits::WRITER_QUEUE_BATCHES;
@@ -41,7 +42,7 @@ pub struct Stream {
     /// Only what arrived then, into tables of a replay.
     pub range: Option<TimeRange>,
     /// One permit a core, shared by all streams.
-    pub cores: Arc<Semaphore>,
+    pub cores: Cores,
 }
 
 impl Stream {
@@ -166,7 +167,7 @@ impl Stream {
             flush_interval: self.flush.flush_interval,
             range: self.range,
         };
-        let way = super::pipe::Way {
+        let way = Way {
             contract: Arc::clone(&self.config.contract),
             windows: self.windows,
             metrics: self.metrics.clone(),
@@ -174,7 +175,7 @@ impl Stream {
             probe: self.probe,
             cleaners: Mutex::default(),
         };
-        let pipe = Pipe { way: Arc::new(way), writer, cores: Arc::clone(&self.cores) };
+        let pipe = Pipe { way: Arc::new(way), writer, cores: self.cores.clone() };
         Coordinator {
             kinesis: self.kinesis,
             stream,

@@ -9,7 +9,7 @@ use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape, fill_
 use super::fault::Fault;
 use super::number::Decimal;
 use super::text::shown;
-use crate::limits::{JSON_DEPTH_MAX, SCRATCH_KEPT_BYTES};
+use crate::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX, SCRATCH_KEPT_BYTES};
 use crate::record::RejectReason;
 
 /// Stands for a number that fits no double, so the largest double itself is not told from it.
@@ -37,6 +37,10 @@ impl Default for Parser {
 impl Parser {
     /// Shows `read` the nodes of a JSON text, or says why there are none.
     pub fn parse<R>(&mut self, json: &[u8], read: impl FnOnce(&[Node<'_>]) -> R) -> Result<R, Fault> {
+        if has_too_many_values(json) {
+            let detail = format!("more than {JSON_VALUES_MAX} keys and values in {} bytes", json.len());
+            return Err(Fault::new(RejectReason::TooManyValues, detail));
+        }
         self.text.clear();
         self.text.extend_from_slice(json);
         let (error, read) = match self.attempt(read) {
@@ -86,6 +90,21 @@ fn fault(json: &[u8], error: &simd_json::Error) -> Fault {
     let begins = shown(&String::from_utf8_lossy(&json[..json.len().min(80)]));
     let detail = format!("{:?} at byte {} of {}; begins {begins}", error.error(), error.index(), json.len());
     Fault::new(RejectReason::InvalidJson, detail)
+}
+
+/// Each key and value begins the text or follows one of these; inside of texts they are none. What is shorter than
+/// the limit cannot hold so many, so that ordinary records are not looked through.
+fn has_too_many_values(json: &[u8]) -> bool {
+    let announces = |byte: &u8| matches!(byte, b',' | b':' | b'[' | b'{');
+    if json.len() <= JSON_VALUES_MAX || json.iter().filter(|byte| announces(byte)).count() < JSON_VALUES_MAX {
+        return false;
+    }
+    let (mut at, mut values) = (0, 1);
+    while let Some(byte) = json.get(at) {
+        values += usize::from(announces(byte));
+        at += if *byte == b'"' { string_len(&json[at..]) } else { 1 };
+    }
+    values > JSON_VALUES_MAX
 }
 
 // === Numbers that fit nothing ===

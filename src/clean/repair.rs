@@ -243,6 +243,7 @@ fn blame(outer: Option<Fault>, inner: Fault) -> Fault {
     let Some(outer) = outer else { return inner };
     match inner.reason {
         RejectReason::TooDeep
+        | RejectReason::TooManyValues
         | RejectReason::TooManyRepairs
         | RejectReason::InflatesTooLarge
         | RejectReason::CorruptCompression => inner,

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::kinesis::Kinesis;
@@ -12,6 +11,7 @@ use super::stream::StreamDescription;
 use super::trouble::Troubles;
 use super::{SourceOptions, Timing};
 use crate::budget::Budget;
+use crate::cores::Cores;
 use crate::metrics::StreamMetrics;
 use crate::record::ShardGrant;
 use crate::status::StreamBoard;
@@ -24,7 +24,7 @@ pub(super) struct Context<S> {
     pub budget: Budget,
     pub sink: Arc<S>,
     /// One permit a core, shared by all streams.
-    pub cores: Arc<Semaphore>,
+    pub cores: Cores,
     pub metrics: StreamMetrics,
     pub board: StreamBoard,
     pub troubles: Troubles,

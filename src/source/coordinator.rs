@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +29,7 @@ use super::{SourceOptions, StartPosition, Timing};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerClosed, LedgerHandle, LedgerView, Registration, ShardEntry, ShardId};
 use crate::clock;
+use crate::cores::Cores;
 use crate::metrics::StreamMetrics;
 use crate::record::BatchSink;
 use crate::status::StreamBoard;
@@ -55,7 +55,7 @@ pub struct Coordinator<S> {
     /// Where batches go.
     pub sink: Arc<S>,
     /// One permit a core, shared by all streams: taking aggregates apart is CPU work.
-    pub cores: Arc<Semaphore>,
+    pub cores: Cores,
     /// The stream's numbers.
     pub metrics: StreamMetrics,
     /// The stream's board.

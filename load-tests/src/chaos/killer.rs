@@ -13,19 +13,16 @@ use tokio::time::{Instant, sleep, timeout};
 use super::phase::{Phase, name};
 use super::report::Deaths;
 use crate::child::Child;
-use crate::s3::{Fault, S3Server};
+use crate::s3::{At, Fault, S3Server};
 use crate::scene::{Instance, Scene};
 use crate::seed::Seed;
 use crate::usage::Usage;
 
 /// A phase that is not reached by then is tried again later.
-const PHASE_PATIENCE: Duration = Duration::from_secs(20);
+const PHASE_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Phases are waited for in vain so often before they are given up.
 const TRIES_MAX: u64 = 4;
-
-/// A process that has this long works, unless the machine is very busy.
-const WORK_MS: u64 = 1_500;
 
 /// Kills processes on one scene.
 pub struct Killer<'a> {
@@ -34,6 +31,8 @@ pub struct Killer<'a> {
     /// The binary that runs as Pintail.
     pub program: &'a str,
     pub seed: Seed,
+    /// A process that has this long works, unless the machine is very busy.
+    pub work_ms: u64,
     /// No process is frozen for longer.
     pub frozen_max: Duration,
     /// For the progress lines; `None`: silence.
@@ -74,7 +73,7 @@ impl Killer<'_> {
     async fn kill_in(&mut self, phase: Phase) -> anyhow::Result<()> {
         match phase {
             Phase::StartUp => self.kill_after(phase, 500).await,
-            Phase::Anywhere => self.kill_after(phase, 2 * WORK_MS).await,
+            Phase::Anywhere => self.kill_after(phase, 2 * self.work_ms).await,
             Phase::Zombie => self.haunt().await,
             Phase::Twins => self.twins().await,
             Phase::Drain => self.drain().await,
@@ -104,7 +103,7 @@ impl Killer<'_> {
     async fn aim(&mut self, phase: Phase, of: Vec<Kind>) -> anyhow::Result<()> {
         let mut child = self.spawn()?;
         // Not always the first request of its kind.
-        sleep(self.moment(if phase.is_of_a_new_lake() { 0 } else { WORK_MS })).await;
+        sleep(self.moment(if phase.is_of_a_new_lake() { 0 } else { self.work_ms })).await;
         let at = phase.at(&mut self.seed);
         let folders: Vec<String> = of.iter().map(|kind| format!("/{}/", kind.name())).collect();
         let any = of.len() == Kind::ALL.len();
@@ -162,7 +161,7 @@ impl Killer<'_> {
     /// both.
     async fn haunt(&mut self) -> anyhow::Result<()> {
         let mut zombie = self.spawn()?;
-        sleep(self.moment(WORK_MS)).await;
+        sleep(self.moment(self.work_ms)).await;
         let commits = [Phase::CommitBefore, Phase::CommitAfter, Phase::FollowerBefore, Phase::CompactionCommitBefore];
         let in_commit = commits.get(self.seed.below(2 * commits.len() as u64) as usize).copied();
         let mut held = None;
@@ -183,40 +182,42 @@ impl Killer<'_> {
         sleep(self.moment(self.frozen_max.as_millis() as u64 / 4)).await;
         zombie.thaw()?;
         self.deaths.frozen += 1;
-        sleep(self.moment(WORK_MS)).await;
+        sleep(self.moment(self.work_ms)).await;
         self.kill_both(zombie, other, Phase::Zombie).await
     }
 
     async fn twins(&mut self) -> anyhow::Result<()> {
         let first = self.spawn()?;
-        sleep(self.moment(WORK_MS)).await;
+        sleep(self.moment(self.work_ms)).await;
         let second = self.spawn()?;
-        sleep(Duration::from_millis(WORK_MS) + self.moment(WORK_MS)).await;
+        sleep(Duration::from_millis(self.work_ms) + self.moment(self.work_ms)).await;
         self.kill_both(first, second, Phase::Twins).await
     }
 
     async fn kill_both(&mut self, one: Child, other: Child, phase: Phase) -> anyhow::Result<()> {
         let (first, second) = if self.seed.below(2) == 0 { (one, other) } else { (other, one) };
         self.kill(first, phase).await?;
-        sleep(self.moment(WORK_MS)).await;
+        sleep(self.moment(self.work_ms)).await;
         self.kill(second, phase).await
     }
 
     /// SIGTERM, with enough time to drain for one, and a death in the middle of it for another.
     async fn drain(&mut self) -> anyhow::Result<()> {
         let polite = self.spawn()?;
-        sleep(Duration::from_millis(WORK_MS) + self.moment(WORK_MS)).await;
+        sleep(Duration::from_millis(self.work_ms) + self.moment(self.work_ms)).await;
         self.put_down(polite).await?;
         let mut hurried = self.spawn()?;
-        sleep(Duration::from_millis(WORK_MS) + self.moment(WORK_MS)).await;
-        let steps = [Phase::DataPut, Phase::CommitBefore, Phase::CommitAfter, Phase::FollowerBefore];
-        let step = steps[self.seed.below(steps.len() as u64) as usize];
-        if !self.check(&mut hurried) {
-            return self.note(&hurried);
+        let mut works = self.s3.faults().hold(|request| Phase::DataPut.is_reached_by(request), At::Before);
+        let has_work = timeout(PHASE_PATIENCE, works.reached()).await.is_ok();
+        if !has_work || !self.check(&mut hurried) {
+            return self.put_down(hurried).await;
         }
-        hurried.ask_to_end()?;
+        let steps = [Phase::CommitBefore, Phase::CommitAfter, Phase::FollowerBefore, Phase::FollowerAfter];
+        let step = steps[self.seed.below(steps.len() as u64) as usize];
         let at = step.at(&mut self.seed);
         let mut held = self.s3.faults().hold(move |request| step.is_reached_by(request), at);
+        hurried.ask_to_end()?;
+        works.release();
         tokio::select! {
             () = held.reached() => self.kill(hurried, Phase::Drain).await,
             // It had nothing left to do.

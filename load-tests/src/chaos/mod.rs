@@ -45,6 +45,8 @@ pub struct Plan {
     pub flush_interval_ms: u64,
     /// Between two reshards.
     pub reshard_interval: Duration,
+    /// Processes work for about so long before they die, unless they die at their start.
+    pub work_ms: u64,
     /// Log entries of this age are made to look old enough for cleanup; no process is frozen for more than a third
     /// of it.
     pub old_after: Duration,
@@ -74,7 +76,7 @@ pub async fn run(program: &str, plan: Plan) -> anyhow::Result<Report> {
 }
 
 async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report> {
-    let Plan { mut seed, phases, rate, reshard_interval, old_after, progress, .. } = plan;
+    let Plan { mut seed, phases, rate, reshard_interval, work_ms, old_after, progress, .. } = plan;
     let config = Setting {
         kills: phases.len() as u64,
         rate,
@@ -92,6 +94,7 @@ async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report
         s3,
         program,
         seed: seed.clone(),
+        work_ms,
         frozen_max: old_after / 3,
         progress: progress.then_some(&*log),
         deaths: Deaths::default(),

@@ -6,7 +6,7 @@ use pintail::demo::accepted::{Accepted, AcceptedLog};
 use pintail::demo::kinesis::EmbeddedKinesis;
 use pintail::demo::pinterest::{Population, TimestampForm};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::seed::Seed;
@@ -23,69 +23,76 @@ pub enum Filling {
     Tokens,
 }
 
-/// Puts one record of 10 MiB into every open shard of these streams, and books them.
-pub async fn put_everywhere(
-    kinesis: &EmbeddedKinesis,
-    log: &AcceptedLog,
-    population: &Population,
-    streams: &[Kind],
+/// Makes and puts them.
+pub struct Large {
+    population: Population,
+    /// The value that fills a record: as long as a record may be.
+    value: Vec<u8>,
     filling: Filling,
-    seed: &mut Seed,
-) -> anyhow::Result<u64> {
-    let mut put = 0;
-    for kind in streams.iter().copied() {
-        let listed = kinesis.client().list_shards().stream_name(kind.name()).send().await.context("ListShards")?;
-        for shard in listed.shards() {
-            let is_open = shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none());
-            let (true, Some(range)) = (is_open, shard.hash_key_range()) else { continue };
-            let (ind, sent) = (seed.below(u64::from(population.rows())) as u32, Instant::now());
-            let data = record(population, kind, ind, filling, seed)?;
-            let hash_key = range.starting_hash_key().parse()?;
-            let place = kinesis.put_large(kind.name(), &ind.to_string(), hash_key, &data).await;
-            let (shard, number) = place?;
-            log.add(kind.name(), [(shard, Accepted::new(number, sent, ind, &data))]);
-            put += 1;
-        }
-    }
-    Ok(put)
+    seed: Seed,
 }
 
-/// The emulation's record of this row, filled up to [`BYTES`].
-fn record(population: &Population, kind: Kind, ind: u32, filling: Filling, seed: &mut Seed) -> anyhow::Result<Vec<u8>> {
-    let json = match kind {
-        Kind::Pin => population.pin(ind),
-        Kind::Geo => population.geo(ind, TimestampForm::Iso),
-        Kind::User => population.user(ind, TimestampForm::Iso),
-    };
-    let mut record: Value = serde_json::from_str(&json).context("the emulation's record")?;
-    let field = if kind == Kind::Pin && filling == Filling::Text { "description" } else { "note" };
-    record[field] = json!([]);
-    let mut bytes = record.to_string().into_bytes();
-    let place = format!("\"{field}\":[]");
-    let at =
-        bytes.windows(place.len()).position(|part| part == place.as_bytes()).context("the field that is filled")?;
-    let rest = bytes.split_off(at + place.len() - 2);
-    let room = BYTES - bytes.len() - rest.len() + 2;
-    match filling {
-        Filling::Text => {
-            bytes.push(b'"');
-            let mut text = Vec::with_capacity(room + 16);
-            while text.len() < room - 2 {
-                text.extend_from_slice(format!("{:016x}", seed.below(u64::MAX)).as_bytes());
+impl Large {
+    pub fn new(filling: Filling, mut seed: Seed) -> Self {
+        let value = match filling {
+            Filling::Text => {
+                let letter = |bits: u64| b"0123456789abcdef"[(bits & 15) as usize];
+                let words = std::iter::repeat_with(|| seed.below(u64::MAX)).take(BYTES / 16 + 1);
+                words.flat_map(|word| (0..16).map(move |at| letter(word >> (4 * at)))).collect()
             }
-            bytes.extend_from_slice(&text[..room - 2]);
-            bytes.push(b'"');
-        }
-        Filling::Tokens => {
-            bytes.extend_from_slice(b"[[]");
-            for _ in 0..(room - 4) / 3 {
-                bytes.extend_from_slice(b",[]");
-            }
-            bytes.push(b']');
-        }
+            Filling::Tokens => b"0,".repeat(BYTES / 2),
+        };
+        Self { population: Population::new(), value, filling, seed }
     }
-    bytes.extend_from_slice(&rest[2..]);
-    Ok(bytes)
+
+    /// Puts one record into every open shard of these streams, and books them.
+    pub async fn put_everywhere(
+        &mut self,
+        kinesis: &EmbeddedKinesis,
+        log: &AcceptedLog,
+        streams: &[Kind],
+    ) -> anyhow::Result<()> {
+        for kind in streams.iter().copied() {
+            let listed = kinesis.client().list_shards().stream_name(kind.name()).send().await.context("ListShards")?;
+            for shard in listed.shards() {
+                let numbers = shard.sequence_number_range();
+                let is_open = numbers.is_some_and(|range| range.ending_sequence_number().is_none());
+                let (true, Some(range)) = (is_open, shard.hash_key_range()) else { continue };
+                let ind = self.seed.below(u64::from(self.population.rows())) as u32;
+                let (sent, data) = (Instant::now(), self.record(kind, ind)?);
+                let hash_key = range.starting_hash_key().parse()?;
+                let (shard, number) = kinesis.put_large(kind.name(), &ind.to_string(), hash_key, &data).await?;
+                log.add(kind.name(), [(shard, Accepted::new(number, sent, ind, &data))]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The emulation's record of this row, filled up to [`BYTES`].
+    fn record(&self, kind: Kind, ind: u32) -> anyhow::Result<Vec<u8>> {
+        let json = match kind {
+            Kind::Pin => self.population.pin(ind),
+            Kind::Geo => self.population.geo(ind, TimestampForm::Iso),
+            Kind::User => self.population.user(ind, TimestampForm::Iso),
+        };
+        let (field, open, close) = match (kind, self.filling) {
+            (Kind::Pin, Filling::Text) => ("description", "\"", "\""),
+            (Kind::Geo | Kind::User, Filling::Text) => ("note", "\"", "\""),
+            (Kind::Pin | Kind::Geo | Kind::User, Filling::Tokens) => ("note", "[", "0]"),
+        };
+        let mut record: Value = serde_json::from_str(&json).context("the emulation's record")?;
+        record[field] = Value::Null;
+        let json = record.to_string();
+        let (before, after) = json
+            .split_once("null")
+            .filter(|(before, _)| before.ends_with(&format!("\"{field}\":")))
+            .with_context(|| format!("another null before {field}"))?;
+        let room = BYTES - before.len() - after.len() - open.len() - close.len();
+        // Whole tokens.
+        let room = if self.filling == Filling::Tokens { room / 2 * 2 } else { room };
+        let value = std::str::from_utf8(&self.value[..room])?;
+        Ok([before, open, value, close, after].concat().into_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -94,12 +101,15 @@ mod tests {
 
     #[test]
     fn a_large_record_is_the_emulations_and_fills_ten_mebibytes() {
-        let population = Population::new();
         for filling in [Filling::Text, Filling::Tokens] {
-            let bytes = record(&population, Kind::Pin, 7528, filling, &mut Seed::from(1)).unwrap();
-            assert!((BYTES - 3..=BYTES).contains(&bytes.len()), "{}", bytes.len());
-            assert!(bytes.starts_with(b"{\"index\":7528,\"unique_id\":"));
-            assert!(bytes.ends_with(b"}"));
+            let large = Large::new(filling, Seed::from(1));
+            for kind in Kind::ALL {
+                let bytes = large.record(kind, 7528).unwrap();
+                assert!((BYTES - 1..=BYTES).contains(&bytes.len()), "{}", bytes.len());
+                let record: Value = serde_json::from_slice(&bytes).unwrap();
+                let ind = record.get("index").or_else(|| record.get("ind"));
+                assert_eq!(ind, Some(&Value::from(7528)));
+            }
         }
     }
 }

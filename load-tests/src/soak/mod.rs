@@ -14,12 +14,11 @@ use anyhow::Context;
 use nix::unistd::Pid;
 use pintail::demo::Kind;
 use pintail::demo::accepted::AcceptedLog;
-use pintail::demo::pinterest::Population;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::large::Filling;
-use self::large::put_everywhere;
+use self::large::Large;
 use self::report::Seen;
 pub use self::report::{Report, Sample, Setting, Stall};
 use crate::s3::{Fault, S3Server};
@@ -109,11 +108,13 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
 
 /// Puts records of 10 MiB, round after round, until there were enough or it is told to stop.
 async fn keep_putting(scene: &Scene, log: &AcceptedLog, plan: &Plan, stop: &CancellationToken) -> anyhow::Result<()> {
-    let population = Population::new();
-    let mut seed = plan.seed.clone();
+    if plan.large == 0 {
+        return Ok(());
+    }
+    let mut large = Large::new(plan.filling, plan.seed.clone());
     for _ in 0..plan.large {
         let round = Instant::now();
-        put_everywhere(&scene.kinesis, log, &population, &plan.streams, plan.filling, &mut seed).await?;
+        large.put_everywhere(&scene.kinesis, log, &plan.streams).await?;
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep_until(round + LARGE_INTERVAL) => {}

@@ -316,11 +316,24 @@ fn decision_15b_a_value_of_another_json_type_is_null_and_counted() {
 }
 
 #[test]
+fn decision_15d_json_of_too_many_values_is_not_parsed() {
+    let filled =
+        |filling: &str, times: usize| format!("{{\"ind\":1,\"country\":\"Peru\",\"u\":[0{}]}}", filling.repeat(times));
+    let values = crate::limits::JSON_VALUES_MAX;
+    // Three keys, three values, the list's first: seven, and the object itself.
+    assert_eq!(clean_one(&shipped("geo.toml"), filled(",0", values - 8).as_bytes()).cell("country"), "\"Peru\"");
+    assert_eq!(rejected("geo.toml", filled(",0", values - 7)).0, RejectReason::TooManyValues);
+    assert_eq!(rejected("geo.toml", filled(",[]", 3 << 20)).0, RejectReason::TooManyValues);
+    let commas = format!("{{\"ind\":1,\"country\":\"{}\"}}", ",".repeat(values + 1));
+    assert_eq!(clean_one(&shipped("geo.toml"), commas.as_bytes()).cell("ind"), "1");
+}
+
+#[test]
 fn decision_15c_json_is_rfc_8259_and_at_most_128_deep() {
     let nested = |depth: usize| format!("{{\"ind\":1,\"country\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(clean_one(&shipped("geo.toml"), nested(127).as_bytes()).nulls()[1], ("country", "wrong_type", 1));
     assert_eq!(rejected("geo.toml", nested(128)).0, RejectReason::TooDeep);
-    assert_eq!(rejected("geo.toml", "[".repeat(5 << 20)).0, RejectReason::TooDeep);
+    assert_eq!(rejected("geo.toml", "[".repeat(1 << 20)).0, RejectReason::TooDeep);
     for record in [
         "{\"ind\":1,\"latitude\":NaN}",
         "{\"ind\":1,\"latitude\":Infinity}",

@@ -14,10 +14,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::checkpoint::SequenceNumber;
+use crate::cores::Cores;
 use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, READ_RECORDS_MAX, USER_RECORD_COST};
 use crate::record::{RawRecord, Refusal};
 
@@ -80,11 +80,11 @@ pub(crate) struct Taken {
 
 /// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums and copies of up to
 /// 10 MiB. `None` if the runtime shuts down.
-pub(super) async fn on_cpu(cores: &Arc<Semaphore>, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
+pub(super) async fn on_cpu(cores: &Cores, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
     if !records.iter().any(|record| is_candidate(&record.data)) {
         return Some(disaggregate(records, rules));
     }
-    let core = Arc::clone(cores).acquire_owned().await.ok()?;
+    let core = cores.one().await?;
     let work = spawn_blocking(move || {
         let _core = core;
         disaggregate(records, rules)

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerHandle, LedgerRequest, LedgerView, Position, ShardEntry, ShardId};
+use crate::cores::Cores;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::Registry;
 use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, SinkClosed};
@@ -241,7 +242,7 @@ impl Run {
             ledger,
             budget: budget.clone(),
             sink: Arc::clone(world),
-            cores: Arc::new(Semaphore::new(2)),
+            cores: Cores::of(2),
             metrics: registry.stream(STREAM),
             board: board.clone(),
             options,
