@@ -18,8 +18,8 @@
 //! - [`window`] counts rows in live windows and says what a flush adds to them. Pure, but for its map.
 //! - [`lake`] encodes, uploads and commits; it is the only owner of positions.
 //!
-//! Between them only the words of [`record`] and [`checkpoint`], paid for by [`budget`]. Only [`app`] knows all
-//! rooms. [`serve`] shows what they do; [`demo`] is the whole thing on one machine.
+//! Between them only the words of [`record`] and [`checkpoint`], paid for by [`budget`] and worked on [`cores`]. Only
+//! [`app`] knows all rooms. [`serve`] shows what they do; [`demo`] is the whole thing on one machine.
 //!
 //! # What always holds
 //!

@@ -12,8 +12,6 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use tokio::task::spawn_blocking;
 
 use crate::checkpoint::SequenceNumber;
