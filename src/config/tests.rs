@@ -66,7 +66,7 @@ fn maintenance_that_cannot_be_meant_is_refused() {
         "pintail.toml:9: `maintenance.checkpoint_commits` = 0",
         "pintail.toml:10: `maintenance.compact_files` = 1",
         "pintail.toml:11: `maintenance.target_file_bytes` = 1024 bytes",
-        "pintail.toml:12: unknown key `enable`; did you mean `enabled`?",
+        "pintail.toml:12: unknown key `maintenance.enable`; did you mean `enabled`?",
     ];
     for start in starts {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");

@@ -274,11 +274,12 @@ impl Desk {
         let records = shards.zip(numbers).zip(subs.values()).zip(prints).enumerate();
         for (row, (((shard, number), sub), print)) in records {
             let (shard, number) = (ShardId::new(shard), SequenceNumber::parse(number).map_err(BatchError::Number)?);
-            let before = self.last.insert(shard.clone(), number);
-            let page = self.shards.entry(shard).or_default();
-            page.tally.out_of_order += u64::from(in_order && before > Some(number));
             let is_recovered = replays.is_some_and(|replays| replays.is_valid(row));
             self.recovered += u64::from(is_recovered);
+            // A replay goes by the rejects' files, not by shards.
+            let before = if is_recovered { None } else { self.last.insert(shard.clone(), number) };
+            let page = self.shards.entry(shard).or_default();
+            page.tally.out_of_order += u64::from(in_order && before > Some(number));
             match page.place(number, *sub) {
                 Some(at) if is_recovered => {
                     self.unfounded += u64::from(!page.recovered.insert(at));
