@@ -1,4 +1,4 @@
-"""The cases: volume, kill and reshard, each against real third-party servers, each judged cell by cell.
+"""The cases: volume, kill, reshard and maintenance, each against real third-party servers, each judged cell by cell.
 
 Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
 and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
@@ -7,6 +7,7 @@ and that all its tables, through every reader, hold exactly what Kinesis holds, 
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,10 +17,12 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
 
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 import kinesis
 import servers
@@ -124,8 +127,40 @@ class Case:
             "differences": sum(len(finding.problems) for finding in findings),
         }
         self.passed = report(findings)
+        self._judge_maintained(truth)
         if not self.passed:
             print(f"kept for a second look: {self.folder}\n{self.pintail.log_tail()}", flush=True)
+
+    def _judge_maintained(self, truth):
+        """The same tables after a thorough round of maintenance: everybody reads from a checkpoint and large files now."""
+        exit_code, said = self.pintail.maintain(compact_files=2)
+        print(f"-- after `pintail maintain`:\n{said}", flush=True)
+        findings = [Finding("exit code of maintain", "process", 0, 0, [] if exit_code == 0 else [f"{exit_code}, not 0"])]
+        findings += [Finding(f"checkpoint of {kind}", "process", 0, 0, self._without_checkpoint(kind, said)) for kind in KINDS]
+        findings += compare(truth, self.lake, self.folder / "read-maintained")
+        self.figures["differences"] += sum(len(finding.problems) for finding in findings)
+        self.passed = report(findings) and self.passed
+
+    def _without_checkpoint(self, kind, said):
+        log = self.pintail.log()
+        found = f"{kind}: log checkpoint" in said or re.search(rf'log checkpoint written.* table="?{kind}"? ', log)
+        return [] if found else ["nobody wrote one"]
+
+    def refuse(self, late):
+        """A compaction by another engine that began before ours was committed must be refused: both would keep the rows."""
+        version = late.version()
+        optimised = any(commit.get("operation") == "OPTIMIZE" and commit["version"] > version
+                        for commit in DeltaTable(late.table_uri, storage_options=self.lake.options).history())
+        problems = []
+        try:
+            done = late.optimize.compact()
+            if optimised and done["numFilesRemoved"]:
+                problems = [f"it was not: {done}"]
+        except CommitFailedError as error:
+            print(f"deltalake's late compaction is refused: {error}", flush=True)
+        if not optimised:
+            problems = ["Pintail compacted nothing meanwhile"]
+        self.passed = report([Finding("late foreign compaction", "process", 0, 0, problems)]) and self.passed
 
     def _version(self, kind):
         try:
@@ -148,6 +183,46 @@ class Case:
                   "pintail_rejects_total": sum(len(truth.tables[f"{kind}_rejects"]) for kind in KINDS)}
         problems = [f"{name} is {counted[name]}, not {count}" for name, count in wanted.items() if counted[name] != count]
         return Finding("counters at /metrics", "process", 0, 0, problems)
+
+
+class Foreign:
+    """Python deltalake at work on a table that Pintail writes."""
+
+    MARK = "foreign"
+
+    def __init__(self, uri, options):
+        self.uri, self.options = uri, options
+        self.figures = dict.fromkeys(("appended", "optimised", "deleted", "gave_way"), 0)
+
+    def meddle(self):
+        try:
+            table = DeltaTable(self.uri, storage_options=self.options)
+        except TableNotFoundError:
+            time.sleep(0.5)
+            return
+        self._try("appended", lambda: write_deltalake(table, self._row(table), mode="append"))
+        stale = DeltaTable(self.uri, storage_options=self.options)
+        time.sleep(1)  # in which Pintail commits and compacts
+        self._try("optimised", stale.optimize.compact)
+        self._try("deleted", lambda: DeltaTable(self.uri, storage_options=self.options).delete(f"_shard_id = '{self.MARK}'"))
+
+    def tidy_up(self):
+        before = self.figures["deleted"]
+        while self.figures["deleted"] == before:
+            self._try("deleted", lambda: DeltaTable(self.uri, storage_options=self.options).delete(f"_shard_id = '{self.MARK}'"))
+
+    def _try(self, what, act):
+        try:
+            act()
+            self.figures[what] += 1
+        except (CommitFailedError, DeltaError) as error:
+            self.figures["gave_way"] += 1
+            print(f"deltalake gave way ({what}): {str(error)[:150]}", flush=True)
+
+    def _row(self, table):
+        schema = pa.schema(table.schema().to_arrow())
+        values = {"_shard_id": self.MARK, "_date": datetime.now(timezone.utc).date()}
+        return pa.Table.from_pylist([{name: values.get(name) for name in schema.names}], schema=schema)
 
 
 def volume(case):
@@ -196,7 +271,29 @@ def reshard(case):
         case.judge()
 
 
-CASES = {"volume": volume, "kill": kill, "reshard": reshard}
+def maintenance(case):
+    """Another engine appends to a table, deletes what it appended, and compacts the table, again and again, while Pintail
+    writes to and compacts it: whoever is too late gives way, and in the end only Pintail's rows are there."""
+    lake = case.lake_in_folder()
+    case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
+    count = case.given.records // 6
+    case.put(count // 3)
+    with case.pintail, ThreadPoolExecutor(1) as beside:
+        rest = beside.submit(case.put, count - count // 3, 30)
+        foreign = Foreign(lake.table("pin"), lake.options)
+        while not rest.done():
+            case.pintail.must_run()
+            foreign.meddle()
+        rest.result()
+        foreign.tidy_up()
+        case.wait_until_complete()
+        case.figures |= foreign.figures
+        late = DeltaTable(lake.table("pin"), storage_options=lake.options)
+        case.judge()
+        case.refuse(late)
+
+
+CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance}
 
 
 def unit_tests():

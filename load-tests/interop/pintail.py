@@ -1,5 +1,6 @@
 """The program under test as its users meet it: a config file, a process, signals, an exit code and /metrics."""
 
+import os
 import re
 import signal
 import subprocess
@@ -28,8 +29,7 @@ class Pintail:
         self.kill()
 
     def start(self):
-        credentials = {"AWS_ACCESS_KEY_ID": servers.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
-        self._process = servers.spawn([self._binary, "run", "--config", self._config], self._log, credentials)
+        self._process = servers.spawn([self._binary, "run", "--config", self._config], self._log, _credentials())
 
     def kill(self):
         """SIGKILL: no instruction more."""
@@ -44,12 +44,22 @@ class Pintail:
         except subprocess.TimeoutExpired:
             return f"still running after {seconds} s"
 
+    def maintain(self, **settings):
+        """One round of `pintail maintain` in a process of its own: (exit code, what it printed)."""
+        environment = {f"PINTAIL__MAINTENANCE__{name.upper()}": str(value) for name, value in settings.items()}
+        done = subprocess.run([self._binary, "maintain", "--config", self._config], capture_output=True, text=True, timeout=300,
+                              env={**os.environ, **_credentials(), **environment})
+        return done.returncode, done.stdout + done.stderr
+
     def must_run(self):
         if self._process.poll() is not None:
             raise RuntimeError(f"pintail exited with {self._process.returncode}:\n{self.log_tail()}")
 
+    def log(self):
+        return self._log.read_text(errors="replace")
+
     def log_tail(self):
-        return self._log.read_text(errors="replace")[-4000:]
+        return self.log()[-4000:]
 
     def counter(self, name):
         """The sum over all labels of a counter at /metrics."""
@@ -58,8 +68,13 @@ class Pintail:
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE))
 
 
+def _credentials():
+    return {"AWS_ACCESS_KEY_ID": servers.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
+
+
 def _config(lake, kinesis_endpoint, listen, contracts):
     streams = "".join(f'\n[[stream]]\nname = "{kind}"\ncontract = "{Path(contracts) / kind}.toml"\n' for kind in KINDS)
     s3 = f'endpoint = "{lake.endpoint}"\n' if lake.endpoint else ""
     return (f'pipeline = "interop"\n\n[lake]\nuri = "{lake.uri}"\nflush_interval = "2s"\n{s3}\n[source]\nstart = "trim_horizon"\n\n'
+            f'[maintenance]\ninterval = "2s"\ncheckpoint_commits = 5\ncompact_files = 4\n\n'
             f'[serve]\nlisten = "{listen}"\n\n[aws]\nregion = "us-east-1"\nendpoint = "{kinesis_endpoint}"\n{streams}')

@@ -50,7 +50,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer of these tables. It alone may commit to them in this process.
+    /// A writer of these tables. Beside it only maintenance may commit to them in this process.
     pub fn new(
         lake: StreamLake,
         options: WriterOptions,

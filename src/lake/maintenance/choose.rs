@@ -89,16 +89,14 @@ impl<'a> Candidates<'a> {
         let Added { path, size, modification_time, partition_values, deletion_vector } = added;
         let Some(day) = day_of(&partition_values) else { return };
         let is_ours_to_move = deletion_vector.is_none() && is_plain(&path) && !self.unfit.contains(&path);
-        if !is_ours_to_move || self.is_full(size) || self.files.len() >= COMPACT_CANDIDATES_MAX {
+        if !is_ours_to_move
+            || is_full(size, self.options.target_file_bytes)
+            || self.files.len() >= COMPACT_CANDIDATES_MAX
+        {
             return;
         }
         let file = SmallFile { path: path.clone(), size, modified_ms: modification_time };
         self.files.insert(path, (day, file));
-    }
-
-    /// A file of the right size is a little smaller than the target: the estimate that ends it is too large.
-    fn is_full(&self, size: u64) -> bool {
-        size >= self.options.target_file_bytes / 4 * 3
     }
 
     fn size_class(&self, size: u64) -> usize {
@@ -132,6 +130,11 @@ impl<'a> Candidates<'a> {
         groups.truncate(COMPACT_GROUPS_MAX);
         groups
     }
+}
+
+/// Whether a file has grown enough. A little less than the target is the target: it would only just fit once.
+pub(super) fn is_full(size: u64, target_bytes: u64) -> bool {
+    size >= target_bytes / 4 * 3
 }
 
 /// Cuts many files into groups that one commit can replace.

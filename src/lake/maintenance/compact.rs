@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::choose::Group;
+use super::choose::{Group, is_full};
 use super::input::{self, Input};
 use super::upload::Upload;
 use crate::contract::DATE;
@@ -89,7 +89,15 @@ impl Compactor<'_> {
         let inputs = futures::stream::iter(&group.files).map(|file| input::fetch(self.store, merge.table, file));
         let mut inputs = std::pin::pin!(inputs.buffered(2));
         while let Some(fetched) = inputs.try_next().await? {
-            let file = Input::open(fetched).await.map_err(|source| merge.failed(source))?;
+            let path = fetched.path.clone();
+            let file = match Input::open(fetched).await {
+                Ok(file) => file,
+                Err(source @ ParquetError::External(_)) => return Err(merge.failed(source)),
+                Err(_not_parquet) => {
+                    compacted.unfit.push(path);
+                    continue;
+                }
+            };
             if !fits(&file.schema(), &merge.schema) {
                 compacted.unfit.push(file.path);
                 continue;
@@ -229,11 +237,16 @@ impl<'a> Merge<'a> {
     }
 
     async fn end_full_file(&mut self) -> Result<(), LakeError> {
-        let size = self.open.as_ref().map_or(0, |open| open.writer.bytes_written() + open.writer.in_progress_size());
-        if size as u64 >= self.compactor.target_bytes {
-            self.finish_file().await?;
+        let target = self.compactor.target_bytes;
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if ((open.writer.bytes_written() + open.writer.in_progress_size()) as u64) < target {
+            return Ok(());
         }
-        Ok(())
+        // What is in progress is only an estimate, and a high one.
+        let flushed = open.writer.flush().await;
+        let is_full = is_full(open.writer.bytes_written() as u64, target);
+        flushed.map_err(|source| self.failed(source))?;
+        if is_full { self.finish_file().await } else { Ok(()) }
     }
 
     async fn finish_file(&mut self) -> Result<(), LakeError> {

@@ -23,7 +23,7 @@ const BATCH_ROWS_MAX: u64 = 8192;
 
 /// A file in the store, a small one already here.
 pub(super) struct Fetched {
-    path: String,
+    pub path: String,
     size: u64,
     source: Source,
 }

@@ -199,6 +199,11 @@ impl Table {
         self.unfit.extend(compacted.unfit.iter().cloned());
     }
 
+    #[cfg(test)]
+    pub fn unfit(&self) -> usize {
+        self.unfit.len()
+    }
+
     // === Checkpoint and log ===
 
     async fn checkpoint(

@@ -156,6 +156,22 @@ async fn entries_that_another_process_applied_and_then_cleaned_away_are_passed_o
 }
 
 #[tokio::test]
+async fn a_follower_that_slept_while_another_applied_all_and_the_log_was_cleaned_goes_on() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    let sleeper = Instance::of(lake.open().await).followers.remove(0);
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    let version = ours.committer.view.version;
+    follow_all(ours).await;
+    let mut next = Instance::of(lake.open().await);
+    next.committer.flush(micro([batch("a", 10, 20, &ShardGrant::new())])).await.unwrap();
+    lake.faults.inner().delete(&crate::lake::log::entry_path(&lake.store, ROWS, version)).await.unwrap();
+    let followed = tokio::time::timeout(Duration::from_secs(20), follow(sleeper, version + 1)).await;
+    followed.expect("it waits for an entry that it does not need");
+    assert_eq!(lake.records(REJECTS).await, 2);
+}
+
+#[tokio::test]
 async fn a_list_of_staged_files_that_is_none_is_an_alarm_and_never_skipped() {
     for staged in [json!("x.parquet"), json!({ REJECTS: { "path": "x.parquet" } }), json!({ REJECTS: ["x.parquet"] })] {
         let lake = Lake::in_memory();

@@ -5,6 +5,7 @@ mod compaction;
 mod many_commits;
 mod readers;
 mod retention;
+mod service;
 
 use std::collections::BTreeMap;
 
