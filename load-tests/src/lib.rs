@@ -1,10 +1,10 @@
 //! Pintail under load: a harness, and the end-to-end tests in `tests/`, which are small load tests with a seed.
 //!
-//! A [`Scene`] is one Kinesis in this process, one folder for the lake and one set of contracts. On it a [`Poster`]
-//! posts the emulation and books what Kinesis acknowledged; a [`Processor`] (Pintail in this process) or a [`Child`]
-//! (Pintail in a process of its own, which can be killed) works; and [`verify`] reads the tables with deltalake's own
-//! reader and holds them against the book. What the processor says of itself decides nothing here: it is only asked
-//! when what it says is what is tested.
+//! A [`Scene`] is one Kinesis in this process, one lake (a folder, or an [`S3Server`] that fails as it is told) and
+//! one set of contracts. On it a [`Poster`] posts the emulation and books what Kinesis acknowledged; a [`Processor`]
+//! (Pintail in this process) or a [`Child`] (Pintail in a process of its own, which can be killed or frozen) works;
+//! and [`verify`] reads the tables with deltalake's own reader and holds them against the book. What the processor
+//! says of itself decides nothing here: it is only asked when what it says is what is tested.
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 

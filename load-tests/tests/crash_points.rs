@@ -2,6 +2,7 @@
 
 use anyhow::{Context, ensure};
 use load_tests::{At, Fault, Instance, PATIENCE, Request, Scene, Seed, get, metric, until};
+use pintail::clock::now_ms;
 use pintail::demo::Kind;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
@@ -92,8 +93,10 @@ async fn killed_before_its_first_flush_a_start_at_latest_still_holds() -> anyhow
     let mut scene = scene().await?;
     scene.settings.start = "latest";
     let mut poster = scene.poster(seed.value());
-    // Nobody's book has these: they were put before the start.
+    // Nobody's book has these: they were put before the start, which is the whole second in which Pintail starts.
     scene.poster(seed.value() + 1).post(300, 6_000.0).await?;
+    let second = now_ms() / 1_000;
+    until("the next second", async || Ok((now_ms() / 1_000 > second).then_some(()))).await?;
 
     scene.settings.flush_interval_ms = 3_600_000;
     let mut child = scene.spawn(PINTAIL)?;

@@ -117,6 +117,8 @@ async fn a_bucket_that_vanishes_or_is_of_another_region_is_named_and_its_return_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_that_were_wiped_and_made_again_are_refused_and_nothing_is_written_into_them() -> anyhow::Result<()> {
     let mut play = Play::of(&[Kind::Geo], Scene::on_s3(1).await?).await?;
+    // The followers have nothing in the air any more either.
+    until("all tables are complete", async || Ok(play.scene.verify(&play.poster.log).await.ok())).await?;
     ensure!(play.scene.s3()?.remove_prefix("tables/") > 0);
     let mut maker = play.scene.spawn(PINTAIL)?;
     play.scene.caught_up(&play.poster.log, &mut maker).await?;

@@ -7,7 +7,7 @@ use load_tests::{Child, Fault, Instance, Poster, Request, RuleId, Scene, Seed, u
 use pintail::demo::Kind;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
-const RECORDS: u64 = 900;
+const RECORDS: u64 = 600;
 const RATE: f64 = 600.0;
 
 type Matches = fn(&Request<'_>) -> bool;
@@ -21,7 +21,7 @@ struct Play {
 /// A process that has committed something before anything goes wrong.
 async fn play() -> anyhow::Result<Play> {
     let seed = Seed::announced();
-    let scene = Scene::on_s3(2).await?;
+    let scene = Scene::on_s3(1).await?;
     let mut poster = scene.poster(seed.value());
     poster.post(300, 6_000.0).await?;
     let mut child = scene.spawn(PINTAIL)?;
@@ -105,7 +105,7 @@ async fn a_storm_of_503_is_waited_out() -> anyhow::Result<()> {
     let play = play().await?;
     let busy = Fault::Status { code: 503, s3_code: "SlowDown" };
     // More in a row than the client's own patience, so that ours is asked for as well.
-    let storm = play.scene.s3()?.faults().add(|_| true, busy, Some(80));
+    let storm = play.scene.s3()?.faults().add(|_| true, busy, Some(60));
     let rest = play.every(5, |_| true, busy)?;
     play.end(&[storm, rest]).await
 }

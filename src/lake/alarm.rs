@@ -49,6 +49,8 @@ pub(crate) struct Alarm {
     patience: Duration,
     troubles: Option<Arc<Troubles>>,
     metrics: Option<StreamMetrics>,
+    /// When the attempt under way began.
+    trying_since: Option<Instant>,
     failing_since: Option<Instant>,
     told_at: Option<Instant>,
     failures: u32,
@@ -68,11 +70,17 @@ impl Alarm {
             patience: Duration::MAX,
             troubles: None,
             metrics: None,
+            trying_since: None,
             failing_since: None,
             told_at: None,
             failures: 0,
             raised: false,
         }
+    }
+
+    /// An attempt begins. If it fails, the trouble began now: a store that does not answer takes a minute to fail.
+    pub fn trying(&mut self) {
+        self.trying_since = Some(Instant::now());
     }
 
     /// An attempt failed and will be repeated.
@@ -85,7 +93,7 @@ impl Alarm {
 
     /// Nothing failed, but nothing gets done either.
     pub fn struggling(&mut self, what: String) {
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let since = *self.failing_since.get_or_insert_with(|| self.trying_since.unwrap_or_else(Instant::now));
         self.failures += 1;
         if self.told_at.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
             self.told_at = Some(Instant::now());
@@ -129,5 +137,49 @@ impl Alarm {
         if let Some(troubles) = &self.troubles {
             troubles.set(&self.table, Some(what));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::StatusBoard;
+
+    const PATIENCE: Duration = Duration::from_millis(20);
+
+    fn away() -> LakeError {
+        let source = object_store::Error::Generic { store: "S3", source: "operation timed out".into() };
+        LakeError::Store { action: "write", path: "x".to_owned(), source }
+    }
+
+    async fn patience_passes() {
+        let since = Instant::now();
+        while since.elapsed() <= PATIENCE {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_took_longer_than_our_patience_to_fail_is_told_at_its_first_failure() {
+        let board = StatusBoard::default().stream("orders");
+        board.resolved("start");
+        let mut alarm = Alarm::new("orders", PATIENCE, Troubles::new(board.clone(), "lake"), None);
+        alarm.trying();
+        alarm.failed(&away());
+        assert!(board.is_ready(), "it may pass");
+        alarm.well();
+
+        alarm.trying();
+        patience_passes().await;
+        assert!(board.is_ready(), "nothing has failed yet");
+        alarm.failed(&away());
+        assert!(board.snapshot().trouble["lake"].contains("operation timed out"));
+        alarm.well();
+        assert!(board.is_ready());
+
+        patience_passes().await;
+        alarm.trying();
+        alarm.failed(&away());
+        assert!(board.is_ready(), "an attempt of long ago says nothing of this one");
     }
 }

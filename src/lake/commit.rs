@@ -135,6 +135,7 @@ impl TableLog {
         let mut attempted = Attempted::new();
         let mut failures = 0;
         loop {
+            alarm.trying();
             let error = match self.attempt(&mut attempted, alarm, &mut propose).await {
                 Ok(outcome) => {
                     alarm.well();

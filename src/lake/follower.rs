@@ -96,6 +96,7 @@ impl Follower {
         let mut failures = 0;
         while self.scanned < target {
             let before = self.scanned;
+            self.alarm.trying();
             let stepped = self.step(target).await;
             if stepped.is_ok() && self.scanned > before {
                 failures = 0;

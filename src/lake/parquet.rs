@@ -69,6 +69,7 @@ pub(crate) async fn stage(
 ) -> Result<Vec<Staged>, LakeError> {
     let mut staged = Vec::new();
     let mut files = JoinSet::new();
+    alarm.trying();
     let cores = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)));
     for TableRows { table, batches } in tables {
         let failed = |source| LakeError::Rows { table: table.clone(), source };
