@@ -170,7 +170,7 @@ async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
         flush_interval_ms: 300,
         reshard_interval: Duration::from_secs(4),
         work_ms: 1_500,
-        old_after: Duration::from_secs(12),
+        old_after: Duration::from_secs(20),
         progress: true,
         keep: args.keep,
     };

@@ -47,7 +47,7 @@ pub struct Plan {
     pub reshard_interval: Duration,
     /// Processes work for about so long before they die, unless they die at their start.
     pub work_ms: u64,
-    /// Log entries of this age are made to look old enough for cleanup; no process is frozen for more than a third
+    /// Log entries of this age are made to look old enough for cleanup; no process is frozen for more than a fifth
     /// of it.
     pub old_after: Duration,
     /// A line on standard error for each death.
@@ -95,7 +95,7 @@ async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report
         program,
         seed: seed.clone(),
         work_ms,
-        frozen_max: old_after / 3,
+        frozen_max: old_after / 5,
         progress: progress.then_some(&*log),
         deaths: Deaths::default(),
     };

@@ -202,3 +202,82 @@ impl Log {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use deltalake::arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use deltalake::parquet::arrow::ArrowWriter;
+    use serde_json::json;
+
+    use super::*;
+
+    const PARENT: &str = "shardId-000000000000";
+    const CHILD: &str = "shardId-000000000001";
+
+    /// Puts a commit that brings these numbers of a shard and moves its position to the last limb `through`.
+    fn commit(s3: &S3Server, version: u64, shard: &str, numbers: &[u64], through: u64, ends: Option<&str>) {
+        let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        let texts = |texts: Vec<String>| Arc::new(StringArray::from(texts)) as ArrayRef;
+        let shards = texts(vec![shard.to_owned(); numbers.len()]);
+        let batch = RecordBatch::try_from_iter([("_shard_id", shards), ("_sequence_number", texts(numbers))]).unwrap();
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        s3.put(&format!("tables/pin/part-{version}.parquet"), Bytes::from(file));
+        let txn = |id: String, version: u64| json!({ "txn": { "appId": id, "version": version } });
+        let mut lines: Vec<Value> =
+            (0..4).map(|limb| txn(format!("e2e/pin@1/{shard}/{limb}"), if limb == 3 { through } else { 0 })).collect();
+        lines.extend(ends.map(|shard| txn(format!("e2e/pin@1/{shard}/end"), 1)));
+        lines.push(json!({ "add": { "path": format!("part-{version}.parquet"), "dataChange": true } }));
+        let entry: Vec<String> = lines.iter().map(Value::to_string).collect();
+        s3.put(&entry_key("pin", version), Bytes::from(entry.join("\n")));
+    }
+
+    async fn disorder(commits: impl Fn(&S3Server)) -> u64 {
+        let s3 = S3Server::start().await.unwrap();
+        commits(&s3);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let witness = Witness::default().watch(&s3, Duration::from_secs(60), &stop).await.unwrap();
+        assert_eq!(witness.commits(), 2);
+        let parents = BTreeMap::from([(ShardId::new(CHILD), vec![ShardId::new(PARENT)])]);
+        witness.out_of_order(Kind::Pin, &parents).values().sum()
+    }
+
+    #[tokio::test]
+    async fn commits_that_follow_each_other_are_in_order() {
+        let in_order = |s3: &S3Server| {
+            commit(s3, 0, PARENT, &[1, 2, 5], 5, Some(PARENT));
+            commit(s3, 1, CHILD, &[3, 4], 9, None);
+        };
+        assert_eq!(disorder(in_order).await, 0);
+    }
+
+    #[tokio::test]
+    async fn records_before_and_beyond_the_positions_and_a_child_before_its_parents_end_are_told() {
+        let earlier_ones = |s3: &S3Server| {
+            commit(s3, 0, PARENT, &[1, 2, 5], 5, None);
+            commit(s3, 1, PARENT, &[4, 6], 6, None);
+        };
+        assert_eq!(disorder(earlier_ones).await, 1);
+        let beyond = |s3: &S3Server| {
+            commit(s3, 0, PARENT, &[1, 2], 1, None);
+            commit(s3, 1, PARENT, &[3], 3, None);
+        };
+        assert_eq!(disorder(beyond).await, 1);
+        let swapped = |s3: &S3Server| {
+            commit(s3, 0, PARENT, &[2, 1], 2, None);
+            commit(s3, 1, PARENT, &[3], 3, None);
+        };
+        assert_eq!(disorder(swapped).await, 1);
+        let child_first = |s3: &S3Server| {
+            commit(s3, 0, CHILD, &[1], 1, None);
+            commit(s3, 1, PARENT, &[2], 2, Some(PARENT));
+        };
+        assert_eq!(disorder(child_first).await, 1);
+    }
+}

@@ -38,7 +38,7 @@ async fn killed_in_every_phase_nothing_is_lost_doubled_altered_or_out_of_order()
         flush_interval_ms: 250,
         reshard_interval: Duration::from_secs(2),
         work_ms: 500,
-        old_after: Duration::from_secs(6),
+        old_after: Duration::from_secs(10),
         progress: false,
         keep: None,
     };
