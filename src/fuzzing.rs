@@ -154,8 +154,10 @@ pub fn log_entry(data: &[u8]) {
     match LogEntry::parse(data, keep) {
         Ok(entry) => {
             assert!(entry.txns.iter().all(|(app_id, _)| app_id.starts_with(PREFIX)));
-            let all = LogEntry::parse(data, Keep::txns("")).expect("what is kept decides nothing else");
-            assert!(all.txns.len() >= entry.txns.len());
+            // A transaction of somebody else's may be anything; asked for, it must be one.
+            if let Ok(all) = LogEntry::parse(data, Keep::txns("")) {
+                assert!(all.txns.len() >= entry.txns.len());
+            }
             let longer = [data, b"\n{\"fuzzed\":{}}"].concat();
             let unknown = LogEntry::parse(&longer, keep).expect("an unknown action stops nobody").unknown;
             assert_eq!(unknown.len(), entry.unknown.len() + 1);
