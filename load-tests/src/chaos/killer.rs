@@ -21,6 +21,9 @@ use crate::usage::Usage;
 /// A phase that is not reached by then is tried again later.
 const PHASE_PATIENCE: Duration = Duration::from_secs(25);
 
+/// The same for phases of maintenance, which has the lowest priority on a busy machine.
+const MAINTENANCE_PATIENCE: Duration = Duration::from_secs(50);
+
 /// Phases are waited for in vain so often before they are given up.
 const TRIES_MAX: u64 = 4;
 
@@ -102,8 +105,9 @@ impl Killer<'_> {
     /// Kills one when a request of one of these streams is the phase's instant.
     async fn aim(&mut self, phase: Phase, of: Vec<Kind>) -> anyhow::Result<()> {
         let mut child = self.spawn()?;
-        // Not always the first request of its kind.
-        sleep(self.moment(if phase.is_of_a_new_lake() { 0 } else { self.work_ms })).await;
+        // Not always the first request of its kind; but vacuum comes once a start, and a table is made once.
+        let is_rare = phase.is_of_a_new_lake() || phase.is_of_maintenance();
+        sleep(self.moment(if is_rare { 0 } else { self.work_ms })).await;
         let at = phase.at(&mut self.seed);
         let folders: Vec<String> = of.iter().map(|kind| format!("/{}/", kind.name())).collect();
         let any = of.len() == Kind::ALL.len();
@@ -111,7 +115,8 @@ impl Killer<'_> {
             phase.is_reached_by(request) && (any || folders.iter().any(|folder| request.key.contains(folder)))
         };
         let mut held = self.s3.faults().hold(is_it, at);
-        let reached = timeout(PHASE_PATIENCE, held.reached()).await.is_ok();
+        let patience = if phase.is_of_maintenance() { MAINTENANCE_PATIENCE } else { PHASE_PATIENCE };
+        let reached = timeout(patience, held.reached()).await.is_ok();
         if reached {
             self.kill(child, phase).await
         } else {
