@@ -134,7 +134,8 @@ async fn a_recovered_row_is_no_record_of_its_own_and_needs_one_reject() {
 
 #[tokio::test]
 async fn a_number_that_was_booked_several_times_is_an_aggregate_of_as_many_records() {
-    let cases: [(&[(u64, i64)], (u64, u64, u64)); 4] = [
+    type There<'a> = &'a [(u64, i64)];
+    let cases: [(There<'_>, (u64, u64, u64)); 4] = [
         (&[(7, 0), (7, 1), (7, 2), (8, 0)], (0, 0, 0)),
         (&[(7, 0), (7, 2), (8, 0)], (1, 0, 0)),
         (&[(7, 2), (7, 0), (7, 1), (7, 2), (8, 0)], (0, 1, 0)),
