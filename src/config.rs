@@ -4,6 +4,7 @@
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
 mod maintenance;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
-use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, FromToml, Invalid, Place, Problems, Section};
+use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
 /// Prefix of environment variables that override keys.
 pub const ENV_PREFIX: &str = "PINTAIL__";
@@ -103,75 +104,6 @@ impl StreamConfig {
     /// The stream's name: the last part of an ARN, or the name itself.
     pub fn name(&self) -> &str {
         self.id.rsplit_once("stream/").map_or(self.id.as_str(), |(_, name)| name)
-    }
-}
-
-impl FromToml for StartPosition {
-    const EXPECTED: &'static str =
-        "\"trim_horizon\" (oldest), \"latest\", or a time with its zone like \"2026-01-31T08:00:00Z\"";
-
-    fn from_value(value: &toml_edit::Value) -> Option<Self> {
-        match value.as_datetime() {
-            Some(datetime) => Self::from_text(&datetime.to_string()),
-            None => Self::from_text(value.as_str()?),
-        }
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "trim_horizon" => Some(Self::TrimHorizon),
-            "latest" => Some(Self::Latest),
-            time => {
-                let ms = chrono::DateTime::parse_from_rfc3339(time).ok()?.timestamp_millis();
-                // 0 means "from the beginning" in the ledger.
-                (ms > 0).then_some(Self::At(ms))
-            }
-        }
-    }
-}
-
-impl FromToml for OnDataLoss {
-    const EXPECTED: &'static str = "\"fail\" or \"continue\"";
-
-    fn from_value(value: &toml_edit::Value) -> Option<Self> {
-        Self::from_text(value.as_str()?)
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "fail" => Some(Self::Fail),
-            "continue" => Some(Self::Continue),
-            _other => None,
-        }
-    }
-}
-
-impl FromToml for ForeignRecords {
-    const EXPECTED: &'static str = "\"keep\", \"reject\" or \"strict\"";
-
-    fn from_value(value: &toml_edit::Value) -> Option<Self> {
-        Self::from_text(value.as_str()?)
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "keep" => Some(Self::Keep),
-            "reject" => Some(Self::Reject),
-            "strict" => Some(Self::Strict),
-            _other => None,
-        }
-    }
-}
-
-impl FromToml for SocketAddr {
-    const EXPECTED: &'static str = "an address and a port, like \"127.0.0.1:9464\"";
-
-    fn from_value(value: &toml_edit::Value) -> Option<Self> {
-        value.as_str()?.parse().ok()
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
     }
 }
 

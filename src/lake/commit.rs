@@ -9,12 +9,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::alarm::Alarm;
-use super::entry::{Keep, LogEntry};
+use super::entry::{Keep, LogEntry, entry_bytes};
 use super::error::{Action, LakeError};
 use super::log::{TableState, entry_path, read_entry, read_table};
 use super::moment::{Moment, MomentClock};
@@ -30,7 +29,6 @@ const BACKOFF_MS_MAX: u64 = 1000;
 const BEATEN_QUIETLY_MAX: u32 = 10;
 /// How often a refused table is looked at again, in case somebody has mended it.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
-const ENGINE: &str = concat!("pintail/", env!("CARGO_PKG_VERSION"));
 
 /// A table as one of its writers sees it.
 #[derive(Debug, Clone)]
@@ -387,34 +385,6 @@ enum Proof {
     Behind(Box<LogEntry>, Option<String>),
     /// Our version is not there as we know it.
     Doubted,
-}
-
-/// The entry as it is written: one action a line, `commitInfo` first.
-pub(crate) fn entry_bytes(proposal: &Proposal, commit_id: &str, now_ms: i64) -> Bytes {
-    let appends_only = proposal.actions.iter().all(|action| action.get("metaData").is_none());
-    let mut info = json!({
-        "timestamp": now_ms,
-        "operation": proposal.operation,
-        "operationParameters": { "outputMode": "Append" },
-        "isBlindAppend": appends_only,
-        "engineInfo": ENGINE,
-        "commitId": commit_id,
-    });
-    if let Some(info) = info.as_object_mut() {
-        info.extend(proposal.info.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-    }
-    let mut lines = json!({ "commitInfo": info }).to_string();
-    for (app_id, version) in &proposal.txns {
-        let txn = json!({ "txn": { "appId": app_id, "version": version, "lastUpdated": now_ms } });
-        lines.push('\n');
-        lines.push_str(&txn.to_string());
-    }
-    for action in &proposal.actions {
-        lines.push('\n');
-        lines.push_str(&action.to_string());
-    }
-    lines.push('\n');
-    Bytes::from(lines)
 }
 
 /// How long to wait before attempt `attempt + 1`: doubling, with half of it by chance so that two losers part.

@@ -1,11 +1,17 @@
-//! One entry of a Delta log, read tolerantly: line by line as plain JSON, keeping only what a writer needs to know.
+//! One entry of a Delta log: written one action a line, and read tolerantly, line by line as plain JSON, keeping only
+//! what a writer needs to know.
 //!
 //! Files are passed over, so an entry that adds a million of them costs nothing to keep. A kind of action that this
 //! program has never heard of is noted by name and left to the caller.
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde_json::{Map, Value};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::commit::Proposal;
+
+const ENGINE: &str = concat!("pintail/", env!("CARGO_PKG_VERSION"));
 
 /// What of an entry is kept beside its metadata.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +110,34 @@ impl LogEntry {
     pub fn commit_id(&self) -> Option<&str> {
         self.commit_info.as_ref()?.get("commitId")?.as_str()
     }
+}
+
+/// The entry as it is written: one action a line, `commitInfo` first.
+pub(crate) fn entry_bytes(proposal: &Proposal, commit_id: &str, now_ms: i64) -> Bytes {
+    let appends_only = proposal.actions.iter().all(|action| action.get("metaData").is_none());
+    let mut info = json!({
+        "timestamp": now_ms,
+        "operation": proposal.operation,
+        "operationParameters": { "outputMode": "Append" },
+        "isBlindAppend": appends_only,
+        "engineInfo": ENGINE,
+        "commitId": commit_id,
+    });
+    if let Some(info) = info.as_object_mut() {
+        info.extend(proposal.info.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    }
+    let mut lines = json!({ "commitInfo": info }).to_string();
+    for (app_id, version) in &proposal.txns {
+        let txn = json!({ "txn": { "appId": app_id, "version": version, "lastUpdated": now_ms } });
+        lines.push('\n');
+        lines.push_str(&txn.to_string());
+    }
+    for action in &proposal.actions {
+        lines.push('\n');
+        lines.push_str(&action.to_string());
+    }
+    lines.push('\n');
+    Bytes::from(lines)
 }
 
 impl Metadata {

@@ -9,8 +9,8 @@ use deltalake::arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::commit::{Outcome, Proposal, TableLog, entry_bytes};
-use super::entry::Metadata;
+use super::commit::{Outcome, Proposal, TableLog};
+use super::entry::{Metadata, entry_bytes};
 use super::error::LakeError;
 use super::log::{TableState, entry_path, read_table};
 use super::moment::MomentClock;

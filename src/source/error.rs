@@ -135,6 +135,19 @@ pub enum Action {
     RetrySlowly,
 }
 
+impl Action {
+    /// The metric's label for a failed read.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::AwaitPace => "throttled",
+            Self::RenewIterator => "expired_iterator",
+            Self::RenewIteratorAfterBackoff => "invalid",
+            Self::Backoff | Self::RestartListing => "retried",
+            Self::SettleShard | Self::SettleStart | Self::StreamMissing | Self::RetrySlowly => "refused",
+        }
+    }
+}
+
 /// The table: a failed call to what follows.
 fn action(call: Call, fault: Fault) -> Action {
     let of_shard = matches!(call, Call::GetRecords | Call::GetShardIterator);

@@ -365,7 +365,7 @@ impl<S: BatchSink> Reader<S> {
     /// Does what the table says. Returns when it is time to try again.
     async fn recover(&mut self, error: ReadError) -> Result<(), ReaderExit> {
         let action = error.action();
-        self.metrics.read_result(label(action));
+        self.metrics.read_result(action.label());
         self.tell_headroom();
         tracing::debug!(shard = %self.shard, ?action, error = chain(&error), "read failed");
         match action {
@@ -407,16 +407,5 @@ impl<S: BatchSink> Reader<S> {
 
     async fn sleep(&self, wait: Duration) -> Result<(), ReaderExit> {
         self.stop.or(tokio::time::sleep(wait)).await
-    }
-}
-
-/// The metric's label for a failed read.
-fn label(action: Action) -> &'static str {
-    match action {
-        Action::AwaitPace => "throttled",
-        Action::RenewIterator => "expired_iterator",
-        Action::RenewIteratorAfterBackoff => "invalid",
-        Action::Backoff | Action::RestartListing => "retried",
-        Action::SettleShard | Action::SettleStart | Action::StreamMissing | Action::RetrySlowly => "refused",
     }
 }
