@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lake::MaintenanceOptions;
+use crate::toml_doc::FromToml;
 
 const CONTRACT: &str = "table = \"a\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n";
 
