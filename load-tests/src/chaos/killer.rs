@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
 use pintail::demo::Kind;
 use pintail::demo::accepted::AcceptedLog;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::phase::{Phase, name};
 use super::report::Deaths;
+use super::witness::AGED_BY;
 use crate::child::Child;
 use crate::s3::{At, Fault, S3Server};
 use crate::scene::{Instance, Scene};
@@ -104,6 +106,9 @@ impl Killer<'_> {
 
     /// Kills one when a request of one of these streams is the phase's instant.
     async fn aim(&mut self, phase: Phase, of: Vec<Kind>) -> anyhow::Result<()> {
+        if phase == Phase::VacuumDelete {
+            self.plant_an_orphan();
+        }
         let mut child = self.spawn()?;
         // Not always the first request of its kind; but vacuum comes once a start, and a table is made once.
         let is_rare = phase.is_of_a_new_lake() || phase.is_of_maintenance();
@@ -136,6 +141,15 @@ impl Killer<'_> {
         let killed = self.aim(phase, vec![kind]).await;
         self.s3.faults().remove(others);
         killed
+    }
+
+    /// An upload of long ago whose commit never came. Killed processes leave such, but the last vacuum may just have
+    /// found them all.
+    fn plant_an_orphan(&mut self) {
+        let table = Kind::ALL[self.seed.below(Kind::ALL.len() as u64) as usize].name();
+        let key = format!("tables/{table}/_date=2026-01-01/part-{:016x}.zstd.parquet", self.seed.below(u64::MAX));
+        self.s3.put(&key, Bytes::from_static(b"PAR1"));
+        self.s3.age(&key, AGED_BY);
     }
 
     /// Lets one work until every stream is registered, so that every table is there.

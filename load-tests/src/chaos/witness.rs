@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const AGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Beyond every retention that a table may have.
-const AGED_BY: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+pub(super) const AGED_BY: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
 /// What was seen of one shard.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use load_tests::chaos::{Phase, Plan, run};
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 
 /// Every aimed phase that comes up within seconds, and every other one.
-const PHASES: [Phase; 17] = [
+const PHASES: [Phase; 18] = [
     Phase::TableCreation,
     Phase::FirstCommitBefore,
     Phase::FirstCommitAfter,
@@ -21,6 +21,7 @@ const PHASES: [Phase; 17] = [
     Phase::CompactionCommitAfter,
     Phase::CommitAfter,
     Phase::CheckpointPut,
+    Phase::VacuumDelete,
     Phase::StartUp,
     Phase::ShardEndAfter,
     Phase::FollowerBefore,
