@@ -118,7 +118,7 @@ struct LoadArgs {
     /// Records of 10 MiB for every shard, one every five seconds from the start on
     #[arg(long, value_name = "N", default_value_t = 0)]
     large: u64,
-    /// What fills them: text, or the smallest JSON tokens
+    /// What fills them: text, the smallest JSON tokens, or as many numbers as are still parsed
     #[arg(long, value_enum, default_value_t = Filling::Text)]
     filling: Filling,
     /// Draws the records [default: a fresh one, which is printed]
