@@ -48,8 +48,8 @@ pub const REPAIR_DEPTH_MAX: usize = 3;
 pub const JSON_DEPTH_MAX: usize = 128;
 
 /// Keys and values of one JSON text; more are a reject. A parser needs 24 bytes and more for each, however short it is:
-/// the largest legal record of zeros and commas would take 180 MiB that no permit pays for. This is 80 MiB.
-pub const JSON_VALUES_MAX: usize = 2 * 1024 * 1024;
+/// the largest legal record of zeros and commas would take 180 MiB that no permit pays for. This is 60 MiB.
+pub const JSON_VALUES_MAX: usize = 3 * 512 * 1024;
 
 /// A read with a record beyond this is cleaned alone: what its parser needs beside the permit is needed once, and not
 /// on every core.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use pintail::demo::Kind;
 use pintail::toml_doc::{DurationMs, FromToml};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
 use crate::seed::Seed;
@@ -62,7 +63,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ChaosArgs {
-    /// Processes to kill with SIGKILL
+    /// Processes to kill with SIGKILL: at least 30, so that most phases come up; 200 are enough for all of them. A
+    /// few more die, where two die together
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(30..))]
     kills: u64,
     /// Where the report goes, as JSON
@@ -135,7 +137,7 @@ pub fn run(cli: Cli, program: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let held = runtime.block_on(dispatch(cli.command, program));
+    let held = runtime.block_on(until_told(dispatch(cli.command, program)));
     runtime.shutdown_background();
     match held {
         Ok(true) => ExitCode::SUCCESS,
@@ -144,6 +146,19 @@ pub fn run(cli: Cli, program: &Path) -> ExitCode {
             eprintln!("load-tests: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Ends at SIGTERM and Ctrl-C too, so that no child and no folder is left behind.
+async fn until_told(work: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("interrupted, there is no verdict")
+        }
+        _ = terminate.recv() => anyhow::bail!("told to stop, there is no verdict"),
     }
 }
 
@@ -162,7 +177,8 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
 }
 
 async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
-    let mut seed = args.seed.map_or_else(Seed::announced, Seed::from);
+    check_writable(&args.report)?;
+    let mut seed = seed_of(args.seed);
     let plan = chaos::Plan {
         phases: chaos::share_out(args.kills, &mut seed),
         seed,
@@ -177,9 +193,12 @@ async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
     let report = chaos::run(program, plan).await?;
     publish(&args.report, &report)?;
     let (kills, records) = (report.deaths.kills, report.records);
-    let counts = (report.lost, report.duplicated, report.altered, report.out_of_order);
-    eprintln!("{kills} kills, {records} records; lost, duplicated, altered, out of order: {counts:?}");
-    tell_violations(&report.violations);
+    let (lost, duplicated, altered, disordered) = (report.lost, report.duplicated, report.altered, report.out_of_order);
+    eprintln!(
+        "{kills} kills, {records} records: {lost} lost, {duplicated} duplicated, {altered} altered, {disordered} out \
+         of order"
+    );
+    tell_verdict(&report.violations);
     Ok(report.is_clean())
 }
 
@@ -190,8 +209,9 @@ async fn soak(
     file: &Path,
     program: &str,
 ) -> anyhow::Result<bool> {
+    check_writable(file)?;
     let plan = soak::Plan {
-        seed: load.seed.map_or_else(Seed::announced, Seed::from),
+        seed: seed_of(load.seed),
         streams: Kind::ALL.to_vec(),
         shards: load.shards,
         duration,
@@ -209,9 +229,11 @@ async fn soak(
     let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
     let (records, slope, cpu) = (report.records, report.rss_slope_kib_per_min, report.cpu_seconds);
     eprintln!(
-        "{records} records, {peak_mib} MiB at the peak of {limit_mib} MiB, {slope:+.0} KiB/min, {cpu:.1} s of CPU"
+        "{records} records: {} lost, {} duplicated, {} altered, {} out of order; peak {peak_mib} MiB of {limit_mib} MiB \
+         allowed, second half {slope:+.0} KiB/min, {cpu:.1} s of CPU",
+        report.lost, report.duplicated, report.altered, report.out_of_order
     );
-    tell_violations(&report.violations);
+    tell_verdict(&report.violations);
     Ok(report.is_clean())
 }
 
@@ -222,7 +244,22 @@ fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_violations(violations: &[String]) {
+/// An hour must not be lost to a folder that is not there.
+fn check_writable(report: &Path) -> anyhow::Result<()> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(report);
+    opened.map(|_| ()).with_context(|| format!("the report {} cannot be written", report.display()))
+}
+
+fn seed_of(given: Option<u64>) -> Seed {
+    let seed = given.map_or_else(Seed::fresh, Seed::from);
+    eprintln!("seed {}: --seed {0} posts the same records and draws the same numbers again", seed.value());
+    seed
+}
+
+fn tell_verdict(violations: &[String]) {
+    if violations.is_empty() {
+        eprintln!("every promise held");
+    }
     for violation in violations {
         eprintln!("VIOLATED: {violation}");
     }

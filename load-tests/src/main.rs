@@ -13,7 +13,10 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "pintail") {
         let arguments = std::iter::once("pintail".into()).chain(arguments);
-        return pintail::cli::run(pintail::cli::Cli::parse_from(arguments));
+        return match pintail::cli::Cli::try_parse_from(arguments) {
+            Ok(cli) => pintail::cli::run(cli),
+            Err(answer) => pintail::cli::explain(&answer),
+        };
     }
     let cli = load_tests::cli::Cli::parse();
     match std::env::current_exe() {

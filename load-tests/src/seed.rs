@@ -14,10 +14,16 @@ pub struct Seed {
 impl Seed {
     /// From the environment, or a fresh one. Printed at once: the test runner shows it if the test fails.
     pub fn announced() -> Self {
-        let given = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        let value = given.unwrap_or_else(|| RandomState::new().hash_one(VARIABLE) % 1_000_000);
+        let given: Option<u64> = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
+        let seed = given.map_or_else(Self::fresh, Self::from);
+        let value = seed.value;
         println!("seed {value}: {VARIABLE}={value} posts the same records and draws the same numbers again");
-        Self::from(value)
+        seed
+    }
+
+    /// A fresh one.
+    pub fn fresh() -> Self {
+        Self::from(RandomState::new().hash_one(VARIABLE) % 1_000_000)
     }
 
     /// The seed itself, for generators of their own.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::positions::{describe, describe_replay, time};
+use super::say::say;
 use crate::checkpoint::{LedgerView, Position};
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
@@ -16,38 +17,30 @@ use crate::source::{
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
 pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(path, std::env::vars())?;
-    println!(
-        "{}: the configuration and the contracts of {} stream(s) hold together",
-        path.display(),
-        config.streams.len()
-    );
+    say!("{}: the configuration and the contracts of {} stream(s) hold together", path.display(), config.streams.len());
     let (share, streams) = (config.budget_share_bytes() >> 20, config.streams.len());
-    println!(
-        "pipeline {}, budget {} MiB, {share} MiB for each of {streams}",
-        config.pipeline,
-        config.budget_bytes >> 20
-    );
+    say!("pipeline {}, budget {} MiB, {share} MiB for each of {streams}", config.pipeline, config.budget_bytes >> 20);
     let kinesis = Kinesis::connect(&config.aws).await;
     let store = LakeStore::open_existing(&config.lake.location).await?;
     match &store {
-        Some(store) => println!("lake {}", store.uri()),
-        None => println!("lake {}: will be created", config.lake.location.uri),
+        Some(store) => say!("lake {}", store.uri()),
+        None => say!("lake {}: will be created", config.lake.location.uri),
     }
     let mut problems = 0;
     for stream in &config.streams {
         problems += check_stream(&config, stream, &kinesis, store.as_ref()).await;
     }
     if problems > 0 {
-        println!("\n{problems} problem{} to mend before `pintail run`", if problems == 1 { "" } else { "s" });
+        say!("\n{problems} problem{} to mend before `pintail run`", if problems == 1 { "" } else { "s" });
         return Ok(ExitCode::FAILURE);
     }
-    println!("\nready for `pintail run --config {}`", path.display());
+    say!("\nready for `pintail run --config {}`", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints one stream's plan; returns how many problems it has.
 async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis, store: Option<&LakeStore>) -> usize {
-    println!("\nstream {} by {}", stream.name(), stream.contract.file.display());
+    say!("\nstream {} by {}", stream.name(), stream.contract.file.display());
     let target = StreamTarget::new(&stream.id);
     let (description, listed) = match kinesis.describe(&target).await {
         Ok(description) => match kinesis.list_shards(&target, None).await {
@@ -57,7 +50,7 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
         Err(error) => return problem(&chain(&error)),
     };
     let retention_h = description.retention.as_secs() / 3600;
-    println!("  created {}, retention {retention_h} h", time(description.created_s.saturating_mul(1000)));
+    say!("  created {}, retention {retention_h} h", time(description.created_s.saturating_mul(1000)));
     let identity = StreamIdentity {
         pipeline: config.pipeline.clone(),
         stream: description.name.clone(),
@@ -69,7 +62,7 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
     };
     let ledger = match plan {
         Ok(plan) => {
-            plan.tables.iter().for_each(|table| println!("  table {:<32} {}", table.name, table.state));
+            plan.tables.iter().for_each(|table| say!("  table {:<32} {}", table.name, table.state));
             plan.ledger
         }
         Err(LakeError::Drift { problems }) => return problems.iter().map(|reason| problem(reason)).sum(),
@@ -112,7 +105,7 @@ async fn check_loss(
                 let mend = "`pintail run` stops there unless `on_data_loss` is \"continue\"";
                 problems += problem(&format!("{what}; {mend}"));
             }
-            OnDataLoss::Continue => println!("  LOST: {what}; `on_data_loss` is \"continue\""),
+            OnDataLoss::Continue => say!("  LOST: {what}; `on_data_loss` is \"continue\""),
         }
     }
     problems
@@ -146,23 +139,23 @@ fn print_shards(stream: &StreamConfig, listed: &[(crate::checkpoint::ShardId, bo
     for (shard, closed) in listed {
         let closed = if *closed { " (closed)" } else { "" };
         match ledger.shards.get(shard) {
-            Some(entry) => println!("  shard {shard}{closed}: {}", describe(entry)),
+            Some(entry) => say!("  shard {shard}{closed}: {}", describe(entry)),
             // Shards that appear after the first registration are children, and are always read whole.
-            None if ledger.shards.is_empty() => println!("  shard {shard}{closed}: new, {configured}"),
-            None => println!("  shard {shard}{closed}: new, from the beginning"),
+            None if ledger.shards.is_empty() => say!("  shard {shard}{closed}: new, {configured}"),
+            None => say!("  shard {shard}{closed}: new, from the beginning"),
         }
     }
     for (shard, entry) in ledger.shards.iter().filter(|(_, entry)| !entry.ended) {
         if shard.replay().is_some() {
-            println!("  {shard}: {}", describe_replay(entry));
+            say!("  {shard}: {}", describe_replay(entry));
         } else if !listed.iter().any(|(id, _)| id == shard) {
             let stands = describe(entry);
-            println!("  shard {shard}: in the ledger, {stands}, but Kinesis no longer lists it: records may be lost");
+            say!("  shard {shard}: in the ledger, {stands}, but Kinesis no longer lists it: records may be lost");
         }
     }
 }
 
 fn problem(what: &str) -> usize {
-    println!("  PROBLEM: {what}");
+    say!("  PROBLEM: {what}");
     1
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::say::say;
 use crate::app::App;
 use crate::config::{Config, LakeSection, MaintenanceSection, SourceSection, StreamConfig};
 use crate::contract;
@@ -30,7 +31,7 @@ pub async fn demo(args: DemoArgs, shutdown: impl Future<Output = ()> + Send) -> 
 /// The emulation alone, against any endpoint.
 pub async fn post(args: PostArgs, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<ExitCode> {
     let summary = demo::post(args, shutdown).await?;
-    println!("{summary}");
+    say!("{summary}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::say::say;
 use crate::config::Config;
 use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, TableName};
 
@@ -62,31 +63,31 @@ fn note(table: TableName<'_>, event: MaintenanceEvent, done: &mut Vec<Done>) {
             sum.files_in += files_in;
             sum.files_out += files_out;
             let (before, after) = (size(bytes_in), size(bytes_out));
-            println!("{name}: {files_in} files ({before}) became {files_out} ({after}) in version {version}");
+            say!("{name}: {files_in} files ({before}) became {files_out} ({after}) in version {version}");
         }
-        MaintenanceEvent::Overtaken { reason } => println!("{name}: compaction gave way: {reason}"),
+        MaintenanceEvent::Overtaken { reason } => say!("{name}: compaction gave way: {reason}"),
         MaintenanceEvent::Checkpointed { version } => {
             sum.checkpoint = Some(version);
-            println!("{name}: log checkpoint of version {version}");
+            say!("{name}: log checkpoint of version {version}");
         }
         MaintenanceEvent::Cleaned { objects, below } => {
             sum.log_objects += objects;
-            println!("{name}: {objects} log objects below version {below} deleted");
+            say!("{name}: {objects} log objects below version {below} deleted");
         }
-        MaintenanceEvent::Waits { reason } => println!("{name}: {reason}"),
+        MaintenanceEvent::Waits { reason } => say!("{name}: {reason}"),
         MaintenanceEvent::Vacuumed { files: 0, .. } => {}
         MaintenanceEvent::Vacuumed { files, bytes } => {
             sum.vacuumed += files;
-            println!("{name}: {files} old data files ({}) deleted", size(bytes));
+            say!("{name}: {files} old data files ({}) deleted", size(bytes));
         }
         MaintenanceEvent::Failed { step, reason } => {
             sum.failed_steps += 1;
-            println!("{name}: {} FAILED: {reason}", step.as_str());
+            say!("{name}: {} FAILED: {reason}", step.as_str());
         }
         MaintenanceEvent::Ended(ended) => {
             match &ended {
-                MaintenanceEnded::Refused(reason) => println!("{name}: REFUSED: {reason}"),
-                MaintenanceEnded::Failed(reason) if sum.failed_steps == 0 => println!("{name}: FAILED: {reason}"),
+                MaintenanceEnded::Refused(reason) => say!("{name}: REFUSED: {reason}"),
+                MaintenanceEnded::Failed(reason) if sum.failed_steps == 0 => say!("{name}: FAILED: {reason}"),
                 MaintenanceEnded::Failed(_) | MaintenanceEnded::Well(_) | MaintenanceEnded::Absent => {}
             }
             sum.ended = ended;
@@ -96,9 +97,14 @@ fn note(table: TableName<'_>, event: MaintenanceEvent, done: &mut Vec<Done>) {
 
 fn print(done: &[Done]) {
     let width = done.iter().map(|table| table.table.len()).max().unwrap_or(0).max(5);
-    println!(
+    say!(
         "\n{:<width$}  {:>9}  {:>15}  {:>10}  {:>11}  {:>13}  state",
-        "table", "found at", "files compacted", "checkpoint", "log deleted", "files deleted"
+        "table",
+        "found at",
+        "files compacted",
+        "checkpoint",
+        "log deleted",
+        "files deleted"
     );
     for table in done {
         let (version, state) = match &table.ended {
@@ -112,9 +118,11 @@ fn print(done: &[Done]) {
             files_in => format!("{files_in} -> {}", table.files_out),
         };
         let checkpoint = table.checkpoint.map_or_else(|| "-".to_owned(), |version| version.to_string());
-        println!(
+        say!(
             "{:<width$}  {version:>9}  {compacted:>15}  {checkpoint:>10}  {:>11}  {:>13}  {state}",
-            table.table, table.log_objects, table.vacuumed
+            table.table,
+            table.log_objects,
+            table.vacuumed
         );
     }
 }

@@ -8,6 +8,7 @@ mod maintain;
 mod positions;
 mod replay;
 mod run;
+mod say;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -67,9 +68,8 @@ enum Command {
     /// retention names are deleted. Kinesis is not asked.
     ///
     /// The service does all this by itself unless [maintenance] enabled = false. It may run at the same time, as may
-    /// a second `pintail maintain` and other engines that read or append: whoever is too late gives up and loses no
-    /// row. Do not let another engine OPTIMIZE the same tables at the same time: one of the two works for nothing.
-    /// Ctrl-C is safe at any point.
+    /// a second `pintail maintain` and other engines that read, append, delete or OPTIMIZE: whoever is too late gives
+    /// up and loses no row. Of two that rewrite the same files, one works for nothing. Ctrl-C is safe at any point.
     ///
     /// Exit code 1 if a table was refused or something failed; the other tables were maintained all the same.
     #[command(verbatim_doc_comment)]

@@ -7,6 +7,7 @@ use anyhow::bail;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
+use super::say::say;
 use crate::checkpoint::{Position, ShardEntry};
 use crate::config::Config;
 use crate::lake::{LakeStore, StreamLedger, read_ledgers};
@@ -29,19 +30,19 @@ pub async fn positions(path: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     if as_json {
-        println!("{}", serde_json::to_string_pretty(&documents)?);
+        say!("{}", serde_json::to_string_pretty(&documents)?);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_table(store: &LakeStore, table: &str, ledgers: &[StreamLedger]) {
-    println!("{}", store.table_uri(table));
+    say!("{}", store.table_uri(table));
     if ledgers.is_empty() {
-        println!("  no positions yet");
+        say!("  no positions yet");
     }
     for ledger in ledgers {
         let identity = &ledger.identity;
-        println!(
+        say!(
             "  pipeline {}, stream {} (created {}), version {}",
             identity.pipeline,
             identity.stream,
@@ -50,8 +51,8 @@ fn print_table(store: &LakeStore, table: &str, ledgers: &[StreamLedger]) {
         );
         for (shard, entry) in &ledger.view.shards {
             match shard.replay() {
-                Some(_) => println!("    {shard}  {}", describe_replay(entry)),
-                None => println!("    {shard}  {}", describe(entry)),
+                Some(_) => say!("    {shard}  {}", describe_replay(entry)),
+                None => say!("    {shard}  {}", describe(entry)),
             }
         }
     }

@@ -143,7 +143,8 @@ fn range_told(stream: &StreamConfig, range: TimeRange, report: &RangeReport) -> 
         RangeEnding::Stopped => format!("stopped before all of {range} was in {table}; the same command goes on"),
     };
     let rejects = report.rejects.values().sum();
-    let lines = [line("rows", report.rows, ""), line("rejects", rejects, &by_reason(&report.rejects))];
+    let by_reason = by_reason(&report.rejects);
+    let lines = [line("rows, this time", report.rows, ""), line("rejects, this time", rejects, &by_reason)];
     format!("stream {name}: {head}\n{}", lines.concat())
 }
 

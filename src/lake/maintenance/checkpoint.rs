@@ -192,8 +192,14 @@ impl Checkpointing<'_> {
             Err(_) => None,
         };
         let Some(problem) = problem else { return found.map(|_| ()) };
-        let gone = self.store.objects().delete(&meta.location).await;
-        let deleted = if gone.is_ok() { "deleted again" } else { "still there: delete it" };
+        // Another maintainer may have written its own over ours meanwhile, and may already rely on it.
+        let unchanged = self.store.head(&meta.location).await?.is_some_and(|now| now.e_tag == meta.e_tag);
+        let gone = unchanged && self.store.objects().delete(&meta.location).await.is_ok();
+        let deleted = match (unchanged, gone) {
+            (true, true) => "deleted again",
+            (true, false) => "still there: delete it",
+            (false, _) => "somebody has replaced it since",
+        };
         let source = ParquetError::General(format!("{problem} ({deleted})"));
         Err(LakeError::Checkpoint { path: meta.location.to_string(), reason: "reading it back", source })
     }

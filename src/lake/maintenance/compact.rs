@@ -70,8 +70,16 @@ impl Compactor<'_> {
         let merged = match self.merge(&mut merge, group).await {
             Ok(merged) => merged,
             Err(error) => {
+                let reading = merge.reading.take();
                 merge.abort().await;
-                return Err(error);
+                return match (error, reading) {
+                    // It will not be decoded next time either, and others of its day can be.
+                    (LakeError::Encode { source, .. }, Some(path)) if !matches!(source, ParquetError::External(_)) => {
+                        tracing::warn!(table = log.name(), path, %source, "a file that cannot be decoded stays as it is");
+                        Ok(Compacted { unfit: vec![path], ..Compacted::default() })
+                    }
+                    (error, _) => Err(error),
+                };
             }
         };
         let (removes, mut compacted) = merged;
@@ -103,7 +111,9 @@ impl Compactor<'_> {
                 continue;
             }
             let (path, size) = (file.path.clone(), file.size);
+            merge.reading = Some(path.clone());
             merge.append(file).await?;
+            merge.reading = None;
             compacted.files_in += 1;
             compacted.bytes_in += size;
             removes.push(Removed { path, size });
@@ -180,6 +190,8 @@ struct Merge<'a> {
     open: Option<OpenFile>,
     adds: Vec<Value>,
     bytes: u64,
+    /// The file whose rows are being copied.
+    reading: Option<String>,
 }
 
 struct OpenFile {
@@ -190,7 +202,7 @@ struct OpenFile {
 
 impl<'a> Merge<'a> {
     fn new(compactor: &'a Compactor<'a>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
-        Self { compactor, table, schema, day, open: None, adds: Vec::new(), bytes: 0 }
+        Self { compactor, table, schema, day, open: None, adds: Vec::new(), bytes: 0, reading: None }
     }
 
     fn failed(&self, source: ParquetError) -> LakeError {

@@ -164,11 +164,16 @@ impl Table {
         // Known before the files are listed: so every removal since is one that a commit of ours is told of.
         let log = TableLog::new(look.store.clone(), self.spec.clone(), look.clock.clone(), state, read_at)?;
         let mut candidates = Candidates::new(look.options, &self.unfit);
-        each_action(look.store, log.name(), is_needed, |lines| candidates.note(lines)).await?;
+        let head = each_action(look.store, log.name(), is_needed, |lines| candidates.note(lines)).await?;
+        let known = log.state().version;
+        if head.is_none_or(|head| head < known) {
+            let reason = "the log's listing ends before this version (a store that lists late?)".to_owned();
+            return Err(LakeError::Log { table: self.spec.name.clone(), version: known, reason });
+        }
         let groups = candidates.groups();
         let target_bytes = look.options.target_file_bytes;
         let compactor = Compactor { store: look.store, clock: look.clock, target_bytes };
-        let mut commits = 0;
+        let (mut commits, mut failed) = (0, None);
         for group in groups {
             let compacted = match compactor.compact(&log, &group).await {
                 Ok(compacted) => compacted,
@@ -176,7 +181,11 @@ impl Table {
                     tell(Event::Overtaken { reason });
                     continue;
                 }
-                Err(error) => return Err(error),
+                // The other groups can do without this one.
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
             };
             self.remember_unfit(&compacted);
             if let Compacted { version: Some(version), files_in, files_out, bytes_in, bytes_out, unfit: _ } = compacted
@@ -185,7 +194,7 @@ impl Table {
                 tell(Event::Compacted { version, files_in, files_out, bytes_in, bytes_out });
             }
         }
-        Ok(commits)
+        failed.map_or(Ok(commits), Err)
     }
 
     fn remember_unfit(&mut self, compacted: &Compacted) {
