@@ -176,7 +176,9 @@ pub(crate) fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> Res
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (index, field) in schema.fields().iter().enumerate() {
         let is_text = field.data_type() == &DataType::Utf8;
-        if is_text && first.is_some_and(|batch| rarely_repeats(batch.column(index))) {
+        // Payloads of rejects: a dictionary of them would be a copy of megabytes beside the page.
+        let is_payload = field.data_type() == &DataType::Binary;
+        if is_payload || (is_text && first.is_some_and(|batch| rarely_repeats(batch.column(index)))) {
             builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
         }
     }
