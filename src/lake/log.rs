@@ -62,8 +62,12 @@ pub(crate) async fn read_entry(
     keep: Keep<'_>,
 ) -> Result<Option<(LogEntry, Option<String>)>, LakeError> {
     let Some((bytes, meta)) = store.read(&entry_path(store, table, version)).await? else { return Ok(None) };
-    let entry =
-        LogEntry::parse(&bytes, keep).map_err(|reason| LakeError::Log { table: table.to_owned(), version, reason })?;
+    let wrong = |reason| LakeError::Log { table: table.to_owned(), version, reason };
+    if bytes.trim_ascii().is_empty() {
+        // Nobody commits nothing: a machine that lost power before the file was on its disk. What it said is gone.
+        return Err(wrong("the entry is empty (restore it, or remove the file if it is the newest)".to_owned()));
+    }
+    let entry = LogEntry::parse(&bytes, keep).map_err(wrong)?;
     Ok(Some((entry, meta.e_tag)))
 }
 

@@ -12,6 +12,7 @@ async fn a_process_on_s3_commits_everything_and_a_second_start_reads_nothing_aga
     let mut poster = scene.poster(seed.value());
     poster.post(1_200, 6_000.0).await?;
     let mut child = scene.spawn(PINTAIL)?;
+    child.address().await?;
     scene.caught_up(&poster.log, &mut child).await?;
     assert_eq!(child.terminate().await?.code(), Some(0));
     scene.verify(&poster.log).await?;

@@ -200,7 +200,12 @@ impl Table {
     fn remember_unfit(&mut self, compacted: &Compacted) {
         if let Some(first) = compacted.unfit.first() {
             let (table, files) = (&self.spec.name, compacted.unfit.len());
-            tracing::info!(table, files, first, "files with columns that are not the table's stay as they are");
+            tracing::info!(
+                table,
+                files,
+                first,
+                "files that are no Parquet files with the table's columns stay as they are"
+            );
         }
         if self.unfit.len() + compacted.unfit.len() > COMPACT_UNFIT_MAX {
             self.unfit.clear();

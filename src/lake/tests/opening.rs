@@ -165,6 +165,16 @@ async fn a_log_with_a_hole_or_a_checkpoint_of_the_newer_kind_is_an_error_with_it
 }
 
 #[tokio::test]
+async fn an_entry_without_a_byte_is_an_error_and_no_version() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await.committer.register(&[register("b")]).await.unwrap();
+    let newest = Path::from("lake/orders/_delta_log/00000000000000000001.json");
+    lake.faults.inner().put(&newest, "".into()).await.unwrap();
+    let empty = open(&lake).await.unwrap_err().to_string();
+    assert!(empty.contains("version 1: the entry is empty"), "{empty}");
+}
+
+#[tokio::test]
 async fn a_follower_that_is_ahead_of_its_rows_table_is_refused() {
     let lake = Lake::in_memory();
     open(&lake).await.unwrap();
