@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
+use crate::http::get;
 use crate::scene::Instance;
 use crate::wait::{PATIENCE, until};
 
@@ -64,6 +65,16 @@ impl Child {
             let entries = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
             let mut addresses = entries.filter_map(|entry| entry.get("address")?.as_str()?.parse().ok());
             Ok(addresses.next())
+        })
+        .await
+    }
+
+    /// Waits until it reads and commits: from then on, told to end, it drains.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let address = self.address().await?;
+        until("a child is ready", async || {
+            self.alive()?;
+            Ok((get(address, "/readyz").await?.status == 200).then_some(()))
         })
         .await
     }

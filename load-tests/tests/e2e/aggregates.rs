@@ -47,7 +47,7 @@ async fn every_record_of_every_aggregate_is_in_the_tables_once_however_often_it_
     posted.and(killed)?;
 
     let mut last = scene.spawn(PINTAIL)?;
-    last.address().await?;
+    last.ready().await?;
     scene.caught_up(&poster.log, &mut last).await?;
     assert_eq!(last.terminate().await?.code(), Some(0));
     let verdict = scene.verify(&poster.log).await?;

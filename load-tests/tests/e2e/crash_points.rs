@@ -45,7 +45,7 @@ async fn killed_at_any_step_of_a_flush_the_next_start_makes_it_whole() -> anyhow
         child.kill_9().await?;
     }
     let mut last = scene.spawn(PINTAIL)?;
-    last.address().await?;
+    last.ready().await?;
     scene.caught_up(&poster.log, &mut last).await?;
     assert_eq!(last.terminate().await?.code(), Some(0));
     let verdict = scene.verify(&poster.log).await?;
@@ -79,7 +79,7 @@ async fn killed_between_rows_and_followers_under_changing_contracts_a_record_is_
     scene.s3()?.faults().remove(followers);
     poster.post(600, 6_000.0).await?;
     let mut last = scene.spawn(PINTAIL)?;
-    last.address().await?;
+    last.ready().await?;
     scene.caught_up(&poster.log, &mut last).await?;
     assert_eq!(last.terminate().await?.code(), Some(0));
     scene.verify(&poster.log).await?;
@@ -119,7 +119,7 @@ async fn killed_before_its_first_flush_a_start_at_latest_still_holds() -> anyhow
     poster.post(300, 6_000.0).await?;
     scene.settings.flush_interval_ms = 250;
     let mut next = scene.spawn(PINTAIL)?;
-    next.address().await?;
+    next.ready().await?;
     scene.caught_up(&poster.log, &mut next).await?;
     assert_eq!(next.terminate().await?.code(), Some(0));
     scene.verify(&poster.log).await?;

@@ -12,7 +12,7 @@ async fn a_process_on_s3_commits_everything_and_a_second_start_reads_nothing_aga
     let mut poster = scene.poster(seed.value());
     poster.post(1_200, 6_000.0).await?;
     let mut child = scene.spawn(PINTAIL)?;
-    child.address().await?;
+    child.ready().await?;
     scene.caught_up(&poster.log, &mut child).await?;
     assert_eq!(child.terminate().await?.code(), Some(0));
     scene.verify(&poster.log).await?;
@@ -21,7 +21,7 @@ async fn a_process_on_s3_commits_everything_and_a_second_start_reads_nothing_aga
     let rows = s3.keys("tables/pin/_date=");
     let uploads = s3.faults().add(|r| r.verb == Verb::Put && r.key.contains("/_date="), Fault::Count, None);
     let mut again = scene.spawn(PINTAIL)?;
-    again.address().await?;
+    again.ready().await?;
     scene.caught_up(&poster.log, &mut again).await?;
     assert_eq!(again.terminate().await?.code(), Some(0));
     assert_eq!(s3.faults().hits(uploads), 0);

@@ -121,7 +121,7 @@ async fn tables_that_were_wiped_and_made_again_are_refused_and_nothing_is_writte
     until("all tables are complete", async || Ok(play.scene.verify(&play.poster.log).await.ok())).await?;
     ensure!(play.scene.s3()?.remove_prefix("tables/") > 0);
     let mut maker = play.scene.spawn(PINTAIL)?;
-    maker.address().await?;
+    maker.ready().await?;
     play.scene.caught_up(&play.poster.log, &mut maker).await?;
     assert_eq!(maker.terminate().await?.code(), Some(0));
     let made = play.scene.s3()?.keys("tables/");
@@ -135,7 +135,7 @@ async fn tables_that_were_wiped_and_made_again_are_refused_and_nothing_is_writte
     play.child.kill_9().await?;
 
     let mut next = play.scene.spawn(PINTAIL)?;
-    next.address().await?;
+    next.ready().await?;
     play.scene.caught_up(&play.poster.log, &mut next).await?;
     assert_eq!(next.terminate().await?.code(), Some(0));
     play.scene.verify(&play.poster.log).await?;
