@@ -46,9 +46,10 @@ impl LargeRecords {
         data: &[u8],
     ) -> Result<(ShardId, SequenceNumber), String> {
         self.any.store(true, Ordering::Relaxed);
+        // Before the number is drawn: a reader that has passed it while this takes its time never sees the record.
+        let data: String = base64_simd::STANDARD.encode_type(data);
         let place = self.store.allocate_sequence(stream, &hash_key).await.map_err(|error| format!("{error:?}"))?;
         let number = SequenceNumber::parse(&place.seq_num).map_err(|error| error.to_string())?;
-        let data: String = base64_simd::STANDARD.encode_type(data);
         let approximate_arrival_timestamp = (place.now / 1000) as f64;
         let record = StoredRecordRef { partition_key, data: &data, approximate_arrival_timestamp };
         let put = self.store.put_record(stream, &place.stream_key, &record).await;
