@@ -363,6 +363,52 @@ fn a_sketch_of_one_value_is_small_and_a_grown_one_is_charged() {
     assert!(top.heap_bytes() >= texts, "{} {texts}", top.heap_bytes());
 }
 
+fn hex(bytes: Option<Vec<u8>>) -> String {
+    bytes.unwrap().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The expected bytes are what PyPI's `datasketches` 5.2.0 (the C++ library) wrote for the same values.
+#[test]
+fn the_bytes_are_those_of_another_implementation() {
+    let mut texts = Distinct::default();
+    ["a", "ä", "日本", "User Info", "", &"x".repeat(300)].iter().for_each(|text| texts.observe_text(text));
+    assert_eq!(hex(texts.to_bytes()), "0201070c030805082f823b049fd52f097bf6210657dc250be588130c");
+    let mut wholes = Distinct::default();
+    [0, 1, -1, 1 << 62].into_iter().for_each(|whole| wholes.observe_integer(whole));
+    assert_eq!(hex(wholes.to_bytes()), "0201070c03080408cbd7c2042bf2fb06d964e70b8e94df05");
+    let mut doubles = Distinct::default();
+    [0.0, -0.0, 1.5, -1e300].into_iter().for_each(|double| doubles.observe_double(double));
+    assert_eq!(hex(doubles.to_bytes()), "0201070c03080308cbd7c20422822a140aadda09");
+
+    let mut dense = Distinct::default();
+    (0..1_000).for_each(|value| dense.observe_text(&format!("value {value}")));
+    let bytes = dense.to_bytes().unwrap();
+    // But for the flag of compact images in the sixth byte: registers are the same in both.
+    let header = "0a01070c0000000a635fff436fb58e40000000806e58ab400000000000000000900c000000000000";
+    assert_eq!((bytes.len(), hex(Some(bytes[..40].to_vec()))), (4_136, header.to_owned()));
+    let weighted: u64 = (1..).zip(&bytes[40..]).map(|(at, register)| at * u64::from(*register)).sum();
+    assert_eq!((weighted, dense.count()), (3_696_620, 991), "its own composite estimate is 990.57");
+
+    let mut quantiles = Quantiles::default();
+    quantiles.observe(7.5);
+    assert_eq!(hex(quantiles.to_bytes()), "02020f04c80008000000000000001e40");
+    quantiles = Quantiles::default();
+    [3.0, 1.0, 2.0].into_iter().for_each(|value| quantiles.observe(value));
+    let expected = "05010f00c80008000300000000000000c8000100c5000000000000000000f03f00000000000008400000000000000040000000000000f03f\
+                    0000000000000840";
+    assert_eq!(hex(quantiles.to_bytes()), expected);
+
+    let theirs = "04010a060300000003000000000000000400000000000000000000000000000001000000000000000200000000000000010000000000\
+                  000002000000c3a401000000610100000062";
+    let theirs: Vec<u8> =
+        (0..theirs.len() / 2).map(|at| u8::from_str_radix(&theirs[at * 2..at * 2 + 2], 16).unwrap()).collect();
+    let mut top = Top::new(3);
+    ["a", "b", "a", "ä"].iter().for_each(|text| top.observe_text(text));
+    let read = Top::from_bytes(3, Some(&theirs)).unwrap();
+    assert_eq!((&read, read.shown().len()), (&top, 3), "slots are ordered in another way");
+    assert_eq!(top.to_bytes().unwrap()[..32], theirs[..32]);
+}
+
 #[test]
 fn long_texts_count_as_their_beginning_cut_between_letters() {
     let mut top = Top::new(1);
