@@ -81,7 +81,8 @@ pub const SEQUENCE_DIGITS_MAX: usize = 72;
 /// One record a day over a century must not become 36,500 files.
 pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
 
-/// Live windows: starts kept in memory per declared window. Older ones stay in the lake.
+/// Live windows: starts kept in memory per declared window (of a sliding one, all their panes). Older ones stay in the
+/// lake.
 pub const LIVE_WINDOWS_MAX: usize = 120;
 
 /// Live windows: starts of each window that a restart brings back from the lake. Enough for what people watch, few
@@ -112,6 +113,12 @@ pub const CONTRACT_ITEMS_MAX: usize = 1000;
 
 /// A window shorter than this would have more starts than records.
 pub const WINDOW_EVERY_MS_MIN: i64 = 1_000;
+
+/// Panes of a sliding window: a day by minutes. The live view adds that many up.
+pub const WINDOW_PANES_MAX: i64 = 1_440;
+
+/// Values that one `where` may name; each is compared with each record.
+pub const WHERE_VALUES_MAX: usize = 1_000;
 
 /// Windows, and their grace, are days and not decades: arithmetic on starts cannot overflow.
 pub const WINDOW_EVERY_MS_MAX: i64 = 366 * 86_400_000;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::{mean, top_json};
-use super::{StreamWindows, merge_cell};
+use super::{StreamWindows, merge_cell, slide};
 use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
@@ -21,6 +21,8 @@ pub struct LiveFilter {
     pub window: Option<String>,
     /// Only the newest so many starts of each window.
     pub starts_max: Option<usize>,
+    /// Only the largest so many keys of each start; how many there are is told anyway.
+    pub rows_max: Option<usize>,
 }
 
 /// One declared window, live.
@@ -32,13 +34,16 @@ pub struct LiveWindow {
     pub window: String,
     /// Its size.
     pub every_ms: i64,
+    /// How far its starts are apart: its size, unless it slides.
+    pub hop_ms: i64,
     /// Names of its keys.
     pub keys: Vec<String>,
     /// Names of its measures.
     pub measures: Vec<String>,
     /// Version of the rows table that the committed part stands for.
     pub committed_version: u64,
-    /// Newest first.
+    /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
+    /// pane is, where one that has just begun would say next to nothing.
     pub starts: Vec<LiveStart>,
 }
 
@@ -73,7 +78,8 @@ pub struct LiveRow {
     pub pending: u64,
 }
 
-type Merged = BTreeMap<i64, HashMap<Vec<KeyValue>, (Cell, u64)>>;
+/// By key: its cell, and how many of its records no commit covers yet.
+pub(super) type Shown = HashMap<Vec<KeyValue>, (Cell, u64)>;
 
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
@@ -89,39 +95,51 @@ impl StreamWindows {
     }
 
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
-        let (merged, committed_version) = {
+        let (starts, panes, committed_version) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest_us = self.oldest_shown(index, filter.starts_max.unwrap_or(usize::MAX));
-            (self.merge_layers(index, oldest_us), self.committed.version())
+            let starts = self.shown_starts(index, plan, filter.starts_max.unwrap_or(usize::MAX));
+            let oldest_us = starts.first().copied().unwrap_or(i64::MAX);
+            (starts, self.merge_layers(index, oldest_us), self.committed.version())
         };
-        let starts = merged.into_iter().rev();
+        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
+        let shown = |start_us, cells| live_start(plan, start_us, cells, rows_max);
+        let mut starts: Vec<LiveStart> = if plan.panes() == 1 {
+            panes.into_iter().map(|(start_us, cells)| shown(start_us, cells)).collect()
+        } else {
+            slide::windows(&panes, &starts, plan.every_us, shown)
+        };
+        starts.reverse();
         LiveWindow {
             stream: self.stream.clone(),
             window: plan.name.clone(),
             every_ms: plan.every_us / 1000,
+            hop_ms: plan.pane_us / 1000,
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
-            starts: starts.map(|(start_us, cells)| live_start(plan, start_us, cells)).collect(),
+            starts,
         }
     }
 
-    /// The start of the oldest of the newest `starts_max` starts. Found first, so that a page which shows ten does
-    /// not copy a hundred while a commit waits.
-    fn oldest_shown(&self, window: usize, starts_max: usize) -> i64 {
-        let mut starts = BTreeSet::new();
+    /// The newest `starts_max` starts, oldest first. Found first, so that a page which shows ten does not copy a hundred
+    /// while a commit waits.
+    fn shown_starts(&self, window: usize, plan: &WindowPlan, starts_max: usize) -> Vec<i64> {
+        let mut panes = BTreeSet::new();
         self.committed.each_start(window, |start_us, _| {
-            starts.insert(start_us);
+            panes.insert(start_us);
         });
         for shard in &self.pending {
             let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
-            starts.extend(cells.map(|group| group.start_us));
+            panes.extend(cells.map(|group| group.start_us));
         }
-        let newest = starts.into_iter().rev().take(starts_max);
-        newest.filter(|start_us| *start_us >= self.committed.since_us(window)).last().unwrap_or(i64::MAX)
+        let since_us = self.committed.since_us(window);
+        let mut starts: Vec<i64> =
+            slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us).take(starts_max).collect();
+        starts.reverse();
+        starts
     }
 
-    fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
+    fn merge_layers(&self, window: usize, oldest_us: i64) -> BTreeMap<i64, Shown> {
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
             let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
@@ -129,7 +147,7 @@ impl StreamWindows {
                 merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
             }
         }
-        let mut merged = Merged::new();
+        let mut merged: BTreeMap<i64, Shown> = BTreeMap::new();
         self.committed.each_start(window, |start_us, cells| {
             if start_us < oldest_us {
                 return;
@@ -156,11 +174,14 @@ impl StreamWindows {
     }
 }
 
-fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (Cell, u64)>) -> LiveStart {
+fn live_start(plan: &WindowPlan, start_us: i64, cells: Shown, rows_max: usize) -> LiveStart {
     let mut cells: Vec<_> = cells.into_iter().collect();
     cells.sort_by(|a, b| (b.1.0.records, &a.0).cmp(&(a.1.0.records, &b.0)));
+    let (keys, records) = (cells.len(), cells.iter().map(|(_, (cell, _))| cell.records).sum());
+    let pending = cells.iter().map(|(_, (_, pending))| pending).sum();
     let rows: Vec<LiveRow> = cells
         .into_iter()
+        .take(rows_max)
         .map(|(key, (cell, pending))| LiveRow {
             key: plan.keys.iter().zip(&key).map(|(plan, value)| value_json(Some(plan.output()), value)).collect(),
             measures: plan.measures.iter().zip(&cell.measures).map(|(plan, state)| measure_json(plan, state)).collect(),
@@ -171,9 +192,9 @@ fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (C
     LiveStart {
         start_ms: start_us.div_euclid(1000),
         end_ms: start_us.saturating_add(plan.every_us).div_euclid(1000),
-        records: rows.iter().map(|row| row.records).sum(),
-        pending: rows.iter().map(|row| row.pending).sum(),
-        keys: rows.len(),
+        records,
+        pending,
+        keys,
         rows,
     }
 }

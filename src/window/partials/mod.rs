@@ -30,7 +30,7 @@ pub fn encode(plan: &WindowPlan, shards: &[(ShardId, WindowCells)]) -> Result<Re
     rows.sort_by(|a, b| (a.0, a.2).cmp(&(b.0, b.2)));
     let groups: Vec<&Group> = rows.iter().map(|row| row.0).collect();
     let starts = || groups.iter().map(|group| group.start_us);
-    let ends = starts().map(|us| us.saturating_add(plan.every_us));
+    let ends = starts().map(|us| us.saturating_add(plan.pane_us));
     let mut columns: Vec<ArrayRef> = vec![timestamps(starts().map(Some)), timestamps(ends.map(Some))];
     for (index, key) in plan.keys.iter().enumerate() {
         columns.push(key_column(key.output(), groups.iter().map(|group| &group.key[index])));
