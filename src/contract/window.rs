@@ -35,6 +35,17 @@ pub struct WindowPlan {
 }
 
 impl WindowPlan {
+    /// The end of the last window (epoch us) that a watermark closes: its end and the grace after it have passed.
+    pub fn closed_through_us(&self, watermark_us: i64) -> i64 {
+        watermark_us.saturating_sub(self.grace_us).div_euclid(self.every_us).saturating_mul(self.every_us)
+    }
+
+    /// Whether a window closes when a watermark goes from here to there, epoch ms.
+    pub fn closes(&self, from_ms: Option<i64>, to_ms: i64) -> bool {
+        let through_us = |ms: i64| self.closed_through_us(ms.saturating_mul(1000));
+        from_ms.is_none_or(|from_ms| through_us(to_ms) > through_us(from_ms))
+    }
+
     /// The name of the table that holds its partials.
     pub fn partials_table(&self) -> String {
         format!("{}_partials", self.name)

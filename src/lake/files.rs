@@ -38,7 +38,7 @@ pub(crate) struct Added {
 }
 
 impl Added {
-    fn of(add: &Value) -> Result<Self, String> {
+    pub fn of(add: &Value) -> Result<Self, String> {
         let stats = add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
         let stats: Value = stats.unwrap_or(Value::Null);
         let size = add.get("size").and_then(Value::as_u64).ok_or_else(|| format!("no \"size\" in {add}"))?;

@@ -31,7 +31,7 @@ use crate::checkpoint::{LedgerView, Position, Registration, ShardId};
 use crate::contract::{ARRIVED_AT, SHARD_ID};
 use crate::limits::STAGED_AGE_MS_MAX;
 use crate::metrics::StreamMetrics;
-use crate::record::{ProbeRef, WindowSink};
+use crate::record::{Heir, ProbeRef, WindowSink};
 use crate::status::StreamBoard;
 
 /// `commitInfo.operation` of every commit that only appends.
@@ -116,11 +116,10 @@ impl Committer {
             let Some(lost) = standing else { return };
             txns.end(shard);
             for descendant in descendants.iter().filter(|id| !view.shards.contains_key(*id)) {
+                // Without a watermark: how far its lost parent had come by the end, nobody knows.
                 txns.register(view, descendant, 0);
                 // Or nobody would be told what retention has trimmed of it.
-                if let Some(seen_ms) = lost.seen_ms {
-                    txns.seen(descendant, seen_ms);
-                }
+                txns.seen(view, descendant, lost.seen_ms);
             }
         })
         .await
@@ -296,27 +295,31 @@ fn batch_txns(identity: &StreamIdentity, view: &LedgerView, batch: &MicroBatch) 
         if part.through != part.after {
             txns.position(shard, part.through);
         }
-        let known_ms = view.shards.get(shard).and_then(|entry| entry.seen_ms);
-        if let Some(seen_ms) = part.seen_ms.filter(|seen_ms| known_ms.is_none_or(|known_ms| *seen_ms > known_ms)) {
-            txns.seen(shard, seen_ms);
-        }
+        txns.seen(view, shard, part.seen_ms);
+        txns.watermark(view, shard, part.watermark_ms);
         if let Some(end) = &part.end {
             txns.end(shard);
             // A child holds only what came after its parent: what the parent is known to cover is a loss of neither.
             // One that is known already, from the first listing or by its other parent, has not been read yet.
-            let seen_ms = part.seen_ms.max(known_ms);
+            let seen_ms = part.seen_ms.max(view.shards.get(shard).and_then(|entry| entry.seen_ms));
             for child in &end.children {
-                txns.register(view, child, 0);
-                let child_seen_ms = view.shards.get(child).and_then(|entry| entry.seen_ms);
-                if let Some(seen_ms) =
-                    seen_ms.filter(|seen_ms| child_seen_ms.is_none_or(|known_ms| *seen_ms > known_ms))
-                {
-                    txns.seen(child, seen_ms);
-                }
+                txns.register(view, &child.shard, 0);
+                txns.seen(view, &child.shard, seen_ms);
+                txns.watermark(view, &child.shard, inherited_watermark(view, batch, shard, child));
             }
         }
     }
     Ok(txns.into_set())
+}
+
+/// How far event time has come in all parents of a shard that nobody has read: the one that ends now, and those that
+/// the ledger knows. A parent that was trimmed before the ledger began has left nothing.
+fn inherited_watermark(view: &LedgerView, batch: &MicroBatch, ended: &ShardId, heir: &Heir) -> Option<i64> {
+    let come_to = |shard: &ShardId| {
+        let known = view.shards.get(shard)?;
+        Some(known.watermark_ms.max(batch.parts().get(shard).and_then(|part| part.watermark_ms)))
+    };
+    heir.parents.iter().chain([ended]).filter_map(come_to).min().flatten()
 }
 
 fn row_adds(table: &str, staged: &[Staged]) -> Vec<Value> {
@@ -336,7 +339,9 @@ fn commit_info(
             Position::After(number) => number.to_string(),
             other @ (Position::Beginning | Position::At(_) | Position::End) => other.to_string(),
         };
-        (shard.to_string(), json!({ "through": through, "seenMs": part.seen_ms, "ended": part.end.is_some() }))
+        let (seen_ms, watermark_ms, ended) = (part.seen_ms, part.watermark_ms, part.end.is_some());
+        let said = json!({ "through": through, "seenMs": seen_ms, "watermarkMs": watermark_ms, "ended": ended });
+        (shard.to_string(), said)
     };
     let positions: Map<String, Value> = batch.parts().iter().map(position).collect();
     let mut info = vec![(INFO_LEDGER, json!(identity.prefix())), ("positions", Value::Object(positions))];

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::error_chain::chain;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
-use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
+use crate::record::{BatchSink, Heir, RawBatch, RawRecord, ShardEnd, ShardGrant};
 
 /// See the file's head.
 pub(super) struct Reader<S> {
@@ -321,7 +321,7 @@ impl<S: BatchSink> Reader<S> {
     // === The shard's end ===
 
     /// The reply had no next iterator. Believed if it names the children; otherwise the listing decides.
-    async fn finish(&mut self, told: Vec<ShardId>) -> Result<(), ReaderExit> {
+    async fn finish(&mut self, told: Vec<Heir>) -> Result<(), ReaderExit> {
         let children = if told.is_empty() { self.settle_end().await? } else { Some(told) };
         let Some(children) = children else {
             let what = "no next iterator, though the shard is open";
@@ -331,7 +331,7 @@ impl<S: BatchSink> Reader<S> {
     }
 
     /// Nothing more of this shard is wanted. Returns once that is committed.
-    async fn end(&mut self, children: Vec<ShardId>) -> Result<(), ReaderExit> {
+    async fn end(&mut self, children: Vec<Heir>) -> Result<(), ReaderExit> {
         let (committed, answer) = oneshot::channel();
         let end = ShardEnd { children, committed };
         self.send(self.position, Vec::new(), None, Some(end), Permit::default()).await?;
@@ -341,11 +341,21 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    /// The children of this shard if the listing says that it is closed; a shard that is no longer listed is.
-    async fn settle_end(&mut self) -> Result<Option<Vec<ShardId>>, ReaderExit> {
-        let listed = self.listing().await?;
-        let open = listed.iter().any(|shard| shard.id == self.shard && !shard.closed);
-        Ok((!open).then(|| tree::children(&listed, &self.shard)))
+    /// The children of this shard if the listing says that it is closed; a shard that is no longer listed is. Waits for
+    /// a listing that has them all: one that is registered later would have no part in the stream's watermark until
+    /// then, and windows would be sealed without its records.
+    async fn settle_end(&mut self) -> Result<Option<Vec<Heir>>, ReaderExit> {
+        loop {
+            let listed = self.listing().await?;
+            if listed.iter().any(|shard| shard.id == self.shard && !shard.closed) {
+                return Ok(None);
+            }
+            if let Some(heirs) = tree::heirs(&listed, &self.shard) {
+                return Ok(Some(heirs));
+            }
+            let what = "a closed shard, and not all of its children";
+            self.wait(&ReadError::new(Call::ListShards, Fault::InvalidReply, what)).await?;
+        }
     }
 
     /// The stream's shards, however long it takes.

@@ -89,6 +89,7 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
         rows: RecordBatch::try_new(Arc::clone(&windows.contract.rows_schema), columns).unwrap(),
         rejects: Vec::new(),
         seen_ms: None,
+        watermark_ms: None,
         end: None,
         grant: ShardGrant::new(),
         permit: Permit::default(),

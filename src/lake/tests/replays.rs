@@ -10,6 +10,7 @@ use super::*;
 use crate::checkpoint::LedgerView;
 use crate::contract::REPLAYED;
 use crate::lake::error::LakeError;
+use crate::lake::follower::Head;
 use crate::lake::rejected::{RejectBatch, RejectSet};
 use crate::lake::replay::{RejectsReplay, replayed_through, same_followers};
 
@@ -33,7 +34,7 @@ async fn open(lake: &Lake) -> StreamLake {
 
 async fn follow_all(instance: Instance) {
     for follower in instance.followers {
-        let (_, heads) = watch::channel(instance.committer.view.version);
+        let (_, heads) = watch::channel(Head::of(&instance.committer.view));
         follower.run(heads).await.unwrap();
     }
 }
@@ -72,6 +73,7 @@ fn recovered(replay: RejectsReplay, through: u64, numbers: &[u64], grant: &Shard
         rows: marked(&rows("a", 0..count, |_| DAY), Some(replay.number as i64), Some(numbers)),
         rejects: Vec::new(),
         seen_ms: None,
+        watermark_ms: None,
         end: None,
         grant: grant.clone(),
         permit: Permit::default(),
