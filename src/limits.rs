@@ -166,6 +166,19 @@ pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Compaction: files remembered as ones that Pintail does not rewrite, so that they are not opened at every look.
 pub const COMPACT_UNFIT_MAX: usize = 10_000;
 
+/// Compaction: files remembered as ones that cannot be read; each is asked for again at every try. Further ones are
+/// found anew.
+pub const COMPACT_BROKEN_MAX: usize = 100;
+
+/// Compaction: times that one group is begun again because a file of it turned out not to be decodable.
+pub const COMPACT_RESTARTS_MAX: usize = 4;
+
+/// Maintenance: a step that failed is tried again after this long, and after twice as long for each failure more...
+pub const MAINTENANCE_RETRY_MS_MIN: i64 = 60 * 1000;
+
+/// ... up to this.
+pub const MAINTENANCE_RETRY_MS_MAX: i64 = 60 * 60 * 1000;
+
 /// Log cleanup and vacuum: objects deleted in one request, S3's most.
 pub const DELETE_BATCH_MAX: usize = 1_000;
 

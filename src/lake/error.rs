@@ -96,6 +96,20 @@ pub enum LakeError {
         /// Who was faster.
         reason: String,
     },
+    /// Files that the table consists of cannot be read, by anybody.
+    #[error(
+        "table {table} names {count} data file(s) that cannot be read: {} (restore them under these names, or remove \
+         them from the table if their rows are given up)",
+        files.join("; ")
+    )]
+    BrokenFiles {
+        /// The table.
+        table: String,
+        /// How many are known.
+        count: usize,
+        /// The first of them, each with what is wrong.
+        files: Vec<String>,
+    },
     /// An entry of the rows log that a follower still needs is not there any more.
     #[error(
         "table {table} has not applied version {version} of {rows}, whose log entry is gone; the files staged there \
@@ -133,6 +147,7 @@ impl LakeError {
             | Self::Rows { .. }
             | Self::Encode { .. }
             | Self::VersionGone { .. }
+            | Self::BrokenFiles { .. }
             | Self::Overtaken { .. } => Action::Fail,
         }
     }

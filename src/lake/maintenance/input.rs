@@ -12,6 +12,7 @@ use deltalake::parquet::arrow::async_reader::{
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use futures::future::BoxFuture;
+use object_store::ObjectMeta;
 
 use super::choose::SmallFile;
 use crate::lake::checkpoint::Ranged;
@@ -23,8 +24,7 @@ const BATCH_ROWS_MAX: u64 = 8192;
 
 /// A file in the store, a small one already here.
 pub(super) struct Fetched {
-    pub path: String,
-    size: u64,
+    pub meta: ObjectMeta,
     source: Source,
 }
 
@@ -34,25 +34,24 @@ pub(super) enum Source {
 }
 
 /// Finds a file, and fetches it if it is small: one request instead of one for its footer and one for each column.
-pub(super) async fn fetch(store: &LakeStore, table: &str, file: &SmallFile) -> std::result::Result<Fetched, LakeError> {
+/// `None`: there is none.
+pub(super) async fn fetch(
+    store: &LakeStore,
+    table: &str,
+    file: &SmallFile,
+) -> std::result::Result<Option<Fetched>, LakeError> {
     let location = store.path(table, &file.path);
     let found = if file.size <= COMPACT_WHOLE_BYTES_MAX {
-        store.read(&location).await?.map(|(bytes, _)| Source::Whole(bytes))
+        store.read(&location).await?.map(|(bytes, meta)| (Source::Whole(bytes), meta))
     } else {
         let found = store.head(&location).await?;
-        found.map(|meta| Source::Ranged(Ranged::new(store, meta.location, meta.size)))
+        found.map(|meta| (Source::Ranged(Ranged::new(store, meta.location.clone(), meta.size)), meta))
     };
-    let source = found.ok_or_else(|| LakeError::Overtaken {
-        table: table.to_owned(),
-        reason: format!("its file {} is not there; if its log still names it, the table cannot be read", file.path),
-    })?;
-    Ok(Fetched { path: file.path.clone(), size: file.size, source })
+    Ok(found.map(|(source, meta)| Fetched { meta, source }))
 }
 
 /// An opened file.
 pub(super) struct Input {
-    pub path: String,
-    pub size: u64,
     builder: ParquetRecordBatchStreamBuilder<Source>,
 }
 
@@ -61,7 +60,7 @@ impl Input {
     pub async fn open(fetched: Fetched) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchStreamBuilder::new_with_options(fetched.source, options).await?;
-        Ok(Self { path: fetched.path, size: fetched.size, builder })
+        Ok(Self { builder })
     }
 
     pub fn schema(&self) -> SchemaRef {
