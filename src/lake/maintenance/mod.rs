@@ -103,6 +103,11 @@ pub enum Event {
         /// The version.
         version: u64,
     },
+    /// `_last_checkpoint` led nowhere and was written anew.
+    Repointed {
+        /// The checkpoint that it names now; `None`: there is none, and it was deleted.
+        version: Option<u64>,
+    },
     /// Old log objects were deleted.
     Cleaned {
         /// How many.

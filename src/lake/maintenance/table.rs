@@ -14,7 +14,8 @@ use super::{Ended, Event, MaintenanceOptions, Step};
 use crate::error_chain::chain;
 use crate::lake::error::LakeError;
 use crate::lake::follower::staged_by;
-use crate::lake::log::{Span, TableState, read_table};
+use crate::lake::listing::Span;
+use crate::lake::log::{TableState, read_table};
 use crate::lake::moment::{Moment, MomentClock};
 use crate::lake::store::LakeStore;
 use crate::lake::stream::HANDED_OVER;
@@ -49,6 +50,12 @@ pub(super) struct Look<'a> {
     pub followers: &'a [String],
 }
 
+impl Look<'_> {
+    fn checkpoint_commits(&self) -> u64 {
+        if self.thorough { 1 } else { self.options.checkpoint_commits }
+    }
+}
+
 /// What a look finds worth doing.
 struct Due {
     head: u64,
@@ -81,12 +88,12 @@ impl Table {
         let head = span.head();
         let since_checkpoint = span.checkpoint.as_ref().map_or(head + 1, |(version, _)| head - version);
         let is_grown = self.small_files.commits_since(head) >= look.options.compact_files as u64;
-        let is_long = since_checkpoint >= look.options.checkpoint_commits;
+        let is_long = since_checkpoint >= look.checkpoint_commits();
         let is_vacuum_time = self.vacuumed.is_none_or(|at| look.clock.now().ms_since(at) >= DAY_MS);
         Ok(Some(Due {
             head,
             compaction: self.allows(Step::Compaction, look, is_grown),
-            checkpoint: self.allows(Step::Checkpoint, look, is_long) && since_checkpoint > 0,
+            checkpoint: (is_long || span.is_hint_wrong) && self.allows(Step::Checkpoint, look, true),
             cleanup: self.allows(Step::Cleanup, look, self.is_cleanable),
             vacuum: self.allows(Step::Vacuum, look, is_vacuum_time),
         }))
@@ -161,9 +168,13 @@ impl Table {
         let kept_ms = file_retention_ms(&self.spec.name, &state.metadata)?.saturating_add(TOMBSTONE_GRACE_MS);
         let tombstones_since_ms = look.clock.now().wall_ms.saturating_sub(kept_ms);
         let checkpointing = Checkpointing { store: look.store, table: &self.spec.name, tombstones_since_ms };
-        if let Some(version) = checkpointing.write(span).await? {
-            self.is_cleanable = true;
-            tell(Event::Checkpointed { version });
+        if span.tail.len() as u64 >= look.checkpoint_commits() {
+            if let Some(version) = checkpointing.write(span).await? {
+                self.is_cleanable = true;
+                tell(Event::Checkpointed { version });
+            }
+        } else if span.is_hint_wrong {
+            tell(Event::Repointed { version: checkpointing.point_anew(&span).await? });
         }
         Ok(())
     }
@@ -182,18 +193,26 @@ impl Table {
         }
         let before_ms = look.clock.now().wall_ms - log_retention_ms(&self.spec.name, &state.metadata)?;
         let cleanup = Cleanup { store: look.store, table: &self.spec.name, before_ms };
-        let old = cleanup.survey().await?;
+        let mut old = cleanup.survey().await?;
         let Some(wanted) = old.cut(None) else {
             self.is_cleanable = false;
             return Ok(());
         };
-        let (cut, waits) = match self.spec.kind {
+        let (needed_after, mut waits) = match self.spec.kind {
             Kind::Rows => match self.needed_after(look).await? {
-                Ok(needed_after) => (old.cut(Some(needed_after)), Some(format!("a table has applied {needed_after}"))),
-                Err(reason) => (None, Some(reason)),
+                Ok(needed_after) => (Some(needed_after), Some(format!("a table has applied {needed_after}"))),
+                Err(reason) => (Some(0), Some(reason)),
             },
-            Kind::Rejects | Kind::Partials => (Some(wanted), None),
+            Kind::Rejects | Kind::Partials => (None, None),
         };
+        let mut cut = old.cut(needed_after);
+        while let Some(version) = cut
+            && let Some(reason) = cleanup.broken_checkpoint(version).await?
+        {
+            waits = Some(reason);
+            old.forget_checkpoint(version);
+            cut = old.cut(needed_after);
+        }
         if let (true, Some(why)) = (cut.is_none_or(|cut| cut < wanted), waits) {
             tell(Event::Waits { reason: format!("log entries below {wanted} are old, but {why}") });
         }

@@ -287,9 +287,9 @@ async fn a_file_with_columns_that_are_not_the_table_s_stays_as_it_is() {
 /// What a table's looks said of compaction: (failures told, the state at the end).
 fn said(events: &[(String, Event)], table: &str) -> (Vec<String>, Ended) {
     let of_table = events.iter().filter(|(name, _)| name == table).map(|(_, event)| event);
-    let failures = of_table.clone().filter_map(|event| match event {
-        Event::Failed { step: Step::Compaction, reason } => Some(reason.clone()),
-        _ => None,
+    let failures = of_table.clone().filter_map(|event| {
+        let Event::Failed { step: Step::Compaction, reason } = event else { return None };
+        Some(reason.clone())
     });
     let Some(Event::Ended(ended)) = of_table.clone().next_back() else { panic!("{events:#?}") };
     (failures.collect(), ended.clone())
@@ -303,7 +303,8 @@ async fn files_that_cannot_be_read_are_a_failure_that_names_them_until_they_are_
         bytes[4..100].iter_mut().for_each(|byte| *byte ^= 0x5a);
         Some(bytes)
     };
-    let damages: [(&str, &dyn Fn(&[u8]) -> Option<Vec<u8>>); 3] =
+    type Damage<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+    let damages: [(&str, Damage<'_>); 3] =
         [("is not there", &|_| None), ("and cannot be opened", &cut), ("cannot be decoded", &spoil)];
     for (words, damage) in damages {
         let lake = Lake::in_memory();
