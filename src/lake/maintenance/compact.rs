@@ -31,7 +31,7 @@ use crate::contract::DATE;
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::LakeError;
 use crate::lake::moment::MomentClock;
-use crate::lake::parquet::properties;
+use crate::lake::parquet::{RowGroups, properties};
 use crate::lake::partition::folder;
 use crate::lake::schema::file_schema;
 use crate::lake::stats::{Counts, stats_json};
@@ -250,6 +250,7 @@ struct OpenFile {
     path: String,
     writer: AsyncArrowWriter<Upload>,
     counts: Counts,
+    groups: RowGroups,
 }
 
 impl<'a> Merge<'a> {
@@ -289,10 +290,15 @@ impl<'a> Merge<'a> {
                 let upload = Upload::of_new_name(store, self.compactor.store.path(self.table, &path));
                 let properties = properties(&self.schema, Some(batch))?;
                 let writer = AsyncArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties))?;
-                self.open.insert(OpenFile { path, writer, counts: Counts::default() })
+                self.open.insert(OpenFile { path, writer, counts: Counts::default(), groups: RowGroups::default() })
             }
         };
-        open.writer.write(batch).await?;
+        for (ends_group, piece) in open.groups.cut(batch) {
+            if ends_group {
+                open.writer.flush().await?;
+            }
+            open.writer.write(&piece).await?;
+        }
         open.counts.add(batch);
         if open.writer.in_progress_size() > COMPACT_GROUP_BYTES {
             open.writer.flush().await?;
@@ -314,7 +320,7 @@ impl<'a> Merge<'a> {
     }
 
     async fn finish_file(&mut self) -> Result<(), LakeError> {
-        let Some(OpenFile { path, mut writer, counts }) = self.open.take() else { return Ok(()) };
+        let Some(OpenFile { path, mut writer, counts, groups: _ }) = self.open.take() else { return Ok(()) };
         let finished = writer.finish().await;
         let upload = writer.into_inner();
         let size = upload.bytes();

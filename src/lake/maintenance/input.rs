@@ -72,12 +72,12 @@ impl Input {
         usize::try_from(self.builder.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// All its rows, in batches that are bounded by the size of its average row.
+    /// All its rows, in batches that are bounded by the size of a row, on average where that is largest.
     pub fn batches(self) -> Result<ParquetRecordBatchStream<Source>> {
-        let groups = self.builder.metadata().row_groups();
-        let bytes: u64 = groups.iter().map(|group| group.total_byte_size().unsigned_abs()).sum();
-        let row_bytes = bytes / (self.rows() as u64).max(1);
-        let rows = (COMPACT_BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS_MAX);
+        let groups = self.builder.metadata().row_groups().iter();
+        let row_bytes =
+            groups.map(|group| group.total_byte_size().unsigned_abs() / group.num_rows().unsigned_abs().max(1));
+        let rows = (COMPACT_BATCH_BYTES / row_bytes.max().unwrap_or(1).max(1)).clamp(1, BATCH_ROWS_MAX);
         self.builder.with_batch_size(usize::try_from(rows).unwrap_or(1)).build()
     }
 }
@@ -122,5 +122,43 @@ fn slice(bytes: &Bytes, range: &Range<u64>) -> Result<Bytes> {
     match within.filter(|(start, end)| start <= end && *end <= bytes.len()) {
         Some((start, end)) => Ok(bytes.slice(start..end)),
         None => Err(ParquetError::EOF(format!("{range:?} of {} bytes", bytes.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    use deltalake::parquet::arrow::ArrowWriter;
+    use deltalake::parquet::file::properties::WriterProperties;
+    use futures::TryStreamExt;
+    use object_store::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_few_huge_rows_among_many_small_ones_are_read_a_few_at_a_time() {
+        let values = |count: u32, bytes: usize| {
+            let value = |row: u32| row.to_le_bytes().repeat(bytes / 4);
+            let column: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..count).map(value)));
+            RecordBatch::try_from_iter([("payload", column)]).unwrap()
+        };
+        let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), values(0, 4).schema(), Some(properties)).unwrap();
+        for batch in [values(100_000, 4), values(8, 2 << 20)] {
+            writer.write(&batch).unwrap();
+            writer.flush().unwrap();
+        }
+        let bytes = writer.into_inner().unwrap();
+        let meta = ObjectMeta {
+            location: Path::from("x"),
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size: bytes.len() as u64,
+            e_tag: None,
+            version: None,
+        };
+        let input = Input::open(Fetched { meta, source: Source::Whole(bytes.into()) }).await.unwrap();
+        let batches: Vec<RecordBatch> = input.batches().unwrap().try_collect().await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 100_008);
+        assert!(batches.iter().all(|batch| batch.num_rows() <= 2));
     }
 }
