@@ -74,6 +74,9 @@ impl Watcher {
                 tracing::info!(table, version, "log checkpoint written");
                 self.metrics.checkpointed(table);
             }
+            MaintenanceEvent::Repointed { version } => {
+                tracing::warn!(table, version, "_last_checkpoint led nowhere and was written anew");
+            }
             MaintenanceEvent::Cleaned { objects, below } => {
                 tracing::info!(table, objects, below, "old log objects deleted");
                 self.metrics.log_objects_deleted(table, objects);

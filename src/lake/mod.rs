@@ -19,6 +19,7 @@ mod files;
 mod flush;
 mod follower;
 mod ledger;
+mod listing;
 mod log;
 mod maintenance;
 mod micro_batch;
