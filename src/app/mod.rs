@@ -63,6 +63,7 @@ impl App {
             .iter()
             .map(|stream| {
                 let metrics = registry.stream(stream.name());
+                metrics.tables(&stream.contract.tables());
                 Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
             })
             .collect();
@@ -211,3 +212,6 @@ async fn keep_up(registry: Registry, stop: CancellationToken) -> anyhow::Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
