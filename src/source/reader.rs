@@ -96,7 +96,7 @@ impl<S: BatchSink> Reader<S> {
     pub async fn run(mut self) -> ReaderExit {
         loop {
             if let Err(exit) = self.step().await {
-                self.context.troubles.clear(self.shard.as_str());
+                self.context.troubles.leave(self.shard.as_str());
                 if exit == ReaderExit::Ended {
                     telling::no_longer_read(&self.context, &self.shard, "ended");
                 }
@@ -349,7 +349,7 @@ impl<S: BatchSink> Reader<S> {
         let action = error.action();
         self.metrics.read_result(action.label());
         self.tell_headroom();
-        tracing::debug!(shard = %self.shard, ?action, error = chain(&error), "read failed");
+        tracing::debug!(stream = self.context.stream.name, shard = %self.shard, ?action, error = chain(&error), "read failed");
         match action {
             Action::AwaitPace => {
                 self.pace.throttled(Instant::now());
