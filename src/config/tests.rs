@@ -187,3 +187,20 @@ fn the_shipped_example_is_what_it_says() {
         Some(config.shutdown_grace)
     );
 }
+
+#[test]
+fn the_readmes_trial_configuration_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let trial = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("schemas")).unwrap();
+    for name in ["pin", "geo", "user"] {
+        let contract = format!("schemas/{name}.toml");
+        std::fs::copy(root.join(&contract), folder.path().join(&contract)).unwrap();
+    }
+    let file = folder.path().join("trial.toml");
+    std::fs::write(&file, trial.replace("PORT", "4567")).unwrap();
+    let config = Config::load(&file, std::iter::empty()).unwrap();
+    assert_eq!(config.streams.iter().map(StreamConfig::name).collect::<Vec<_>>(), ["pin", "geo", "user"]);
+}
