@@ -11,7 +11,8 @@ use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
 use crate::lake::{LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
 use crate::source::{
-    Kinesis, ListedShard, OnDataLoss, StartPosition, StreamDescription, StreamTarget, oldest_record, overdue,
+    Fault, Kinesis, ListedShard, OnDataLoss, ReadError, StartPosition, StreamDescription, StreamTarget, oldest_record,
+    overdue,
 };
 
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
@@ -43,13 +44,14 @@ pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
         problems +=
             problem("no region is set (set [aws] region or AWS_REGION); no stream can be looked at without one");
     }
+    let mut unsent = None;
     for stream in &config.streams {
         say!("\nstream {} by {}", stream.name(), stream.contract.file.display());
         if let Lake::New = lake {
             stream.contract.tables().iter().for_each(|table| print_table(table, "will be created"));
         }
         if kinesis.has_region() {
-            problems += check_stream(&config, stream, &kinesis, &lake).await;
+            problems += check_stream(&config, stream, &kinesis, &lake, &mut unsent).await;
         }
     }
     if problems > 0 {
@@ -69,13 +71,29 @@ enum Lake {
     Unknown,
 }
 
-/// Prints one stream's plan; returns how many problems it has.
-async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis, lake: &Lake) -> usize {
+async fn look(stream: &StreamConfig, kinesis: &Kinesis) -> Result<(StreamDescription, Vec<ListedShard>), ReadError> {
     let target = StreamTarget::new(&stream.id);
-    let (description, listed) = match kinesis.describe(&target).await {
-        Ok(description) => match kinesis.list_shards(&target, None).await {
-            Ok(listed) => (description, listed),
-            Err(error) => return problem(&chain(&error)),
+    Ok((kinesis.describe(&target).await?, kinesis.list_shards(&target, None).await?))
+}
+
+/// Prints one stream's plan; returns how many problems it has. `unsent` is the first stream for which no request
+/// could be sent.
+async fn check_stream(
+    config: &Config,
+    stream: &StreamConfig,
+    kinesis: &Kinesis,
+    lake: &Lake,
+    unsent: &mut Option<String>,
+) -> usize {
+    let (description, listed) = match look(stream, kinesis).await {
+        Ok(found) => found,
+        // No credentials, in many words: those of one stream are those of all.
+        Err(error) if error.fault == Fault::NotSent => match unsent {
+            Some(first) => return problem(&format!("no request can be sent, as for stream {first}")),
+            None => {
+                *unsent = Some(stream.name().to_owned());
+                return problem(&chain(&error));
+            }
         },
         Err(error) => return problem(&chain(&error)),
     };

@@ -119,5 +119,8 @@ async fn credentials_that_are_missing_are_told_at_length_once_and_not_once_for_e
     assert_eq!((code, said.matches("no credentials found in chain").count()), (Some(1), 1), "{said}");
     assert!(said.contains("check credentials, region and endpoint"), "{said}");
     assert!(said.matches("failed for the same reason").count() < Kind::ALL.len(), "{said}");
+    let (code, said) = call("check", &scene.configure()?, &[]).await?;
+    assert_eq!((code, said.matches("no credentials found in chain").count()), (Some(1), 1), "{said}");
+    assert!(said.ends_with("not ready: 3 problems to mend before `pintail run`\n"), "{said}");
     Ok(())
 }
