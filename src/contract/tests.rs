@@ -442,3 +442,24 @@ fn a_contract_for_tables_of_another_name_is_otherwise_the_same() {
         assert!(contract.renamed(wrong).is_err(), "{wrong}");
     }
 }
+
+// === The guide ===
+
+#[test]
+fn the_guides_example_is_a_contract_and_its_faults_are_told_as_it_says() {
+    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/README.md")).unwrap();
+    let blocks = |language: &str| -> Vec<String> {
+        let unindented = |block: &str| block.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+        let begin = format!("```{language}\n");
+        guide.split(&begin).skip(1).filter_map(|rest| Some(unindented(rest.split_once("```")?.0))).collect()
+    };
+    let toml = blocks("toml");
+    let doors = format!("{}\n{}", toml[0].trim(), toml[1].trim());
+    accepted(&doors);
+    let faulty = doors.replace("\"timestamp\"", "\"timestmp\"").replace("\"CLOSED\"]", "\"CLOSED\"]\nrange = [0, 1]");
+    let problems = Problems::default();
+    assert!(parse("doors.toml", faulty, &problems).is_none());
+    let told = problems.into_result().unwrap_err().to_string();
+    let shown = blocks("text").concat();
+    assert!(told.lines().count() == 2 && shown.contains(&told), "{told}\n{shown}");
+}

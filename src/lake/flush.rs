@@ -217,7 +217,12 @@ impl Committer {
             if staged.null_partition_rows > 0 {
                 self.metrics.null_partition(staged.null_partition_rows);
                 let rows = staged.null_partition_rows;
-                tracing::warn!(table = staged.table, rows, "rows of too many days went to the null partition");
+                tracing::warn!(
+                    stream = self.board.stream(),
+                    table = staged.table,
+                    rows,
+                    "rows of too many days went to the null partition"
+                );
             }
         }
         for part in batch.into_parts().into_values() {
@@ -228,7 +233,7 @@ impl Committer {
             if let Some(end) = part.end
                 && end.committed.send(()).is_err()
             {
-                tracing::debug!("a shard's end is committed and its reader has gone");
+                tracing::debug!(stream = self.board.stream(), "a shard's end is committed and its reader has gone");
             }
         }
     }
@@ -236,7 +241,8 @@ impl Committer {
     fn fence(&self, batch: &mut MicroBatch, shards: &[ShardId]) {
         self.metrics.fenced(shards.len() as u64);
         for shard in shards {
-            tracing::warn!(%shard, "fenced: another writer moved the shard's position, its rows are dropped");
+            let stream = self.board.stream();
+            tracing::warn!(stream, %shard, "fenced: another writer moved the shard's position, its rows are dropped");
             if let Some(part) = batch.remove(shard) {
                 part.grant.revoke();
             }
