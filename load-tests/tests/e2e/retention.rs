@@ -118,8 +118,8 @@ async fn under_continue_the_range_is_told_everywhere_and_all_that_is_left_is_rea
     let lost = ready.json()?["streams"][0]["lost"][SHARD].as_str().unwrap_or_default().to_owned();
     assert!(lost.starts_with(&trimmed.range()), "{}", ready.body);
     let metrics = get(address, "/metrics").await?.body;
-    assert_eq!(metric(&metrics, "pintail_data_loss_total", ""), Some(1.0));
     let log = child.stderr()?;
+    assert_eq!(metric(&metrics, "pintail_data_loss_total", ""), Some(1.0), "{log}");
     assert_eq!(log.matches("records were trimmed before they were read").count(), 1, "{log}");
     assert!(log.contains(&format!("\"first\":\"{}\"", trimmed.first)), "{log}");
     child.terminate().await?;
