@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_large_record_is_the_emulations_and_fills_ten_mebibytes() {
         for filling in [Filling::Text, Filling::Tokens, Filling::Numbers] {
-            let large = Large::new(filling, Seed::from(1));
+            let large = Maker::new(filling, Seed::from(1));
             for kind in Kind::ALL {
                 let bytes = large.record(kind, 7528).unwrap();
                 assert!((BYTES - 5..=BYTES).contains(&bytes.len()), "{}", bytes.len());
