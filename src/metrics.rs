@@ -68,6 +68,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
     ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
     ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
@@ -360,6 +361,11 @@ impl StreamMetrics {
         let labels = [("stream", self.stream()), ("layer", layer)];
         self.shared.registry.gauge("pintail_live_cells", &labels).set(cells as f64);
         self.shared.registry.gauge("pintail_live_bytes", &labels).set(bytes as f64);
+    }
+
+    /// Records that have no value in a column that is the time of a window; their arrival was used.
+    pub fn without_time(&self, column: &str, records: u64) {
+        self.counter_with("pintail_records_without_time_total", "column", column).increment(records);
     }
 
     /// Cells folded into `__other__` in the live view.

@@ -5,10 +5,13 @@
 //! the house knows no stream, column or sentinel by name. `schemas/README.md` documents the format.
 
 mod column;
+mod definition;
 mod fields;
 mod names;
 mod read;
 mod read_column;
+mod read_filter;
+mod read_measure;
 mod read_window;
 #[cfg(test)]
 mod tests;
@@ -70,7 +73,7 @@ pub struct Contract {
 }
 
 /// What a record's event time is; the partition `_date` is its UTC day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventTime {
     /// Kinesis's arrival time.
     Arrival,

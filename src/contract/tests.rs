@@ -1,8 +1,9 @@
 //! Misuse is refused with the line and what would be right; the shipped contracts compile to the published tables.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::window::{Derive, Function};
+use super::window::{Comparison, Condition, Derive, Function, Test};
 use super::*;
 use crate::toml_doc::Invalid;
 
@@ -122,7 +123,7 @@ fn the_guide_builds_a_contract_that_compiles() {
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/README.md")).unwrap();
     let blocks = guide.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
     let doors = accepted(&blocks.collect::<String>());
-    assert_eq!((doors.columns.len(), doors.windows.len()), (4, 1));
+    assert_eq!((doors.columns.len(), doors.windows.len()), (4, 2));
     for reason in crate::record::RejectReason::ALL.map(|reason| reason.as_str()) {
         assert!(guide.contains(&format!("| `{reason}` |")), "{reason}");
     }
@@ -141,21 +142,67 @@ fn a_definition_changes_with_what_is_aggregated_and_with_nothing_else() {
     for same in [
         base.replace("name = \"w\"", "name = \"other\""),
         base.replace("every = \"1m\"", "every = \"60s\"\ngrace = \"1h\" # why not"),
+        base.replace("every = \"1m\"", "every = \"1m\"\nhop = \"60s\""),
         base.replace("type = \"string\"", "type = \"string\"\nnull_if = [\"x\"]"),
     ] {
         assert_eq!(definition(&same), first, "{same}");
     }
-    for other in [
+    let others = [
         base.replace("1m", "2m"),
         base.replace("by = [\"b\"]", "by = []"),
         base.replace("by = [\"b\"]", "by = [\"a\"]"),
         base.replace("sum(a)", "mean(a)"),
+        base.replace("sum(a)", "first(a)"),
+        base.replace("sum(a)", "last(a)"),
+        base.replace("sum(a)", "distinct(a)"),
+        base.replace("sum(a)", "quantiles(a)"),
+        base.replace("sum(a)", "top(a, 3)"),
+        base.replace("sum(a)", "top(a, 4)"),
+        base.replace("1m\"", "1m\"\nhop = \"30s\""),
+        base.replace("1m\"", "1m\"\nhop = \"20s\""),
+        base.replace("1m\"", "1m\"\ntime = \"arrival\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a > 1\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a > 2\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a >= 1\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a is null\""),
+        base.replace("1m\"", "1m\"\nwhere = \"b is null\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a in (1)\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a in (1) and a in (2)\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a in (1, 2)\""),
         base.replace("s = ", "total = "),
         base.replace("\"long\"", "\"integer\""),
         base.replace("\"a\"", "\"aa\"").replace("(a)", "(aa)"),
-    ] {
-        assert_ne!(definition(&other), first, "{other}");
-    }
+    ];
+    let definitions: BTreeSet<String> = others.iter().map(|other| definition(other)).chain([first]).collect();
+    assert_eq!(definitions.len(), others.len() + 1);
+}
+
+#[test]
+fn measures_have_the_columns_that_the_guide_names() {
+    let window = with_window(
+        "every = \"1m\"\n[window.measure]\nf = \"first(s)\"\nd = \"distinct(s)\"\nq = \"quantiles(n)\"\n\
+         t = \"top( s , 5 )\"",
+    );
+    let window = &accepted(&window).windows[0];
+    assert_eq!(window.measures[3].function, Function::Top(1, ColumnType::String, 5));
+    let columns = schema_of(&window.partials_schema);
+    let expected = [
+        "f Utf8",
+        "f_at Timestamp(µs, \"UTC\")",
+        "f_shard_id Utf8",
+        "f_sequence_number Utf8",
+        "f_sub_sequence_number Int64",
+        "d Int64",
+        "d_sketch Binary",
+        "q_p50 Float64",
+        "q_p90 Float64",
+        "q_p99 Float64",
+        "q_sketch Binary",
+        "t Utf8",
+        "t_error Int64",
+        "t_sketch Binary",
+    ];
+    assert_eq!(columns[2..16], expected);
 }
 
 // === Misuse ===
@@ -272,18 +319,138 @@ fn misuse_of_columns_is_refused_with_its_line() {
     }
 }
 
-/// `COUNT` stands for a measure without fault.
+/// What `where` says, and what is said of it, after the letter.
+const WHERE_MISUSE: &[(&str, &str)] = &[
+    (" ", "2: the end; expected a column, like in `follower_count >= 1000`"),
+    ("nn > 1", "1: `where` names \"nn\" (no such column; did you mean `n`?)"),
+    ("n > 1 or n < -1", "7: `or` is not offered: use `in (..)`, or declare a window for each side"),
+    ("not n = 1", "1: `not` is not offered here: use `!=` or `is not null`"),
+    ("(n = 1)", "1: `(`; expected a column, like in `follower_count >= 1000`"),
+    ("n", "2: the end where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs"),
+    (
+        "n == 1",
+        "3: `==` where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs; equal is `=`",
+    ),
+    (
+        "n <> 1",
+        "3: `<>` where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs; not equal is `!=`",
+    ),
+    (
+        "s iss null",
+        "3: `iss` where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs; did you mean `is`?",
+    ),
+    ("n = '1'", "5: `'1'` for `n`, which is long; expected a whole number, like 1000"),
+    ("n = 1.5", "5: `1.5` for `n`, which is long; expected a whole number, like 1000"),
+    ("n = 1k", "5: `1k` for `n`, which is long; expected a whole number, like 1000"),
+    ("s = 1", "5: `1` for `s`, which is string; expected a text, like 'art'"),
+    (
+        "s = \"art\"",
+        "5: `\"art\"` for `s`, which is string; expected a text, like 'art'; values that are texts stand in single quotes",
+    ),
+    ("s = art", "5: `art` for `s`, which is string; expected a text, like 'art'"),
+    (
+        "s = null",
+        "5: `null` for `s`, which is string; expected a text, like 'art'; nothing equals null: use `is null` or `is not null`",
+    ),
+    ("s = 'art", "5: a `'` that is not closed"),
+    ("s = 'it''s' and \"n", "17: a `\"` that is not closed"),
+    ("s is", "5: the end after `is`; expected `null`"),
+    ("s is not nil", "10: `nil` after `is not`; expected `null`"),
+    ("s in 'a'", "6: `'a'` after `in`; expected values in brackets"),
+    ("s in ('a' 'b')", "11: `'b'` where `,` or `)` belongs"),
+    ("s in ()", "7: `)` for `s`, which is string; expected a text, like 'art'"),
+    ("n > 1, s = 'x'", "6: `,` where `and` or the end belongs"),
+    ("l = 1", "3: `l` is array<long>: only `is null` and `is not null` are for it"),
+    (
+        "at > '2026-13-01'",
+        "6: `'2026-13-01'` for `at`, which is timestamp; expected a time, like '2026-01-31T08:15:00Z' or '2026-01-31'",
+    ),
+];
+
+#[test]
+fn misuse_of_where_is_refused_with_its_letter() {
+    for (text, expected) in WHERE_MISUSE {
+        let lines = format!("every = \"1m\"\nwhere = \"\"\"{text}\"\"\"\nmeasure = {{ c = \"count\" }}");
+        // The letter in the line is 11 after the one in the text.
+        let (letter, message) = expected.split_once(": ").unwrap();
+        let expected = format!("c.toml:17:{}: {message}", letter.parse::<usize>().unwrap() + 11);
+        assert_eq!(refused(&with_window(&lines)).problems(), [expected], "{text}");
+    }
+    let escaped = "every = \"1m\"\nwhere = \"s = \\u0061\"\nmeasure = { c = \"count\" }";
+    let expected = "c.toml:17: `a` for `s`, which is string; expected a text, like 'art'";
+    assert_eq!(refused(&with_window(escaped)).problems(), [expected], "a text with escapes has no letters in the file");
+    let third_line = "every = \"1m\"\nwhere = \"\"\"\n  n > 1\n  and nn > 2\"\"\"\nmeasure = { c = \"count\" }";
+    let expected = "c.toml:19:7: `where` names \"nn\" (no such column; did you mean `n`?)";
+    assert_eq!(refused(&with_window(third_line)).problems(), [expected]);
+    let broken = "table = \"t\"\n[[column]]\nname = \"n\"\ntype = \"number\"\n[[window]]\nname = \"w\"\nevery = \"1m\"\n\
+                  where = \"n > 'x' and n in (1)\"\nmeasure = { c = \"count\" }\n";
+    assert_eq!(refused(broken).problems().len(), 1, "a broken column is complained about once");
+}
+
+#[test]
+fn conditions_are_compiled_with_values_of_their_columns() {
+    let text = "N >= -1_000 AND s IN ('a', 'it''s') and at < '2026-01-31 08:15' and s is not null and l is null and \"in\" != true";
+    let text = text.replace("N >=", "n >=").replace("08:15'", "08:15:00.5'");
+    let columns = "[[column]]\nname = \"in\"\ntype = \"boolean\"\n[[window]]\n";
+    let window = with_window(&format!("every = \"1m\"\nwhere = \"\"\"{text}\"\"\"\nmeasure = {{ c = \"count\" }}"));
+    let window = &accepted(&window.replace("[[window]]\n", columns)).windows[0];
+    let condition = |column, of, test| Condition { column, of, test };
+    let texts = ["a", "it's"].map(|text| Constant::Text(text.to_owned())).to_vec();
+    let expected = [
+        condition(0, ColumnType::Long, Test::Compare(Comparison::AtLeast, Constant::Whole(-1000))),
+        condition(1, ColumnType::String, Test::OneOf(texts)),
+        condition(3, ColumnType::Timestamp, Test::Compare(Comparison::Less, Constant::Whole(1_769_847_300_500_000))),
+        condition(1, ColumnType::String, Test::NotNull),
+        condition(2, ColumnType::LongArray, Test::Null),
+        condition(4, ColumnType::Boolean, Test::Compare(Comparison::NotEqual, Constant::Boolean(true))),
+    ];
+    assert_eq!(window.conditions, expected);
+}
+
+#[test]
+fn a_window_slides_and_has_a_time_of_its_own() {
+    let lines = "every = \"10m\"\nhop = \"1m\"\ntime = \"at\"\nmeasure = { c = \"count\" }";
+    let window = &accepted(&with_window(lines)).windows[0];
+    assert_eq!((window.every_us, window.pane_us, window.panes()), (600_000_000, 60_000_000, 10));
+    assert_eq!(window.time, EventTime::Column(3));
+    let by_contract = format!("event_time = \"at\"\n{}", with_window("every = \"1m\"\nmeasure = { c = \"count\" }"));
+    assert_eq!(accepted(&by_contract).windows[0].time, EventTime::Column(3));
+    let pinned = with_window("every = \"1m\"\ntime = \"arrival\"\nmeasure = { c = \"count\" }");
+    assert_eq!(accepted(&format!("event_time = \"at\"\n{pinned}")).windows[0].time, EventTime::Arrival);
+}
+
+const OFFERED: &str = "count, sum(column), min(column), max(column), mean(column), first(column), last(column), \
+                       distinct(column), quantiles(column) and top(column, how many)";
+
+/// `COUNT` stands for a measure without fault, `OFFERED` for all that are offered.
 const WINDOW_MISUSE: &[(&str, &str)] = &[
     ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
     ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
     ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
     (
-        "every = \"1m\"\nhop = \"10s\"\nCOUNT",
-        "c.toml:17: `hop` is not offered: windows do not overlap; declare one with a smaller `every` and add neighbours up when reading",
+        "every = \"1m\"\nhop = \"7s\"\nCOUNT",
+        "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
     ),
     (
-        "every = \"1m\"\nwhere = \"n > 1\"\nCOUNT",
-        "c.toml:17: `where` is not offered: a window counts every row; put what you would filter by into `by`",
+        "every = \"1m\"\nhop = \"2m\"\nCOUNT",
+        "c.toml:17: `hop` = 120000 ms is longer than `every` = 60000 ms: records between two windows would be in none",
+    ),
+    (
+        "every = \"1d\"\nhop = \"50s\"\nCOUNT",
+        "c.toml:17: `hop` = 50000 ms is in `every` = 86400000 ms 1728 times; expected at most 1440 times",
+    ),
+    ("every = \"1m\"\nhop = \"500ms\"\nCOUNT", "c.toml:17: `hop` = 500 ms; expected 1 s to 366 days"),
+    (
+        "every = \"1m\"\nhop = 5\nCOUNT",
+        "c.toml:17: `window.hop` = 5; expected a duration with its unit, like \"500ms\", \"5s\", \"1m\", \"2h\" or \"1d\"",
+    ),
+    (
+        "every = \"1m\"\ntime = \"n\"\nCOUNT",
+        "c.toml:17: `time` names `n`, which is long; it must be a timestamp column",
+    ),
+    (
+        "every = \"1m\"\ntime = \"att\"\nCOUNT",
+        "c.toml:17: `time` = \"att\" (no such column; did you mean `at`?); expected \"arrival\" or the name of a timestamp column",
     ),
     ("every = \"1m\"", "c.toml:14: `measure` is missing; expected at least one, like { events = \"count\" }"),
     (
@@ -291,16 +458,44 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
         "c.toml:17: `measure` is empty; expected at least one, like { events = \"count\" }",
     ),
     (
-        "every = \"1m\"\nmeasure = { c = \"distinct(s)\" }",
-        "c.toml:17: measure \"distinct(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        "every = \"1m\"\nmeasure = { c = \"distnct(s)\" }",
+        "c.toml:17: measure \"distnct(s)\" is not offered (did you mean `distinct`?); offered are OFFERED",
     ),
     (
-        "every = \"1m\"\nmeasure = { c = \"quantiles(n)\" }",
-        "c.toml:17: measure \"quantiles(n)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        "every = \"1m\"\nmeasure = { c = \"avg(n)\" }",
+        "c.toml:17: measure \"avg(n)\" is not offered; offered are OFFERED",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"count(n)\" }",
+        "c.toml:17: measure \"count(n)\" is not offered; offered are OFFERED",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"quantiles(s)\" }",
+        "c.toml:17: measure \"quantiles(s)\": the column is string; it takes integer, long, double",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"distinct(l)\" }",
+        "c.toml:17: measure \"distinct(l)\": the column is array<long>; it takes string, integer, long, double, boolean, timestamp, date",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"last(l)\" }",
+        "c.toml:17: measure \"last(l)\": the column is array<long>; it takes string, integer, long, double, boolean, timestamp, date",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"top(at, 3)\" }",
+        "c.toml:17: measure \"top(at, 3)\": the column is timestamp; it takes string, integer, long",
     ),
     (
         "every = \"1m\"\nmeasure = { c = \"top(s)\" }",
-        "c.toml:17: measure \"top(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        "c.toml:17: measure \"top(s)\": expected a column and how many of its values, 1 to 64, like top(colour, 10)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"top(s, 65)\" }",
+        "c.toml:17: measure \"top(s, 65)\": expected a column and how many of its values, 1 to 64, like top(colour, 10)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { m = \"first(n)\", m_at = \"max(at)\" }",
+        "c.toml:14: window column `m_at` is declared twice; rename one",
     ),
     (
         "every = \"1m\"\nmeasure = { c = \"sum(s)\" }",
@@ -374,7 +569,8 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
 fn misuse_of_windows_is_refused_with_its_line() {
     for (lines, expected) in WINDOW_MISUSE {
         let problems = refused(&with_window(&lines.replace("COUNT", "measure = { c = \"count\" }")));
-        assert_eq!(problems.problems().first().map(String::as_str), Some(*expected), "{lines}");
+        let expected = expected.replace("OFFERED", OFFERED);
+        assert_eq!(problems.problems().first(), Some(&expected), "{lines}");
     }
 }
 

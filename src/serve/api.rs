@@ -70,17 +70,17 @@ pub async fn windows(State(shared): State<Shared>, RawQuery(query): RawQuery) ->
 #[derive(Debug)]
 struct WindowsQuery {
     filter: LiveFilter,
-    rows_max: usize,
 }
 
 impl WindowsQuery {
     fn parse(query: &str) -> Result<Self, RequestError> {
-        let mut parsed = Self { filter: LiveFilter::default(), rows_max: SERVE_ROWS_DEFAULT };
+        let filter = LiveFilter { rows_max: Some(SERVE_ROWS_DEFAULT), ..LiveFilter::default() };
+        let mut parsed = Self { filter };
         for (parameter, value) in form_urlencoded::parse(query.as_bytes()) {
             match parameter.as_ref() {
                 "window" => parsed.filter.window = Some(value.into_owned()),
                 "starts" => parsed.filter.starts_max = Some(whole_number("starts", &value)?),
-                "rows" => parsed.rows_max = whole_number("rows", &value)?,
+                "rows" => parsed.filter.rows_max = Some(whole_number("rows", &value)?),
                 other => {
                     let parameter = other.to_owned();
                     return Err(RequestError::UnknownParameter { parameter, expected: "window, starts and rows" });
@@ -101,9 +101,7 @@ impl WindowsQuery {
     }
 
     fn look(&self, sources: &Sources) -> Vec<LiveWindow> {
-        let mut live: Vec<LiveWindow> = sources.windows.iter().flat_map(|windows| windows.live(&self.filter)).collect();
-        live.iter_mut().flat_map(|window| &mut window.starts).for_each(|start| start.rows.truncate(self.rows_max));
-        live
+        sources.windows.iter().flat_map(|windows| windows.live(&self.filter)).collect()
     }
 }
 

@@ -4,15 +4,23 @@
 //! window, key and shard. So there is no window state to checkpoint, late records are just another partial, and
 //! the sum of a window's partials is the window.
 //!
+//! A window that slides is kept in *panes* of the size of its hop, and each record is in one of them, however small
+//! the hop is. Windows are sums of panes, made when somebody looks.
+//!
 //! The live view is two layers and a sum. *Committed*: the cells of what is in the lake. *Pending*: per shard, the
 //! cells of batches that no commit covers yet; they are the next partial. A commit moves cells from pending to
 //! committed; a fence throws the shard's pending cells away. Nothing is ever subtracted.
 
 mod aggregate;
 mod cell;
+mod chosen;
 mod committed;
+mod filter;
 mod group;
 mod partials;
+mod rows;
+mod sketch;
+mod slide;
 mod view;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,14 +30,15 @@ use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
 
 pub use aggregate::NotTheContracts;
+pub use partials::Undecodable;
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 use crate::checkpoint::{Position, PositionRange, ShardId};
 use crate::contract::{Contract, WindowPlan};
-use crate::limits::LIVE_WINDOWS_RESTORED;
+use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_MAX, LIVE_WINDOWS_RESTORED};
 use crate::metrics::StreamMetrics;
 use crate::record::{CleanBatch, ShardGrant, WindowSink};
-use aggregate::{WindowCells, aggregate};
+use aggregate::{Aggregated, WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
 
@@ -59,7 +68,7 @@ impl StreamWindows {
     pub fn new(stream: &str, contract: Arc<Contract>, metrics: StreamMetrics) -> Self {
         Self {
             stream: stream.to_owned(),
-            committed: Committed::new(contract.windows.len(), metrics.clone()),
+            committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
             contract,
             moving: RwLock::new(()),
             pending: DashMap::new(),
@@ -73,7 +82,10 @@ impl StreamWindows {
         if batch.range.after == batch.range.through {
             return Ok(0);
         }
-        let windows = aggregate(&self.contract, &batch.rows)?;
+        let Aggregated { windows, without_time } = aggregate(&self.contract, &batch.rows)?;
+        for (column, records) in without_time {
+            self.metrics.without_time(&self.contract.columns[column].name, records);
+        }
         let bytes = windows.iter().map(cells_bytes).sum();
         let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
         // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
@@ -83,27 +95,32 @@ impl StreamWindows {
         Ok(bytes)
     }
 
-    /// The oldest start that a restart brings back, epoch us: [`LIVE_WINDOWS_RESTORED`] starts before `now_us`.
-    /// `window` is the index in the contract.
+    /// The oldest start that a restart brings back, epoch us: [`LIVE_WINDOWS_RESTORED`] starts before `now_us`, the
+    /// oldest of them whole. `window` is the index in the contract.
     pub fn restored_since_us(&self, window: usize, now_us: i64) -> i64 {
-        let every_us = self.contract.windows[window].every_us;
-        now_us.div_euclid(every_us).saturating_sub(LIVE_WINDOWS_RESTORED - 1).saturating_mul(every_us)
+        let plan = &self.contract.windows[window];
+        let panes = LIVE_WINDOWS_RESTORED + plan.panes() - 2;
+        now_us.div_euclid(plan.pane_us).saturating_sub(panes).saturating_mul(plan.pane_us)
     }
 
     /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
-    /// from now on: their rows are not all in memory. Rows of another definition are left out.
-    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) {
+    /// from now on: their rows are not all in memory. Rows of another definition are left out. Nothing is added if one
+    /// row cannot be decoded: less than all of them would be wrong numbers.
+    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) -> Result<(), Undecodable> {
+        let cells = rows.iter().map(|rows| partials::decode_current(&self.contract.windows[window], rows));
+        let cells: Vec<_> = cells.collect::<Result<_, _>>()?;
         self.committed.begin_at(window, since_us);
-        for (group, cell) in rows.iter().flat_map(|rows| partials::decode_current(&self.contract.windows[window], rows))
-        {
+        for (group, cell) in cells.into_iter().flatten() {
             self.committed.add(window, group, &cell);
         }
+        Ok(())
     }
 
-    /// The first start that is wholly ahead of `now_us`, epoch us: what is shown when nothing could be restored.
-    pub fn next_start_us(&self, window: usize, now_us: i64) -> i64 {
-        let every_us = self.contract.windows[window].every_us;
-        now_us.div_euclid(every_us).saturating_add(1).saturating_mul(every_us)
+    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us): what is shown when nothing
+    /// could be restored.
+    pub fn restore_nothing(&self, window: usize, now_us: i64) {
+        let pane_us = self.contract.windows[window].pane_us;
+        self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
     }
 
     /// The committed layer now stands for this version of the rows table.
@@ -206,6 +223,12 @@ impl WindowSink for StreamWindows {
     }
 }
 
+/// By window: how many starts of its cells are kept, so that [`LIVE_WINDOWS_MAX`] windows are whole.
+fn starts_max(contract: &Contract) -> Vec<usize> {
+    let panes = contract.windows.iter().map(|plan| usize::try_from(plan.panes()).unwrap_or(1));
+    panes.map(|panes| LIVE_WINDOWS_MAX + panes - 1).collect()
+}
+
 /// Estimated bytes of heap and stack.
 fn cells_bytes(cells: &WindowCells) -> usize {
     cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
@@ -262,5 +285,7 @@ fn merge_cell(into: &mut HashMap<Vec<group::KeyValue>, Cell>, key: &[group::KeyV
     }
 }
 
+#[cfg(test)]
+mod measures_tests;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,10 @@ type = "integer"
 name = "weight"
 type = "double"
 
+[[column]]
+name = "at"
+type = "timestamp"
+
 [[window]]
 name = "by_place"
 every = "1m"
@@ -43,6 +47,15 @@ name = "by_size"
 every = "1h"
 by = [{ name = "size", bucket = "amount", bounds = [0, 10], labels = ["small", "large"] }]
 measure = { n = "count" }
+
+[[window]]
+name = "large_lately"
+every = "3m"
+hop = "1m"
+time = "at"
+where = "amount >= 10 and place in ('x', 'y')"
+by = ["place"]
+measure = { n = "count", total = "sum(amount)", newest = "last(amount)" }
 "#;
 
 const MINUTE_US: i64 = 60_000_000;
@@ -52,6 +65,7 @@ struct Order {
     place: Option<&'static str>,
     amount: Option<i32>,
     weight: Option<f64>,
+    at_us: Option<i64>,
     arrived_at_us: i64,
 }
 
@@ -77,6 +91,7 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
         Arc::new(orders.iter().map(|order| order.place).collect::<StringArray>()),
         Arc::new(orders.iter().map(|order| order.amount).collect::<Int32Array>()),
         Arc::new(orders.iter().map(|order| order.weight).collect::<Float64Array>()),
+        Arc::new(orders.iter().map(|order| order.at_us).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
         Arc::new(StringArray::from_iter_values(orders.iter().map(|_| shard.clone()))),
         Arc::new(StringArray::from_iter_values(orders.iter().map(|_| "1"))),
         Arc::new(Int64Array::from_iter_values(orders.iter().map(|_| 0))),
@@ -97,12 +112,13 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
 }
 
 fn order(place: &'static str, amount: i32, minute: i64) -> Order {
-    Order { place: Some(place), amount: Some(amount), weight: None, arrived_at_us: minute * MINUTE_US + 5 }
+    let arrived_at_us = minute * MINUTE_US + 5;
+    Order { place: Some(place), amount: Some(amount), weight: None, at_us: None, arrived_at_us }
 }
 
 /// (start minute, place) -> (records, pending), as the page shows it.
 fn places(windows: &StreamWindows) -> BTreeMap<(i64, String), (u64, u64)> {
-    let live = windows.live(&LiveFilter { window: Some("by_place".to_owned()), starts_max: None });
+    let live = windows.live(&LiveFilter { window: Some("by_place".to_owned()), ..LiveFilter::default() });
     let starts = live.into_iter().flat_map(|window| window.starts);
     starts
         .flat_map(|start| start.rows.into_iter().map(move |row| (start.start_ms / 60_000, row)))
@@ -179,16 +195,109 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert!(places(&windows).into_keys().all(|(minute, _)| minute > 0));
 
     let restarted = super::tests::windows();
-    restarted.restore(0, 5 * MINUTE_US, &[]);
+    restarted.restore(0, 5 * MINUTE_US, &[]).unwrap();
     restarted.observe(&batch(&restarted, range("a", 0, 2), &[order("x", 1, 4), order("x", 1, 5)])).unwrap();
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
+}
+
+/// (start minute, place, records, total, newest) of the window that slides, newest first.
+fn large_lately(windows: &StreamWindows, starts_max: usize) -> Vec<(i64, String, u64, String, String)> {
+    let filter = LiveFilter { window: Some("large_lately".to_owned()), starts_max: Some(starts_max), rows_max: None };
+    let window = windows.live(&filter).remove(0);
+    assert_eq!((window.every_ms, window.hop_ms), (180_000, 60_000));
+    let rows = window.starts.into_iter().flat_map(|start| {
+        assert_eq!(start.end_ms, start.start_ms + 180_000);
+        start.rows.into_iter().map(move |row| (start.start_ms / 60_000, row))
+    });
+    let told = rows.map(|(minute, row)| {
+        let place = row.key[0].as_str().unwrap_or("null").to_owned();
+        (minute, place, row.records, row.measures[1].to_string(), row.measures[2].to_string())
+    });
+    told.collect()
+}
+
+#[test]
+fn a_sliding_window_counts_a_record_once_a_pane_and_shows_it_in_each_of_its_windows() {
+    let windows = windows();
+    let at = |minute: i64, order: Order| Order { at_us: Some(minute * MINUTE_US), ..order };
+    let orders = [
+        at(0, order("x", 10, 9)),
+        at(1, order("x", 30, 8)),
+        at(3, order("y", 50, 7)),
+        // What is not counted: too small, of another place, without an amount.
+        at(1, order("x", 9, 9)),
+        at(1, order("z", 90, 9)),
+        at(1, Order { amount: None, ..order("x", 0, 9) }),
+        // Without a time of its own: its arrival, in minute 5.
+        order("x", 70, 5),
+    ];
+    windows.observe(&batch(&windows, range("a", 0, 7), &orders)).unwrap();
+    let partials = windows.partials(&[range("a", 0, 7)]).remove(2);
+    let times = |name: &str| {
+        let times = partials.column_by_name(name).unwrap();
+        let times = times.as_primitive::<deltalake::arrow::datatypes::TimestampMicrosecondType>();
+        times.values().iter().map(|us| us / MINUTE_US).collect::<Vec<i64>>()
+    };
+    assert_eq!((times("window_start"), times("window_end")), (vec![0, 1, 3, 5], vec![1, 2, 4, 6]));
+
+    let row = |minute: i64, place: &str, records: u64, total: &str, newest: &str| {
+        (minute, place.to_owned(), records, total.to_owned(), newest.to_owned())
+    };
+    let expected = [
+        row(3, "x", 1, "70", "70"),
+        row(3, "y", 1, "50", "50"),
+        row(2, "y", 1, "50", "50"),
+        row(1, "x", 1, "30", "30"),
+        row(1, "y", 1, "50", "50"),
+        row(0, "x", 2, "40", "30"),
+        row(-1, "x", 2, "40", "30"),
+        row(-2, "x", 1, "10", "10"),
+    ];
+    assert_eq!(large_lately(&windows, usize::MAX), expected);
+    assert_eq!(large_lately(&windows, 2), expected[..3]);
+    windows.committed(&[range("a", 0, 7)], 1);
+    assert_eq!(large_lately(&windows, usize::MAX), expected);
+
+    let restarted = super::tests::windows();
+    restarted.restore(2, 0, std::slice::from_ref(&partials)).unwrap();
+    assert_eq!(large_lately(&restarted, usize::MAX), expected[..6], "only those that are whole");
+}
+
+#[test]
+fn a_restart_brings_back_enough_panes_for_whole_windows() {
+    let windows = windows();
+    let restored = crate::limits::LIVE_WINDOWS_RESTORED;
+    let now_us = 1_000 * MINUTE_US + 7;
+    assert_eq!(windows.restored_since_us(0, now_us), (1_000 - restored + 1) * MINUTE_US);
+    assert_eq!(windows.restored_since_us(2, now_us), (1_000 - restored + 1 - 2) * MINUTE_US);
+}
+
+#[test]
+fn records_without_the_time_that_a_window_goes_by_are_counted() {
+    let registry = Registry::new().unwrap();
+    let contract = Arc::clone(&windows().contract);
+    let windows = StreamWindows::new("orders", contract, registry.stream("orders"));
+    let timed = Order { at_us: Some(0), ..order("x", 1, 7) };
+    windows.observe(&batch(&windows, range("a", 0, 3), &[order("x", 1, 7), timed, order("z", 1, 7)])).unwrap();
+    let counted = "pintail_records_without_time_total{stream=\"orders\",column=\"at\"} 2";
+    assert!(registry.render().contains(counted), "{}", registry.render());
+}
+
+fn times() -> std::ops::Range<i64> {
+    -3 * MINUTE_US..3 * MINUTE_US
 }
 
 fn orders() -> impl Strategy<Value = Vec<Order>> {
     let place = prop::option::of(prop::sample::select(vec!["x", "y", "z"]));
     let order =
-        (place, prop::option::of(any::<i32>()), prop::option::of(-1e12..1e12f64), -3 * MINUTE_US..3 * MINUTE_US);
-    let order = order.prop_map(|(place, amount, weight, arrived_at_us)| Order { place, amount, weight, arrived_at_us });
+        (place, prop::option::of(any::<i32>()), prop::option::of(-1e12..1e12f64), prop::option::of(times()), times());
+    let order = order.prop_map(|(place, amount, weight, at_us, arrived_at_us)| Order {
+        place,
+        amount,
+        weight,
+        at_us,
+        arrived_at_us,
+    });
     prop::collection::vec(order, 0..40)
 }
 
@@ -208,7 +317,7 @@ proptest! {
             let covered = [range(&shard, 0, 1)];
             source.observe(&batch(&source, covered[0].clone(), part)).unwrap();
             for (window, rows) in source.partials(&covered).iter().enumerate() {
-                restored.restore(window, i64::MIN, std::slice::from_ref(rows));
+                restored.restore(window, i64::MIN, std::slice::from_ref(rows)).unwrap();
             }
         }
         restored.committed(&[], 9);

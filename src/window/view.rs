@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
-use super::partials::mean;
-use super::{StreamWindows, merge_cell};
-use crate::contract::window::{Function, KeyPlan, MeasurePlan};
+use super::partials::{mean, top_json};
+use super::{StreamWindows, merge_cell, slide};
+use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
 /// Which windows to show.
@@ -21,6 +21,8 @@ pub struct LiveFilter {
     pub window: Option<String>,
     /// Only the newest so many starts of each window.
     pub starts_max: Option<usize>,
+    /// Only the largest so many keys of each start; how many there are is told anyway.
+    pub rows_max: Option<usize>,
 }
 
 /// One declared window, live.
@@ -32,13 +34,16 @@ pub struct LiveWindow {
     pub window: String,
     /// Its size.
     pub every_ms: i64,
+    /// How far its starts are apart: its size, unless it slides.
+    pub hop_ms: i64,
     /// Names of its keys.
     pub keys: Vec<String>,
     /// Names of its measures.
     pub measures: Vec<String>,
     /// Version of the rows table that the committed part stands for.
     pub committed_version: u64,
-    /// Newest first.
+    /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
+    /// pane is, where one that has just begun would say next to nothing.
     pub starts: Vec<LiveStart>,
 }
 
@@ -64,7 +69,8 @@ pub struct LiveStart {
 pub struct LiveRow {
     /// Its keys, in the window's order. Timestamps and dates as ISO text; `__other__` = folded keys.
     pub key: Vec<Value>,
-    /// Its measures, in the window's order. Sums beyond 64 bits as text.
+    /// Its measures, in the window's order. Sums beyond 64 bits as text; quantiles as `{"p50": .., "p90": .., "p99": ..}`;
+    /// the most frequent values as `[{"value": .., "count": ..}, ..]`.
     pub measures: Vec<Value>,
     /// Records in it.
     pub records: u64,
@@ -72,7 +78,8 @@ pub struct LiveRow {
     pub pending: u64,
 }
 
-type Merged = BTreeMap<i64, HashMap<Vec<KeyValue>, (Cell, u64)>>;
+/// By key: its cell, and how many of its records no commit covers yet.
+pub(super) type Shown = HashMap<Vec<KeyValue>, (Cell, u64)>;
 
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
@@ -88,39 +95,51 @@ impl StreamWindows {
     }
 
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
-        let (merged, committed_version) = {
+        let (starts, panes, committed_version) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest_us = self.oldest_shown(index, filter.starts_max.unwrap_or(usize::MAX));
-            (self.merge_layers(index, oldest_us), self.committed.version())
+            let starts = self.shown_starts(index, plan, filter.starts_max.unwrap_or(usize::MAX));
+            let oldest_us = starts.first().copied().unwrap_or(i64::MAX);
+            (starts, self.merge_layers(index, oldest_us), self.committed.version())
         };
-        let starts = merged.into_iter().rev();
+        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
+        let shown = |start_us, cells| live_start(plan, start_us, cells, rows_max);
+        let mut starts: Vec<LiveStart> = if plan.panes() == 1 {
+            panes.into_iter().map(|(start_us, cells)| shown(start_us, cells)).collect()
+        } else {
+            slide::windows(&panes, &starts, plan.every_us, shown)
+        };
+        starts.reverse();
         LiveWindow {
             stream: self.stream.clone(),
             window: plan.name.clone(),
             every_ms: plan.every_us / 1000,
+            hop_ms: plan.pane_us / 1000,
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
-            starts: starts.map(|(start_us, cells)| live_start(plan, start_us, cells)).collect(),
+            starts,
         }
     }
 
-    /// The start of the oldest of the newest `starts_max` starts. Found first, so that a page which shows ten does
-    /// not copy a hundred while a commit waits.
-    fn oldest_shown(&self, window: usize, starts_max: usize) -> i64 {
-        let mut starts = BTreeSet::new();
+    /// The newest `starts_max` starts, oldest first. Found first, so that a page which shows ten does not copy a hundred
+    /// while a commit waits.
+    fn shown_starts(&self, window: usize, plan: &WindowPlan, starts_max: usize) -> Vec<i64> {
+        let mut panes = BTreeSet::new();
         self.committed.each_start(window, |start_us, _| {
-            starts.insert(start_us);
+            panes.insert(start_us);
         });
         for shard in &self.pending {
             let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
-            starts.extend(cells.map(|group| group.start_us));
+            panes.extend(cells.map(|group| group.start_us));
         }
-        let newest = starts.into_iter().rev().take(starts_max);
-        newest.filter(|start_us| *start_us >= self.committed.since_us(window)).last().unwrap_or(i64::MAX)
+        let since_us = self.committed.since_us(window);
+        let mut starts: Vec<i64> =
+            slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us).take(starts_max).collect();
+        starts.reverse();
+        starts
     }
 
-    fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
+    fn merge_layers(&self, window: usize, oldest_us: i64) -> BTreeMap<i64, Shown> {
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
             let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
@@ -128,7 +147,7 @@ impl StreamWindows {
                 merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
             }
         }
-        let mut merged = Merged::new();
+        let mut merged: BTreeMap<i64, Shown> = BTreeMap::new();
         self.committed.each_start(window, |start_us, cells| {
             if start_us < oldest_us {
                 return;
@@ -155,13 +174,16 @@ impl StreamWindows {
     }
 }
 
-fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (Cell, u64)>) -> LiveStart {
+fn live_start(plan: &WindowPlan, start_us: i64, cells: Shown, rows_max: usize) -> LiveStart {
     let mut cells: Vec<_> = cells.into_iter().collect();
     cells.sort_by(|a, b| (b.1.0.records, &a.0).cmp(&(a.1.0.records, &b.0)));
+    let (keys, records) = (cells.len(), cells.iter().map(|(_, (cell, _))| cell.records).sum());
+    let pending = cells.iter().map(|(_, (_, pending))| pending).sum();
     let rows: Vec<LiveRow> = cells
         .into_iter()
+        .take(rows_max)
         .map(|(key, (cell, pending))| LiveRow {
-            key: plan.keys.iter().zip(&key).map(|(plan, value)| key_json(plan, value)).collect(),
+            key: plan.keys.iter().zip(&key).map(|(plan, value)| value_json(Some(plan.output()), value)).collect(),
             measures: plan.measures.iter().zip(&cell.measures).map(|(plan, state)| measure_json(plan, state)).collect(),
             records: cell.records,
             pending,
@@ -170,18 +192,23 @@ fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (C
     LiveStart {
         start_ms: start_us.div_euclid(1000),
         end_ms: start_us.saturating_add(plan.every_us).div_euclid(1000),
-        records: rows.iter().map(|row| row.records).sum(),
-        pending: rows.iter().map(|row| row.pending).sum(),
-        keys: rows.len(),
+        records,
+        pending,
+        keys,
         rows,
     }
 }
 
-fn key_json(plan: &KeyPlan, value: &KeyValue) -> Value {
+fn quantiles_json(values: [f64; QUANTILES.len()]) -> Value {
+    let named = QUANTILES.iter().zip(values);
+    Value::Object(named.map(|((_, suffix), value)| (suffix[1..].to_owned(), Value::from(value))).collect())
+}
+
+fn value_json(column_type: Option<ColumnType>, value: &KeyValue) -> Value {
     match value {
         KeyValue::Null => Value::Null,
         KeyValue::Text(text) => Value::from(text.as_ref()),
-        KeyValue::Integer(value) => integer_json(plan.output(), *value),
+        KeyValue::Integer(value) => integer_json(column_type, *value),
         KeyValue::Double(bits) => Value::from(f64::from_bits(*bits)),
         KeyValue::Boolean(flag) => Value::from(*flag),
         KeyValue::Other => Value::from("__other__"),
@@ -194,21 +221,24 @@ fn measure_json(plan: &MeasurePlan, state: &Measure) -> Value {
         Measure::SumInteger(sum) => sum.map_or(Value::Null, big_json),
         Measure::SumDouble(sum) => sum.map_or(Value::Null, |sum| Value::from(sum.value())),
         Measure::MeanInteger(..) | Measure::MeanDouble(..) => mean(state).map_or(Value::Null, Value::from),
-        Measure::Min(value) | Measure::Max(value) => match (value, plan.function) {
-            (None, _) => Value::Null,
-            (Some(Scalar::Double(value)), _) => Value::from(*value),
-            (Some(Scalar::Integer(value)), Function::Min(_, column) | Function::Max(_, column)) => {
-                integer_json(column, *value)
-            }
-            (Some(Scalar::Integer(value)), _other) => Value::from(*value),
+        Measure::Chosen(_, chosen) => {
+            chosen.as_ref().map_or(Value::Null, |chosen| value_json(plan.value_type(), &chosen.value))
+        }
+        Measure::Distinct(sketch) => Value::from(sketch.count()),
+        Measure::Quantiles(sketch) => sketch.values().map_or(Value::Null, quantiles_json),
+        Measure::Top(sketch) => sketch.error().map_or(Value::Null, |_| Value::from_iter(top_json(sketch))),
+        Measure::Min(value) | Measure::Max(value) => match value {
+            None => Value::Null,
+            Some(Scalar::Double(value)) => Value::from(*value),
+            Some(Scalar::Integer(value)) => integer_json(plan.value_type(), *value),
         },
     }
 }
 
-fn integer_json(column_type: ColumnType, value: i64) -> Value {
-    let text = if column_type == ColumnType::Timestamp {
+fn integer_json(column_type: Option<ColumnType>, value: i64) -> Value {
+    let text = if column_type == Some(ColumnType::Timestamp) {
         DateTime::from_timestamp_micros(value).map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-    } else if column_type == ColumnType::Date {
+    } else if column_type == Some(ColumnType::Date) {
         let days = TimeDelta::try_days(value);
         days.and_then(|days| NaiveDate::default().checked_add_signed(days)).map(|day| day.to_string())
     } else {

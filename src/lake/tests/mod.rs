@@ -37,7 +37,7 @@ use super::table::{Kind, TableSpec};
 use super::writer::{Writer, WriterOptions};
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{Position, PositionRange, Registration, SequenceNumber, ShardId};
-use crate::contract::WindowPlan;
+use crate::contract::{EventTime, WindowPlan};
 use crate::metrics::{Registry, StreamMetrics};
 use crate::record::{CleanBatch, Heir, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
 use crate::status::{StatusBoard, StreamBoard};
@@ -117,6 +117,9 @@ pub fn window() -> WindowPlan {
     WindowPlan {
         name: "orders_by_kind".to_owned(),
         every_us: 10_000_000,
+        pane_us: 10_000_000,
+        time: EventTime::Arrival,
+        conditions: Vec::new(),
         grace_us: 2_000_000,
         keys: Vec::new(),
         measures: Vec::new(),
