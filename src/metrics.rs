@@ -62,6 +62,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
     ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
     ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
@@ -310,6 +311,11 @@ impl StreamMetrics {
     /// Arrival at Kinesis to commit.
     pub fn end_to_end(&self, took: Duration) {
         self.shared.end_to_end.record(took);
+    }
+
+    /// How far event time has come in all open shards, epoch ms.
+    pub fn watermark(&self, watermark_ms: i64) {
+        self.gauge("pintail_watermark_timestamp_seconds").set(watermark_ms as f64 / 1000.0);
     }
 
     /// Whether the stream reads and commits.
