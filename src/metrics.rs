@@ -47,6 +47,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
     ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
     ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
+    ("pintail_reads_aligned_total", Kind::Counter, "Reads that waited because slower shards were far behind"),
     ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
     ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
     ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
@@ -185,7 +186,13 @@ impl StreamMetrics {
         for reason in RejectReason::ALL {
             metrics.counter_with("pintail_rejects_total", "reason", reason.as_str()).increment(0);
         }
-        for name in ["pintail_fenced_total", "pintail_data_loss_total", "pintail_commit_conflicts_total"] {
+        let from_zero = [
+            "pintail_fenced_total",
+            "pintail_data_loss_total",
+            "pintail_commit_conflicts_total",
+            "pintail_reads_aligned_total",
+        ];
+        for name in from_zero {
             metrics.counter(name).increment(0);
         }
         metrics
@@ -254,6 +261,11 @@ impl StreamMetrics {
     pub fn shards(&self, state: &'static str, count: usize) {
         let labels = [("stream", self.stream()), ("state", state)];
         self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);
+    }
+
+    /// A read waited for slower shards.
+    pub fn read_aligned(&self) {
+        self.counter("pintail_reads_aligned_total").increment(1);
     }
 
     /// A micro-batch was encoded and uploaded.
