@@ -6,7 +6,9 @@
 //! for ever.
 //!
 //! Nobody waits for nothing: the slowest never waits, a shard that is not being read does not count, and neither does
-//! one that has not been heard of for a while. What is idle has come as far as its last answer says.
+//! one that has not been heard of for a while. What is idle has come as far as its last answer says. And this is for
+//! catching up: a shard that is near its head goes on at the speed of its producers, also if another one stays behind
+//! for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +54,7 @@ impl Alignment {
     /// which it is known to be complete.
     pub fn join(&self, shard: ShardId, reached_ms: Option<i64>) -> Lane {
         self.lock().place(&shard, reached_ms, Instant::now());
-        Lane { alignment: self.clone(), shard, reached_ms }
+        Lane { alignment: self.clone(), shard, reached_ms, behind_ms: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Field> {
@@ -92,12 +94,15 @@ pub struct Lane {
     alignment: Alignment,
     shard: ShardId,
     reached_ms: Option<i64>,
+    /// MillisBehindLatest of the last answer, if there was one.
+    behind_ms: Option<i64>,
 }
 
 impl Lane {
-    /// An answer came, and everything that arrived before this time has been read. Times go backwards within a shard;
-    /// what was reached stays so.
-    pub fn reached(&mut self, ms: i64) {
+    /// An answer came, so far behind the shard's head, and everything that arrived before `ms` has been read. Times go
+    /// backwards within a shard; what was reached stays so.
+    pub fn reached(&mut self, ms: i64, behind_ms: i64) {
+        self.behind_ms = Some(behind_ms);
         self.reached_ms = self.reached_ms.max(Some(ms));
         self.alignment.lock().place(&self.shard, self.reached_ms, Instant::now());
     }
@@ -117,6 +122,9 @@ impl Lane {
         // Whoever waits is not silent.
         field.place(&self.shard, self.reached_ms, now);
         let Some(reached_ms) = self.reached_ms else { return false };
+        if self.behind_ms.is_some_and(|behind_ms| behind_ms <= self.alignment.lead_max_ms) {
+            return false;
+        }
         match field.slowest_ms(now) {
             None => false,
             Some(None) => true,
@@ -138,6 +146,8 @@ mod tests {
     use super::*;
 
     const LEAD: Duration = Duration::from_secs(60);
+    /// Still catching up.
+    const FAR: i64 = 3_600_000;
 
     fn shard(n: usize) -> ShardId {
         ShardId::new(format!("s{n}"))
@@ -148,18 +158,29 @@ mod tests {
         let (alignment, now) = (Alignment::within(LEAD), Instant::now());
         let mut fast = alignment.join(shard(0), Some(0));
         assert!(!fast.is_ahead(now), "alone");
-        fast.reached(60_000);
+        fast.reached(60_000, FAR);
         let mut slow = alignment.join(shard(1), Some(0));
         assert!(!fast.is_ahead(now) && !slow.is_ahead(now));
-        fast.reached(60_001);
-        fast.reached(7);
+        fast.reached(60_001, FAR);
+        fast.reached(7, FAR);
         assert!(fast.is_ahead(now) && !slow.is_ahead(now), "a time that goes back takes nothing back");
-        slow.reached(1);
+        slow.reached(1, FAR);
         assert!(!fast.is_ahead(now));
         let unread = alignment.join(shard(2), None);
         assert!(fast.is_ahead(now) && slow.is_ahead(now) && !unread.is_ahead(now), "of it nothing is known yet");
         drop(unread);
         assert!(!fast.is_ahead(now));
+    }
+
+    #[test]
+    fn a_shard_near_its_head_is_read_on_however_far_behind_another_one_stays() {
+        let (alignment, now) = (Alignment::within(LEAD), Instant::now());
+        let (mut live, _slow) = (alignment.join(shard(0), Some(FAR)), alignment.join(shard(1), Some(0)));
+        assert!(live.is_ahead(now), "where its head is nobody has said yet");
+        live.reached(FAR, 60_001);
+        assert!(live.is_ahead(now));
+        live.reached(FAR, 60_000);
+        assert!(!live.is_ahead(now));
     }
 
     #[test]

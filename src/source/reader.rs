@@ -297,7 +297,8 @@ impl<S: BatchSink> Reader<S> {
         self.coverage.read_up_to(seen_ms);
         // An answer without records has walked over a stretch without any.
         let walked_to_ms = || reply.date_ms.unwrap_or_else(clock::now_ms) - reply.behind_ms;
-        self.lane.reached(taken.last.map_or_else(walked_to_ms, |(_, arrived_at_us)| arrived_at_us / 1000));
+        let reached_ms = taken.last.map_or_else(walked_to_ms, |(_, arrived_at_us)| arrived_at_us / 1000);
+        self.lane.reached(reached_ms, reply.behind_ms);
         // Dropped aggregates leave no record, but the position is behind them all the same.
         if through == self.position && !self.coverage.is_news(seen_ms) {
             return Ok(());
