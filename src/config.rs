@@ -34,6 +34,7 @@ const OVERRIDABLE: &[&str] = &[
     "source.on_data_loss",
     "source.foreign_records",
     "source.reads_per_second",
+    "source.align_within",
     "budget.bytes",
     "serve.listen",
     "aws.region",
@@ -85,6 +86,8 @@ pub struct SourceSection {
     pub on_data_loss: OnDataLoss,
     /// GetRecords calls a second and shard, of the 5 that all its consumers share.
     pub reads_per_second: f64,
+    /// How far ahead of the slowest shard, by arrival times, one may be read while catching up.
+    pub align_within: Duration,
 }
 
 /// `[[stream]]`
@@ -276,8 +279,19 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
     {
         problems.note(place, format_args!("`source.reads_per_second` = {value}; a shard gives 5 to all its consumers"));
     }
+    let align = section.optional::<DurationMs>("align_within");
+    if let Some(At { value: DurationMs(ms), place }) = &align
+        && *ms < 1_000
+    {
+        problems.note(place, format_args!("`source.align_within` = {ms} ms; expected at least 1s (`366d` is never)"));
+    }
     section.finish();
-    (SourceSection { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, defaults)
+    let source = SourceSection {
+        on_data_loss,
+        reads_per_second: reads.map_or(4.0, |reads| reads.value),
+        align_within: Duration::from_millis(align.map_or(600_000, |align| align.value.0)),
+    };
+    (source, defaults)
 }
 
 fn read_streams(

@@ -129,6 +129,9 @@ pub const WINDOW_GRACE_MS_MIN: i64 = 2_000;
 /// How long a window waits for stragglers unless its contract says otherwise.
 pub const WINDOW_GRACE_MS_DEFAULT: i64 = 5_000;
 
+/// For how long after its end a window is corrected, where its contract asks for corrections, unless it says otherwise.
+pub const WINDOW_REVISE_FOR_MS_DEFAULT: i64 = 2 * 86_400_000;
+
 /// Distinct counts: registers of an HLL sketch, as a power of two. 4,096 count to within 1.6 % (one standard
 /// deviation), which is what Spark, Java and Python take unless told otherwise, so that theirs merge with ours without
 /// losing any. A sketch starts with 32 bytes, and has 4 KiB from 385 values on.

@@ -53,6 +53,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
     ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
     ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
+    ("pintail_reads_aligned_total", Kind::Counter, "Reads that waited because slower shards were far behind"),
     ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
     ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
     ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
@@ -69,14 +70,16 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
     ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
+    ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
     ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
     ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
 ];
 
 /// Counters that a stream has one of.
-const COUNTERS_OF_A_STREAM: [&str; 7] = [
+const COUNTERS_OF_A_STREAM: [&str; 8] = [
     "pintail_rows_cleaned_total",
+    "pintail_reads_aligned_total",
     "pintail_commit_conflicts_total",
     "pintail_commit_failures_total",
     "pintail_rows_in_null_partition_total",
@@ -294,6 +297,11 @@ impl StreamMetrics {
         self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);
     }
 
+    /// A read waited for slower shards.
+    pub fn read_aligned(&self) {
+        self.counter("pintail_reads_aligned_total").increment(1);
+    }
+
     /// A micro-batch was encoded and uploaded.
     pub fn flushed(&self, took: Duration) {
         self.shared.flush.record(took);
@@ -349,6 +357,11 @@ impl StreamMetrics {
     /// Arrival at Kinesis to commit.
     pub fn end_to_end(&self, took: Duration) {
         self.shared.end_to_end.record(took);
+    }
+
+    /// How far event time has come in all open shards, epoch ms.
+    pub fn watermark(&self, watermark_ms: i64) {
+        self.gauge("pintail_watermark_timestamp_seconds").set(watermark_ms as f64 / 1000.0);
     }
 
     /// Whether the stream reads and commits.

@@ -102,6 +102,8 @@ pub struct ShardStatus {
     pub behind_ms: Option<i64>,
     /// Arrival of the last record read, epoch ms.
     pub last_arrival_ms: Option<i64>,
+    /// How far event time has come in what is committed of it, epoch ms.
+    pub watermark_ms: Option<i64>,
     /// Records read by this process.
     pub records: u64,
     /// Payload bytes read by this process.
@@ -162,6 +164,13 @@ impl StreamBoard {
     /// Changes one shard's entry, creating it if need be.
     pub fn shard(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
         change(self.status.lock().shards.entry(shard.clone()).or_default());
+    }
+
+    /// Changes the entry of a shard that is on the board.
+    pub fn shard_if_known(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
+        if let Some(status) = self.status.lock().shards.get_mut(shard) {
+            change(status);
+        }
     }
 
     /// Adds a batch that was cleaned.

@@ -195,6 +195,7 @@ impl Stream {
             on_data_loss: self.source.on_data_loss,
             foreign_records: self.config.foreign_records,
             reads_per_second: self.source.reads_per_second,
+            align_within: self.source.align_within,
             flush_interval: self.flush.flush_interval,
             range: self.range,
         };

@@ -21,7 +21,7 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     let registry = app.registry.clone();
     app.run(std::future::ready(())).await.unwrap();
     let text = registry.render();
-    assert_eq!(tables.len(), 3);
+    assert_eq!(tables.len(), 4, "rows, rejects, partials, sealed rows");
     for name in Registry::counters().filter(|name| text.contains(&format!("{name}{{stream=\"orders\",table="))) {
         for table in &tables {
             assert!(text.contains(&format!("{name}{{stream=\"orders\",table=\"{table}\"")), "{name} of {table}");

@@ -25,7 +25,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(5));
     assert_eq!((config.lake.flush.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
-    assert_eq!(config.source.reads_per_second, 4.0);
+    assert_eq!((config.source.reads_per_second, config.source.align_within), (4.0, Duration::from_secs(600)));
     assert!(config.maintenance.enabled);
     assert_eq!(config.maintenance.interval, Duration::from_secs(60));
     let expected = MaintenanceOptions { checkpoint_commits: 100, compact_files: 16, target_file_bytes: 128 << 20 };
@@ -36,7 +36,7 @@ fn defaults_are_what_the_documentation_says() {
 #[test]
 fn everything_wrong_is_said_at_once_with_file_and_line() {
     let text = "pipeline = \"a/b\"\n[lake]\nuri = \"gs://x\"\nflush_interval = \"1ms\"\n[source]\nstart = \"oldest\"\n\
-                reads_per_second = 9\n[serve]\nlisten = \"9464\"\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
+                reads_per_second = 9\nalign_within = \"1ms\"\n[serve]\nlisten = \"9464\"\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
     let problems = load(text, &[]).unwrap_err();
     let starts = [
         "pintail.toml:1: `pipeline` = \"a/b\"",
@@ -44,10 +44,11 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
         "pintail.toml:3: `lake.uri` = \"gs://x\"",
         "pintail.toml:6: `source.start` = \"oldest\"",
         "pintail.toml:7: `source.reads_per_second` = 9",
-        "pintail.toml:9: `serve.listen` = \"9464\"",
-        "pintail.toml:10: a stream needs `name` or `arn`",
-        "pintail.toml:11: contract \"missing.toml\": cannot be read: No such file",
-        "pintail.toml:12: unknown key `budgets`; did you mean `budget`?",
+        "pintail.toml:8: `source.align_within` = 1 ms",
+        "pintail.toml:10: `serve.listen` = \"9464\"",
+        "pintail.toml:11: a stream needs `name` or `arn`",
+        "pintail.toml:12: contract \"missing.toml\": cannot be read: No such file",
+        "pintail.toml:13: unknown key `budgets`; did you mean `budget`?",
     ];
     for start in starts {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
@@ -182,6 +183,10 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(shown("compact_files").parse(), Ok(options.compact_files));
     assert_eq!(ByteSize::from_text(&shown("target_file_bytes")).unwrap().0, options.target_file_bytes);
     assert_eq!(shown("reads_per_second").parse(), Ok(config.source.reads_per_second));
+    assert_eq!(
+        DurationMs::from_text(&shown("align_within")).map(|within| Duration::from_millis(within.0)),
+        Some(config.source.align_within)
+    );
     assert_eq!(
         DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),
         Some(config.shutdown_grace)

@@ -427,6 +427,12 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
     ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
     ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
+    ("every = \"1m\"\nseal = \"never\"\nCOUNT", "c.toml:17: `seal` = \"never\"; expected \"once\" or \"revise\""),
+    (
+        "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
+        "c.toml:17: `revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is",
+    ),
+    ("every = \"1m\"\nmeasure = { revision = \"count\" }", "c.toml:15: window column `revision` is declared twice"),
     (
         "every = \"1m\"\nhop = \"7s\"\nCOUNT",
         "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
@@ -630,7 +636,10 @@ fn a_path_and_the_object_it_reaches_into_are_different_fields() {
 fn a_contract_for_tables_of_another_name_is_otherwise_the_same() {
     let contract = shipped("geo.toml");
     let renamed = contract.renamed("again").unwrap();
-    assert_eq!(renamed.tables(), ["again", "again_rejects", "again_posts_by_country_partials"]);
+    assert_eq!(
+        renamed.tables(),
+        ["again", "again_rejects", "again_posts_by_country_partials", "again_posts_by_country"]
+    );
     assert_eq!(renamed.windows[0].definition, contract.windows[0].definition);
     assert_eq!(renamed.rows_schema, contract.rows_schema);
     let long = "x".repeat(190);

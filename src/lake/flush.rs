@@ -281,6 +281,12 @@ impl Committer {
     fn rows_committed(&self, version: u64, took: Duration) {
         let now_ms = self.clock.now().wall_ms;
         self.metrics.commit_landed(took, now_ms as f64 / 1000.0);
+        if let Some(watermark_ms) = self.view.watermark_ms() {
+            self.metrics.watermark(watermark_ms);
+        }
+        for (shard, entry) in &self.view.shards {
+            self.board.shard_if_known(shard, |status| status.watermark_ms = entry.watermark_ms);
+        }
         self.board.table(self.rows.name(), |table| {
             table.version = version;
             table.last_commit_ms = Some(now_ms);

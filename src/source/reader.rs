@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::aggregated::{self, Rules, Taken};
+use super::alignment::Lane;
 use super::context::{Context, ReaderExit, Stop};
 use super::coverage::Coverage;
 use super::error::{Action, Call, Fault, ReadError};
@@ -37,6 +38,7 @@ pub(super) struct Reader<S> {
     rules: Rules,
     position: Position,
     coverage: Coverage,
+    lane: Lane,
     /// When the oldest record arrived that may be unread, epoch ms, as of the last read that worked.
     unread_since_ms: Option<i64>,
     iterator: Option<ShardIterator>,
@@ -80,6 +82,7 @@ impl<S: BatchSink> Reader<S> {
             rules,
             position: entry.resume(),
             unread_since_ms: coverage.seen_ms(),
+            lane: context.alignment.join(shard.clone(), coverage.seen_ms()),
             coverage,
             iterator: None,
             has_asked: false,
@@ -110,6 +113,9 @@ impl<S: BatchSink> Reader<S> {
     async fn step(&mut self) -> Result<(), ReaderExit> {
         let stop = self.stop.clone();
         stop.or(tokio::time::sleep_until(self.pace.next_read())).await?;
+        if stop.or(self.while_telling(self.lane.turn())).await? {
+            self.metrics.of_stream().read_aligned();
+        }
         let asked = Instant::now();
         let permit = stop.or(self.while_telling(self.context.budget.reserve(READ_COST_MAX))).await?;
         self.metrics.of_stream().budget_waited(asked.elapsed());
@@ -271,6 +277,10 @@ impl<S: BatchSink> Reader<S> {
             None => (self.position, reply.date_ms.filter(|_| caught_up)),
         };
         self.coverage.read_up_to(seen_ms);
+        // An answer without records has walked over a stretch without any.
+        let walked_to_ms = || reply.date_ms.unwrap_or_else(clock::now_ms) - reply.behind_ms;
+        let reached_ms = taken.last.map_or_else(walked_to_ms, |(_, arrived_at_us)| arrived_at_us / 1000);
+        self.lane.reached(reached_ms, reply.behind_ms);
         // Dropped aggregates leave no record, but the position is behind them all the same.
         if through == self.position && !self.coverage.is_news(seen_ms) {
             return Ok(());

@@ -37,6 +37,7 @@ use super::table::{Kind, TableSpec};
 use super::writer::{Writer, WriterOptions};
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{Position, PositionRange, Registration, SequenceNumber, ShardId};
+use crate::contract::window::SealPolicy;
 use crate::contract::{EventTime, WindowPlan};
 use crate::metrics::{Registry, StreamMetrics};
 use crate::record::{CleanBatch, Heir, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
@@ -125,6 +126,8 @@ pub fn window() -> WindowPlan {
         measures: Vec::new(),
         definition: "d1".to_owned(),
         partials_schema: partials_schema(),
+        seal: SealPolicy::Once,
+        sealed_schema: schema(&[("window_start", instant()), ("_date", DataType::Date32)]),
     }
 }
 

@@ -226,6 +226,23 @@ async fn a_shard_ends_together_with_all_of_its_children_and_not_before_they_are_
 }
 
 #[tokio::test]
+async fn a_shard_that_is_far_ahead_of_another_is_not_read_before_that_has_come_near() {
+    let fake = Fake::start(vec![open(0, &[]), open(1, &[])]).await;
+    let (world, hour_ms) = (World::new(), 3_600_000);
+    for (n, hours) in [(0, 1), (1, 10)] {
+        let entry = ShardEntry { seen_ms: Some(clock::now_ms() - hours * hour_ms), ..after("5") };
+        world.knows(shard(n), entry);
+    }
+    let options = SourceOptions { align_within: Duration::from_secs(60), ..options() };
+    let run = Run::start(&fake.kinesis, &world, options, brisk()).await;
+    world.until("both are read", |state| [0, 1].iter().all(|n| state.batches.iter().any(|b| b.0 == shard(*n)))).await;
+    let asked: Vec<_> = fake.script().calls_of("GetShardIterator").iter().map(|call| call["ShardId"].clone()).collect();
+    assert_eq!(asked, [shard(1), shard(0)].map(|shard| json!(shard.as_str())));
+    assert_eq!(run.count("pintail_reads_aligned_total", &[]), 1);
+    run.stop().await;
+}
+
+#[tokio::test]
 async fn an_ended_shard_is_late_with_nothing() {
     let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
     let mut late = last(&["1"], Value::Null);
