@@ -129,6 +129,9 @@ pub const WINDOW_GRACE_MS_MIN: i64 = 2_000;
 /// How long a window waits for stragglers unless its contract says otherwise.
 pub const WINDOW_GRACE_MS_DEFAULT: i64 = 5_000;
 
+/// For how long after its end a window is corrected, where its contract asks for corrections, unless it says otherwise.
+pub const WINDOW_REVISE_FOR_MS_DEFAULT: i64 = 2 * 86_400_000;
+
 /// Distinct counts: registers of an HLL sketch, as a power of two. 4,096 count to within 1.6 % (one standard
 /// deviation), which is what Spark, Java and Python take unless told otherwise, so that theirs merge with ours without
 /// losing any. A sketch starts with 32 bytes, and has 4 KiB from 385 values on.
@@ -189,14 +192,31 @@ pub const COMPACT_GROUPS_MAX: usize = 16;
 /// Compaction: a smaller file is fetched whole, and the next one meanwhile.
 pub const COMPACT_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Compaction: rows decoded at a time, by the average row of their file.
+/// Compaction: rows decoded at a time, by the average row of the row group where that is largest.
 pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Compaction: rows, encoded, before they are sent off as a row group.
 pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of rows, decoded, after which a row group of a data file ends. A reader may have to hold all of one, since
+/// three payloads of 10 MiB are one page; of usual rows it is some 8 MiB in the file.
+pub const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Compaction: files remembered as ones that Pintail does not rewrite, so that they are not opened at every look.
 pub const COMPACT_UNFIT_MAX: usize = 10_000;
+
+/// Compaction: files remembered as ones that cannot be read; each is asked for again at every try. Further ones are
+/// found anew.
+pub const COMPACT_BROKEN_MAX: usize = 100;
+
+/// Compaction: times that one group is begun again because a file of it turned out not to be decodable.
+pub const COMPACT_RESTARTS_MAX: usize = 4;
+
+/// Maintenance: a step that failed is tried again after this long, and after twice as long for each failure more...
+pub const MAINTENANCE_RETRY_MS_MIN: i64 = 60 * 1000;
+
+/// ... up to this.
+pub const MAINTENANCE_RETRY_MS_MAX: i64 = 60 * 60 * 1000;
 
 /// Log cleanup and vacuum: objects deleted in one request, S3's most.
 pub const DELETE_BATCH_MAX: usize = 1_000;
@@ -253,7 +273,7 @@ pub const REPLAY_SLICE_ROWS_MAX: u64 = 200_000;
 /// Replay: rejects decoded at a time, if their payloads are small enough. More would not be faster.
 pub const REPLAY_BATCH_ROWS_MAX: u64 = 1_000;
 
-/// Replay: payload bytes decoded at a time, by the average of the file; a read of the stream brings as much.
+/// Replay: payload bytes decoded at a time, by the average of the row group where that is largest; a read of the stream brings as much.
 pub const REPLAY_BATCH_BYTES: u64 = READ_BYTES_MAX / 4;
 
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);

@@ -22,7 +22,7 @@ impl StatusBoard {
             status.lock().trouble.insert("start", "starting".to_owned());
             status
         });
-        StreamBoard(status.clone())
+        StreamBoard { stream: stream.into(), status: status.clone() }
     }
 
     /// A copy of everything, by stream.
@@ -102,6 +102,8 @@ pub struct ShardStatus {
     pub behind_ms: Option<i64>,
     /// Arrival of the last record read, epoch ms.
     pub last_arrival_ms: Option<i64>,
+    /// How far event time has come in what is committed of it, epoch ms.
+    pub watermark_ms: Option<i64>,
     /// Records read by this process.
     pub records: u64,
     /// Payload bytes read by this process.
@@ -133,32 +135,47 @@ pub struct TableStatus {
 
 /// One stream's board. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct StreamBoard(StreamStatus);
+pub struct StreamBoard {
+    stream: Arc<str>,
+    status: StreamStatus,
+}
 
 impl StreamBoard {
+    /// The stream's name, for the log.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
     /// `who` cannot work because of `what`; readiness is false until [`Self::resolved`].
     pub fn trouble(&self, who: &'static str, what: impl Into<String>) {
-        self.0.lock().trouble.insert(who, what.into());
+        self.status.lock().trouble.insert(who, what.into());
     }
 
     /// `who` works again.
     pub fn resolved(&self, who: &'static str) {
-        self.0.lock().trouble.remove(who);
+        self.status.lock().trouble.remove(who);
     }
 
     /// Records of this shard were trimmed before they were read.
     pub fn lost(&self, shard: &ShardId, range: String) {
-        self.0.lock().lost.insert(shard.clone(), range);
+        self.status.lock().lost.insert(shard.clone(), range);
     }
 
     /// Changes one shard's entry, creating it if need be.
     pub fn shard(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
-        change(self.0.lock().shards.entry(shard.clone()).or_default());
+        change(self.status.lock().shards.entry(shard.clone()).or_default());
+    }
+
+    /// Changes the entry of a shard that is on the board.
+    pub fn shard_if_known(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
+        if let Some(status) = self.status.lock().shards.get_mut(shard) {
+            change(status);
+        }
     }
 
     /// Adds a batch that was cleaned.
     pub fn cleaned(&self, rows: u64, rejects: impl IntoIterator<Item = RejectReason>, counts: &CleanCounts) {
-        let totals = &mut self.0.lock().cleaned;
+        let totals = &mut self.status.lock().cleaned;
         totals.rows += rows;
         for reason in rejects {
             *totals.rejects.entry(reason.as_str()).or_default() += 1;
@@ -174,16 +191,16 @@ impl StreamBoard {
 
     /// Changes one table's entry, creating it if need be.
     pub fn table(&self, table: &str, change: impl FnOnce(&mut TableStatus)) {
-        change(self.0.lock().tables.entry(table.to_owned()).or_default());
+        change(self.status.lock().tables.entry(table.to_owned()).or_default());
     }
 
     /// Whether nobody is in trouble.
     pub fn is_ready(&self) -> bool {
-        self.0.lock().trouble.is_empty()
+        self.status.lock().trouble.is_empty()
     }
 
     /// A copy.
     pub fn snapshot(&self) -> StreamSnapshot {
-        self.0.lock().clone()
+        self.status.lock().clone()
     }
 }

@@ -14,11 +14,11 @@ from kinesis import KINDS
 class Pintail:
     """One deployment; the process behind it may be started and killed many times."""
 
-    def __init__(self, binary, folder, lake, kinesis_endpoint, contracts):
+    def __init__(self, binary, folder, lake, kinesis_endpoint, contracts, kinds=KINDS):
         self._binary, self._log = binary, folder / "pintail.log"
         self._listen = f"127.0.0.1:{servers.free_port()}"
         self._config = folder / "pintail.toml"
-        self._config.write_text(_config(lake, kinesis_endpoint, self._listen, contracts))
+        self._config.write_text(_config(lake, kinesis_endpoint, self._listen, contracts, kinds))
         self._process = None
 
     def __enter__(self):
@@ -72,8 +72,8 @@ def _credentials():
     return {"AWS_ACCESS_KEY_ID": servers.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
-def _config(lake, kinesis_endpoint, listen, contracts):
-    streams = "".join(f'\n[[stream]]\nname = "{kind}"\ncontract = "{Path(contracts) / kind}.toml"\n' for kind in KINDS)
+def _config(lake, kinesis_endpoint, listen, contracts, kinds):
+    streams = "".join(f'\n[[stream]]\nname = "{kind}"\ncontract = "{Path(contracts) / kind}.toml"\n' for kind in kinds)
     s3 = f'endpoint = "{lake.endpoint}"\n' if lake.endpoint else ""
     return (f'pipeline = "interop"\n\n[lake]\nuri = "{lake.uri}"\nflush_interval = "2s"\n{s3}\n[source]\nstart = "trim_horizon"\n\n'
             f'[maintenance]\ninterval = "2s"\ncheckpoint_commits = 5\ncompact_files = 4\n\n'

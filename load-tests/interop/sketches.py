@@ -1,164 +1,67 @@
-"""Sketches, read and merged by Apache DataSketches' own C++ library: what Pintail wrote must say what the rows say.
+"""Sketches as Apache DataSketches' own library reads and merges them, against what they stand for.
 
-Promise: bytes that cannot be read, values hashed in another way, a sketch of other rows, a readable estimate that is not
-its sketch's: each is found. Where a sketch is exact its answers must be, elsewhere they must lie within its stated error.
+Promise: bytes that it cannot read, a merge that it refuses, an estimate beyond the stated error: each is a difference.
+Bounds are those of the library: three standard deviations for `distinct`, twice the rank error for `quantiles` (which is
+stated at 99 %, and many are checked), and what holds without exception for `top`.
 """
 
-import json
-import math
+import bisect
 
-import datasketches
-
-LG_REGISTERS = 12
-K = 200
-RANKS = {"_p50": 0.5, "_p90": 0.9, "_p99": 0.99}
-# Three standard deviations of 1.04 / sqrt(4096); twice the rank error that holds 99 % of the time.
-DISTINCT_ERROR = 0.049
-RANK_ERROR = 2 * 0.0133
+DEVIATIONS = 3
+RANKS = (0.5, 0.9, 0.99)
 
 
-class Distinct:
-    """How many different values."""
-
-    suffixes = {"": "long", "_sketch": "binary"}
-
-    def __init__(self, name, shown=None):
-        self.name = name
-
-    def sketch(self, values):
-        sketch = datasketches.hll_sketch(LG_REGISTERS, datasketches.tgt_hll_type.HLL_8)
-        for value in values:
-            sketch.update(value)
-        return sketch.serialize_compact()
-
-    def merge(self, sketches):
-        union = datasketches.hll_union(LG_REGISTERS)
-        # Twice: once merged, a sketch is read by the composite estimate, which depends on the values alone.
-        for sketch in [*sketches, *sketches]:
-            union.update(datasketches.hll_sketch.deserialize(sketch))
-        return union.get_result(datasketches.tgt_hll_type.HLL_8)
-
-    def readable(self, sketch):
-        return {"": math.floor(self.merge([sketch]).get_estimate() + 0.5)}
-
-    def nothing(self):
-        return {"": 0, "_sketch": None}
-
-    def problems(self, merged, values):
-        # The empty text is no value to the library.
-        exact, estimate = len({value for value in values if value != ""}), merged.get_estimate()
-        if estimate != self.merge([self.sketch(values)]).get_estimate():
-            yield f"{estimate} of merged sketches is not {self.merge([self.sketch(values)]).get_estimate()} of one over the rows"
-        if abs(estimate - exact) > max(DISTINCT_ERROR * exact, 0.5):
-            yield f"{estimate} of {exact} different values"
+def difference(function, parts, truth):
+    """`None`, or what is wrong. `truth`: how many different values, all values in order, or how often each."""
+    return {"distinct": _distinct, "quantiles": _quantiles, "top": _top}[function](parts, truth)
 
 
-class Quantiles:
-    """The distribution of numbers."""
+def _distinct(parts, truth):
+    from datasketches import hll_sketch, hll_union
 
-    suffixes = {**{suffix: "double" for suffix in RANKS}, "_sketch": "binary"}
-
-    def __init__(self, name, shown=None):
-        self.name = name
-
-    def sketch(self, values):
-        sketch = datasketches.kll_doubles_sketch(K)
-        for value in values:
-            sketch.update(value)
-        return sketch.serialize()
-
-    def merge(self, sketches):
-        merged = datasketches.kll_doubles_sketch(K)
-        for sketch in sketches:
-            merged.merge(datasketches.kll_doubles_sketch.deserialize(sketch))
-        return merged
-
-    def readable(self, sketch):
-        merged = datasketches.kll_doubles_sketch.deserialize(sketch)
-        return {suffix: merged.get_quantile(rank, True) for suffix, rank in RANKS.items()}
-
-    def nothing(self):
-        return dict.fromkeys(self.suffixes)
-
-    def problems(self, merged, values):
-        values = sorted(map(float, values))
-        found = merged.n, merged.get_min_value(), merged.get_max_value()
-        if found != (len(values), values[0], values[-1]):
-            yield f"count, least and greatest {found} of {len(values)} values from {values[0]} to {values[-1]}"
-        for rank in RANKS.values():
-            found, right = merged.get_quantile(rank, True), values[math.ceil(rank * len(values)) - 1]
-            below, through = sum(value < found for value in values), sum(value <= found for value in values)
-            exact = not merged.is_estimation_mode()
-            error = 0 if exact else RANK_ERROR * len(values)
-            if (exact and found != right) or through < rank * len(values) - error or below > rank * len(values) + error:
-                yield f"quantile {rank} is {found}, should be {right} of {len(values)}"
+    if not parts:
+        return f"has no sketch, and {truth} values" if truth else None
+    union = hll_union(21)
+    for part in parts:
+        union.update(hll_sketch.deserialize(bytes(part)))
+    low, high = union.get_lower_bound(DEVIATIONS), union.get_upper_bound(DEVIATIONS)
+    return None if low - 0.5 <= truth <= high + 0.5 else f"is within {low:.1f} to {high:.1f}, and {truth} are right"
 
 
-class Top:
-    """The most frequent values."""
+def _quantiles(parts, truth):
+    from datasketches import kll_doubles_sketch
 
-    suffixes = {"": "string", "_error": "long", "_sketch": "binary"}
-
-    def __init__(self, name, shown):
-        self.name, self.shown = name, int(shown)
-        self.lg_slots = max(64, 1 << (16 * self.shown - 1).bit_length()).bit_length() - 1
-
-    def sketch(self, values):
-        sketch = datasketches.frequent_strings_sketch(self.lg_slots)
-        for value in values:
-            sketch.update(str(value))
-        return sketch.serialize()
-
-    def merge(self, sketches):
-        merged = datasketches.frequent_strings_sketch(self.lg_slots)
-        for sketch in sketches:
-            merged.merge(datasketches.frequent_strings_sketch.deserialize(sketch))
-        return merged
-
-    def counts(self, sketch):
-        """(value, least count, greatest count), the most frequent first."""
-        found = sketch.get_frequent_items(datasketches.frequent_items_error_type.NO_FALSE_NEGATIVES, 0)
-        return sorted(((value, low, high) for value, _, low, high in found), key=lambda each: (-each[2], each[0].encode()))
-
-    def readable(self, sketch):
-        counts = self.counts(datasketches.frequent_strings_sketch.deserialize(sketch))
-        shown = [{"value": value, "count": high} for value, _, high in counts[: self.shown]]
-        error = counts[0][2] - counts[0][1] if counts else 0
-        return {"": json.dumps(shown, ensure_ascii=False, separators=(",", ":")), "_error": error}
-
-    def nothing(self):
-        return dict.fromkeys(self.suffixes)
-
-    def problems(self, merged, values):
-        exact = {}
-        for value in map(str, values):
-            exact[value] = exact.get(value, 0) + 1
-        if merged.total_weight != len(values):
-            yield f"{merged.total_weight} values, should be {len(values)}"
-        found = self.counts(merged)
-        yield from (f"{value!r} {low} to {high} times, is there {exact.get(value, 0)} times"
-                    for value, low, high in found if not low <= exact.get(value, 0) <= high)
-        if found and found[0][1] == found[0][2] and len(found) != len(exact):
-            yield f"{len(found)} values, should be {len(exact)}"
+    if not parts:
+        return f"has no sketch, and {len(truth)} values" if truth else None
+    merged = kll_doubles_sketch.deserialize(bytes(parts[0]))
+    for part in parts[1:]:
+        merged.merge(kll_doubles_sketch.deserialize(bytes(part)))
+    if merged.n != len(truth):
+        return f"is of {merged.n} values, not {len(truth)}"
+    if (merged.get_min_value(), merged.get_max_value()) != (truth[0], truth[-1]):
+        return f"has extremes {merged.get_min_value()} and {merged.get_max_value()}, not {truth[0]} and {truth[-1]}"
+    error = 2 * merged.normalized_rank_error(False) if merged.is_estimation_mode() else 0.0
+    for rank in RANKS:
+        value = merged.get_quantile(rank)
+        low, high = bisect.bisect_left(truth, value) / len(truth), bisect.bisect_right(truth, value) / len(truth)
+        if not low - error - 1 / len(truth) <= rank <= high + error + 1 / len(truth):
+            return f"gives {value} at {rank}, whose rank is {low:.4f} to {high:.4f} (error {error:.4f})"
+    return None
 
 
-KINDS = {"distinct": Distinct, "quantiles": Quantiles, "top": Top}
+def _top(parts, truth):
+    from datasketches import frequent_strings_sketch
 
-
-class Merged:
-    """The sketches of one window, key and shard, merged by the library; equal to the values it must have been made of."""
-
-    def __init__(self, kind, sketches):
-        self.kind, self.sketches = kind, [sketch for sketch in sketches if sketch is not None]
-
-    def __repr__(self):
-        return f"{len(self.sketches)} sketches"
-
-    def problems(self, values):
-        if not values or not self.sketches:
-            real = [value for value in values if value != ""]
-            return [f"{self!r} of {len(real)} values"] if bool(self.sketches) != bool(real) else []
-        try:
-            return list(self.kind.problems(self.kind.merge(self.sketches), values))
-        except (RuntimeError, ValueError, IndexError) as error:
-            return [f"cannot be read: {error}"]
+    total = sum(truth.values())
+    if not parts:
+        return f"has no sketch, and {total} values" if total else None
+    merged = frequent_strings_sketch.deserialize(bytes(parts[0]))
+    for part in parts[1:]:
+        merged.merge(frequent_strings_sketch.deserialize(bytes(part)))
+    if merged.total_weight != total:
+        return f"is of {merged.total_weight} values, not {total}"
+    for value, count in truth.items():
+        low, high = merged.get_lower_bound(value), merged.get_upper_bound(value)
+        if not low <= count <= high:
+            return f"gives {value!r} {low} to {high}, and {count} is right"
+    return None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-import sketches
+import estimates
 import windows
 from compare import EPOCH, Truth, compare, load_records, save_records
 from generate import Generator
@@ -146,8 +146,8 @@ class Comparison(unittest.TestCase):
             ("users_by_year_joined_partials", "users", 99)]])
 
     def test_sketches_of_other_values_and_bytes_that_are_none_are_found(self):
-        other = {"posters": sketches.Distinct("posters").sketch(["x", "y"]), "spread": sketches.Quantiles("spread").sketch([7.5]),
-                 "images": sketches.Top("images", 2).sketch(["x"])}
+        other = {"posters": estimates.Distinct("posters").sketch(["x", "y"]), "spread": estimates.Quantiles("spread").sketch([7.5]),
+                 "images": estimates.Top("images", 2).sketch(["x"])}
         for bytes_ in (other, dict.fromkeys(other, b"none")):
             # One lake each: the first cell of a column is the first of all of them.
             for name, sketch in bytes_.items():

@@ -3,7 +3,7 @@
 Promise: windows, keys and measures are read from the contract files, the numbers are computed here in whole numbers
 and exact fractions. Partials are compared after adding them up over (window, keys, shard), so that no flush pattern
 matters and nothing can hide in another shard. First and last values are chosen by place; sketches are merged by
-another implementation (`sketches.py`).
+another implementation (`estimates.py`).
 """
 
 import re
@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-import sketches
+import estimates
 from clean import KINDS
 
 MICROSECONDS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -48,7 +48,7 @@ class Measure(NamedTuple):
 
     def sketch(self):
         """The kind of sketch, if it is one."""
-        kind = sketches.KINDS.get(self.function)
+        kind = estimates.KINDS.get(self.function)
         return kind and kind(self.name, self.shown)
 
     def place(self):
@@ -224,7 +224,7 @@ def _added_up(measure, partials):
         return sum(values(name)) if values(name) else None
 
     if measure.sketch():
-        return {f"{measure.name}_sketch": sketches.Merged(measure.sketch(), [each[f"{measure.name}_sketch"] for each in partials])}
+        return {f"{measure.name}_sketch": estimates.Merged(measure.sketch(), [each[f"{measure.name}_sketch"] for each in partials])}
     if measure.function in ("first", "last"):
         columns = [measure.name, *measure.place()]
         return _chosen(measure, [{column: each[column] for column in columns} for each in partials if each[measure.name] is not None])

@@ -320,7 +320,16 @@ impl Feeder<'_> {
     ) -> CleanBatch {
         let range = PositionRange { shard: self.replay.shard(), after, through };
         // A reject that still is one stays where it is: no second copy of it.
-        CleanBatch { range, rows, rejects: Vec::new(), seen_ms: None, end, grant: self.grant.clone(), permit }
+        CleanBatch {
+            range,
+            rows,
+            rejects: Vec::new(),
+            seen_ms: None,
+            watermark_ms: None,
+            end,
+            grant: self.grant.clone(),
+            permit,
+        }
     }
 
     async fn end(self, no_rows: RecordBatch, at: Position) -> anyhow::Result<RejectsEnding> {

@@ -10,7 +10,7 @@ use super::pipe::{Pipe, Way};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerHandle, TimeRange};
 use crate::clock::now_ms;
-use crate::config::{SourceSection, StreamConfig};
+use crate::config::{Config, SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
 use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
@@ -46,6 +46,33 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Everything of one configured stream, without a probe, all of its time, with all cores of the machine.
+    pub fn new(
+        config: &Config,
+        stream: StreamConfig,
+        kinesis: Kinesis,
+        store: LakeStore,
+        windows: Arc<StreamWindows>,
+        metrics: StreamMetrics,
+        board: StreamBoard,
+    ) -> Self {
+        Self {
+            config: stream,
+            pipeline: config.pipeline.clone(),
+            source: config.source.clone(),
+            flush: config.lake.flush,
+            budget_bytes: config.budget_share_bytes(),
+            kinesis,
+            store,
+            windows,
+            metrics,
+            board,
+            probe: None,
+            range: None,
+            cores: Cores::available(),
+        }
+    }
+
     /// Until `reading` is cancelled and everything read is committed, or `cut_off` is.
     pub async fn run(self, reading: CancellationToken, cut_off: CancellationToken) -> anyhow::Result<()> {
         let name = self.config.name().to_owned();
@@ -66,7 +93,10 @@ impl Stream {
         let Some(lake) = self.open_lake(&description, &reading).await? else { return Ok(()) };
         self.restore_windows(&lake, &reading).await;
         self.board.resolved(START);
-        tracing::info!(stream = self.config.name(), shards = lake.ledger().shards.len(), "reading");
+        match lake.ledger().shards.len() {
+            0 => tracing::info!(stream = self.config.name(), "reading for the first time"),
+            shards => tracing::info!(stream = self.config.name(), shards, "reading on where the ledger stands"),
+        }
         self.read_and_write(description, lake, reading, cut_off).await
     }
 
@@ -165,6 +195,7 @@ impl Stream {
             on_data_loss: self.source.on_data_loss,
             foreign_records: self.config.foreign_records,
             reads_per_second: self.source.reads_per_second,
+            align_within: self.source.align_within,
             flush_interval: self.flush.flush_interval,
             range: self.range,
         };

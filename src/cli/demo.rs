@@ -74,7 +74,11 @@ fn config(setup: &ProcessorSetup) -> anyhow::Result<Config> {
             location: LakeConfig { uri, region: None, endpoint: None },
             flush: WriterOptions { flush_interval: FLUSH_INTERVAL, flush_bytes: 32 << 20 },
         },
-        source: SourceSection { on_data_loss: OnDataLoss::Fail, reads_per_second: 5.0 },
+        source: SourceSection {
+            on_data_loss: OnDataLoss::Fail,
+            reads_per_second: 5.0,
+            align_within: Duration::from_secs(600),
+        },
         budget_bytes: 256 << 20,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, setup.port.unwrap_or(0))),
         aws: KinesisConfig::default(),

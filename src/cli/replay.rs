@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 use tokio_util::sync::CancellationToken;
 
@@ -193,7 +193,8 @@ async fn replay_rejects(
 ) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for stream in streams {
-        let report = RejectsJob::new(config, stream, store.clone())?.run(wish, stop.clone()).await?;
+        let job = RejectsJob::new(config, stream, store.clone())?;
+        let report = job.run(wish, stop.clone()).await.with_context(|| format!("stream {}", stream.name()))?;
         print!("{}", told(stream, &report));
         match report.ending {
             RejectsEnding::NoLedger

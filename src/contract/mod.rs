@@ -82,9 +82,9 @@ pub enum EventTime {
 }
 
 impl Contract {
-    /// Every table that it asks for: rows, rejects, one a window.
+    /// Every table that it asks for: rows, rejects, two a window.
     pub fn tables(&self) -> Vec<String> {
-        let windows = self.windows.iter().map(WindowPlan::partials_table);
+        let windows = self.windows.iter().flat_map(|window| [window.partials_table(), window.name.clone()]);
         [self.table.clone(), self.rejects_table()].into_iter().chain(windows).collect()
     }
 

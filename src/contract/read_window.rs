@@ -6,10 +6,13 @@ use super::definition::{Declared, definition};
 use super::names::{self, Taken};
 use super::read_column::Columns;
 use super::read_measure::{self, list};
-use super::window::{Condition, Derive, KeyPlan, MeasurePlan, WindowPlan, partials_schema};
+use super::window::{
+    COMPLETE, Condition, Derive, KeyPlan, MeasurePlan, REVISION, SealPolicy, WindowPlan, partials_schema, sealed_schema,
+};
 use super::{ColumnType, EventTime, read, read_filter};
 use crate::limits::{
     WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN, WINDOW_PANES_MAX,
+    WINDOW_REVISE_FOR_MS_DEFAULT,
 };
 use crate::toml_doc::{At, Cut, DurationMs, Place, Section};
 
@@ -22,6 +25,7 @@ pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventT
     let grace = reader.grace();
     let time = reader.time();
     let conditions = reader.conditions();
+    let seal = reader.seal();
     let keys = reader.keys();
     let measures = read_measure::measures(&mut reader.section, columns);
     let place = reader.section.place();
@@ -39,6 +43,8 @@ pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventT
         partials_schema: partials_schema(&keys, &measures),
         time: time.unwrap_or(event_time),
         conditions,
+        seal,
+        sealed_schema: sealed_schema(&keys, &measures),
         keys,
         measures,
     };
@@ -72,6 +78,28 @@ impl Reader<'_, '_> {
         let at = self.section.optional::<DurationMs>("grace");
         let given = at.and_then(|at| self.milliseconds("grace", &at, WINDOW_GRACE_MS_MIN));
         given.unwrap_or(WINDOW_GRACE_MS_DEFAULT)
+    }
+
+    fn seal(&mut self) -> SealPolicy {
+        let policy = self.section.optional::<String>("seal");
+        let revise_for = self.section.optional::<DurationMs>("revise_for");
+        match (policy.as_ref().map_or("once", |at| at.value.as_str()), &revise_for) {
+            ("revise", given) => {
+                let given = given.as_ref().and_then(|at| self.milliseconds("revise_for", at, WINDOW_EVERY_MS_MIN));
+                SealPolicy::Revise { for_us: given.unwrap_or(WINDOW_REVISE_FOR_MS_DEFAULT) * 1000 }
+            }
+            ("once", None) => SealPolicy::Once,
+            ("once", Some(at)) => {
+                self.note(&at.place, "`revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is");
+                SealPolicy::Once
+            }
+            (other, _) => {
+                if let Some(at) = &policy {
+                    self.note(&at.place, format_args!("`seal` = {:?}; expected \"once\" or \"revise\"", Cut(other)));
+                }
+                SealPolicy::Once
+            }
+        }
     }
 
     fn milliseconds(&self, key: &str, at: &At<DurationMs>, min: i64) -> Option<i64> {
@@ -230,8 +258,10 @@ impl Reader<'_, '_> {
     fn distinct_outputs(&self, keys: &[KeyPlan], measures: &[MeasurePlan]) {
         let mut taken = Taken::default();
         let place = self.section.place();
-        for field in partials_schema(keys, measures).fields() {
-            taken.take("window column", field.name(), &place, self.section.problems());
+        let partials = partials_schema(keys, measures);
+        let columns = partials.fields().iter().map(|field| field.name().as_str());
+        for name in columns.chain([COMPLETE, REVISION]) {
+            taken.take("window column", name, &place, self.section.problems());
         }
     }
 }

@@ -429,6 +429,12 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
     ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
     ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
+    ("every = \"1m\"\nseal = \"never\"\nCOUNT", "c.toml:17: `seal` = \"never\"; expected \"once\" or \"revise\""),
+    (
+        "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
+        "c.toml:17: `revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is",
+    ),
+    ("every = \"1m\"\nmeasure = { revision = \"count\" }", "c.toml:15: window column `revision` is declared twice"),
     (
         "every = \"1m\"\nhop = \"7s\"\nCOUNT",
         "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
@@ -632,11 +638,35 @@ fn a_path_and_the_object_it_reaches_into_are_different_fields() {
 fn a_contract_for_tables_of_another_name_is_otherwise_the_same() {
     let contract = shipped("geo.toml");
     let renamed = contract.renamed("again").unwrap();
-    assert_eq!(renamed.tables(), ["again", "again_rejects", "again_posts_by_country_partials"]);
+    assert_eq!(
+        renamed.tables(),
+        ["again", "again_rejects", "again_posts_by_country_partials", "again_posts_by_country"]
+    );
     assert_eq!(renamed.windows[0].definition, contract.windows[0].definition);
     assert_eq!(renamed.rows_schema, contract.rows_schema);
     let long = "x".repeat(190);
     for wrong in ["", "a/b", "_again", long.as_str()] {
         assert!(contract.renamed(wrong).is_err(), "{wrong}");
     }
+}
+
+// === The guide ===
+
+#[test]
+fn the_guides_example_is_a_contract_and_its_faults_are_told_as_it_says() {
+    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/README.md")).unwrap();
+    let blocks = |language: &str| -> Vec<String> {
+        let unindented = |block: &str| block.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+        let begin = format!("```{language}\n");
+        guide.split(&begin).skip(1).filter_map(|rest| Some(unindented(rest.split_once("```")?.0))).collect()
+    };
+    let toml = blocks("toml");
+    let doors = format!("{}\n{}", toml[0].trim(), toml[1].trim());
+    accepted(&doors);
+    let faulty = doors.replace("\"timestamp\"", "\"timestmp\"").replace("\"CLOSED\"]", "\"CLOSED\"]\nrange = [0, 1]");
+    let problems = Problems::default();
+    assert!(parse("doors.toml", faulty, &problems).is_none());
+    let told = problems.into_result().unwrap_err().to_string();
+    let shown = blocks("text").concat();
+    assert!(told.lines().count() == 2 && shown.contains(&told), "{told}\n{shown}");
 }

@@ -15,10 +15,28 @@ pub const RECORDS: &str = "records";
 /// Partials column: the hash of the window's declaration (string). Only equal ones are ever merged.
 pub const DEFINITION: &str = "definition";
 
+/// Sealed column: whether nothing is missing because the window began before it was counted (boolean).
+pub const COMPLETE: &str = "complete";
+/// Sealed column: which correction of the window's numbers a row is; 0 for the first (long).
+pub const REVISION: &str = "revision";
+
+/// What becomes of records that come after their window was sealed. They are in the partials either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealPolicy {
+    /// The row stays as it is, and the record counts as late.
+    Once,
+    /// The key gets another row, with the next revision, if its window ended no longer than this ago (us).
+    Revise {
+        /// By the stream's watermark.
+        for_us: i64,
+    },
+}
+
 /// One declared window, compiled.
 #[derive(Debug, Clone)]
 pub struct WindowPlan {
-    /// Unique over all contracts of a pipeline; `{name}_partials` is its table.
+    /// Unique over all contracts of a pipeline; `{name}` is the table of its sealed rows, `{name}_partials` of its
+    /// partials.
     pub name: String,
     /// Size in microseconds.
     pub every_us: i64,
@@ -41,9 +59,29 @@ pub struct WindowPlan {
     pub definition: String,
     /// The partials table: `window_start, window_end, <keys>, <measures>, records, definition, _shard_id, _date`.
     pub partials_schema: SchemaRef,
+    /// What becomes of late records.
+    pub seal: SealPolicy,
+    /// The sealed table: `window_start, window_end, <keys>, <measures>, records, definition, complete, revision, _date`.
+    pub sealed_schema: SchemaRef,
 }
 
 impl WindowPlan {
+    /// The end of the last window (epoch us) that a watermark closes: its end and the grace after it have passed.
+    pub fn closed_through_us(&self, watermark_us: i64) -> i64 {
+        watermark_us.saturating_sub(self.grace_us).div_euclid(self.pane_us).saturating_mul(self.pane_us)
+    }
+
+    /// Whether a window closes when a watermark goes from here to there, epoch ms.
+    pub fn closes(&self, from_ms: Option<i64>, to_ms: i64) -> bool {
+        let through_us = |ms: i64| self.closed_through_us(ms.saturating_mul(1000));
+        from_ms.is_none_or(|from_ms| through_us(to_ms) > through_us(from_ms))
+    }
+
+    /// The name of the table that holds its sealed rows.
+    pub fn sealed_table(&self) -> &str {
+        &self.name
+    }
+
     /// The name of the table that holds its partials.
     pub fn partials_table(&self) -> String {
         format!("{}_partials", self.name)
@@ -269,12 +307,22 @@ fn instant() -> DataType {
 
 /// The partials schema of a window with these keys and measures.
 pub fn partials_schema(keys: &[KeyPlan], measures: &[MeasurePlan]) -> SchemaRef {
+    schema_with(keys, measures, [Field::new(SHARD_ID, DataType::Utf8, true)])
+}
+
+/// The sealed schema of a window with these keys and measures.
+pub fn sealed_schema(keys: &[KeyPlan], measures: &[MeasurePlan]) -> SchemaRef {
+    let own = [Field::new(COMPLETE, DataType::Boolean, true), Field::new(REVISION, DataType::Int64, true)];
+    schema_with(keys, measures, own)
+}
+
+fn schema_with(keys: &[KeyPlan], measures: &[MeasurePlan], own: impl IntoIterator<Item = Field>) -> SchemaRef {
     let mut fields = vec![Field::new(WINDOW_START, instant(), true), Field::new(WINDOW_END, instant(), true)];
     fields.extend(keys.iter().map(|key| Field::new(&key.name, key.output().arrow(), true)));
     fields.extend(measures.iter().flat_map(MeasurePlan::fields));
     fields.push(Field::new(RECORDS, DataType::Int64, true));
     fields.push(Field::new(DEFINITION, DataType::Utf8, true));
-    fields.push(Field::new(SHARD_ID, DataType::Utf8, true));
+    fields.extend(own);
     fields.push(Field::new(DATE, DataType::Date32, true));
     Arc::new(Schema::new(fields))
 }

@@ -7,6 +7,7 @@
 //! a commit lands once. Whoever loses a version reads what the winner did and builds its entry anew.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +21,7 @@ use super::moment::{Moment, MomentClock};
 use super::schema::{Fit, compare};
 use super::store::{Created, LakeStore};
 use super::table::{Kind, TableSpec, log_retention_ms};
+use crate::contract::WindowPlan;
 
 /// A head proof is believed for a quarter of the log retention, and never longer than this.
 const PROOF_AGE_MS_MAX: i64 = 60 * 60 * 1000;
@@ -115,6 +117,11 @@ impl TableLog {
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// The window whose partials the table holds, if it holds any.
+    pub fn window(&self) -> Option<&Arc<WindowPlan>> {
+        self.spec.window.as_ref()
     }
 
     /// What part the table plays.

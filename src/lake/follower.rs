@@ -15,13 +15,17 @@ use tokio::sync::watch;
 
 use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
-use super::entry::{Keep, LogEntry};
 use super::error::{Action, LakeError};
-use super::flush::{INFO_LEDGER, INFO_STAGED, OPERATION};
-use super::ledger::StreamIdentity;
-use super::log::read_entry;
+use super::files::Added;
+use super::flush::OPERATION;
+use super::ledger::{SINCE, StreamIdentity};
+use super::log::TableState;
+use super::staging::{Staging, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::as_txn;
+use crate::checkpoint::LedgerView;
+use crate::contract::WindowPlan;
+use crate::contract::window::WINDOW_START;
 use crate::metrics::StreamMetrics;
 use crate::status::StreamBoard;
 
@@ -35,12 +39,32 @@ const IDLE_VERSIONS_MAX: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 const GONE_WAIT: Duration = Duration::from_secs(30);
 
+/// The rows table, as far as its followers need to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub version: u64,
+    /// The stream's watermark as of this version.
+    pub watermark_ms: Option<i64>,
+    /// When the stream's reading was begun; see [`LedgerView::begun_ms`].
+    pub begun_ms: i64,
+}
+
+impl Head {
+    pub fn of(view: &LedgerView) -> Self {
+        Self { version: view.version, watermark_ms: view.watermark_ms(), begun_ms: view.begun_ms() }
+    }
+}
+
 /// One following table.
 pub(crate) struct Follower {
     store: LakeStore,
     table: TableLog,
     rows_table: String,
     applied_id: String,
+    watermark_id: String,
+    since_id: String,
+    /// A partials table's.
+    window: Option<Arc<WindowPlan>>,
     /// Commits of this stream, whenever it was created, start their `ledger` with this.
     ledger_prefix: String,
     /// Up to here the rows log was read and nothing in it waits.
@@ -48,6 +72,13 @@ pub(crate) struct Follower {
     metrics: StreamMetrics,
     board: StreamBoard,
     alarm: Alarm,
+}
+
+enum Followed {
+    /// These `add`s, up to this version.
+    Through(u64, Vec<Value>),
+    /// The next version is one of which the table got nothing, for nobody asked.
+    Gap(u64),
 }
 
 impl Follower {
@@ -63,9 +94,12 @@ impl Follower {
         let alarm = Alarm::new(table.name(), PATIENCE, troubles, None);
         Self {
             store,
+            window: table.window().cloned(),
             table,
             rows_table: rows_table.to_owned(),
             applied_id: identity.applied_id(),
+            watermark_id: identity.watermark_id(),
+            since_id: identity.since_id(),
             ledger_prefix: identity.any_creation(),
             scanned: 0,
             metrics,
@@ -82,19 +116,19 @@ impl Follower {
     }
 
     /// Follows the head until its sender is gone, then once more. Ends only when the table is complete.
-    pub async fn run(mut self, mut head: watch::Receiver<u64>) -> Result<(), LakeError> {
+    pub async fn run(mut self, mut head: watch::Receiver<Head>) -> Result<(), LakeError> {
         loop {
             let target = *head.borrow_and_update();
             self.follow(target).await?;
-            if head.changed().await.is_err() && *head.borrow() <= self.scanned {
+            if head.changed().await.is_err() && head.borrow().version <= self.scanned {
                 return Ok(());
             }
         }
     }
 
-    async fn follow(&mut self, target: u64) -> Result<(), LakeError> {
+    async fn follow(&mut self, target: Head) -> Result<(), LakeError> {
         let mut failures = 0;
-        while self.scanned < target {
+        while self.scanned < target.version {
             let before = self.scanned;
             self.alarm.trying();
             let stepped = self.step(target).await;
@@ -125,35 +159,51 @@ impl Follower {
     }
 
     /// Reads some versions and applies what they staged for this table.
-    async fn step(&mut self, target: u64) -> Result<(), LakeError> {
+    async fn step(&mut self, target: Head) -> Result<(), LakeError> {
         if self.applied().is_err() {
             // Perhaps somebody has mended it.
             self.table.catch_up().await?;
         }
         let applied = self.applied()?;
         self.scanned = self.scanned.max(applied);
-        if self.scanned >= target {
+        if self.scanned >= target.version {
             return Ok(());
         }
-        self.metrics.follower_lag(self.table.name(), target - self.scanned);
-        let upto = target.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
-        let adds = match self.staged(self.scanned + 1, upto).await {
-            Ok(adds) => adds,
+        self.metrics.follower_lag(self.table.name(), target.version - self.scanned);
+        let upto = target.version.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
+        let staged = match self.staged(self.scanned + 1, upto).await {
+            Ok(staged) => staged,
             Err(gone @ LakeError::StagedGone { .. }) => return self.pass_over(gone).await,
             Err(error) => return Err(error),
         };
-        if adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX {
+        let (upto, adds) = match self.followed(staged) {
+            Followed::Through(upto, adds) => (upto, adds),
+            Followed::Gap(version) => return self.begin_after(applied, version).await,
+        };
+        let times = Times {
+            // As of an earlier version it is not known here, and what the table says is true of a later one too.
+            watermark_ms: target.watermark_ms.filter(|_| upto == target.version),
+            since_ms: first_start_us(&adds).map(|us| target.begun_ms.max(us.div_euclid(1000).saturating_add(1))),
+        };
+        let is_idle = adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX;
+        if is_idle && !self.closes_a_window(times.watermark_ms) {
             self.scanned = upto;
             self.alarm.well();
             return Ok(());
         }
-        let txns = BTreeMap::from([(self.applied_id.clone(), as_txn(upto))]);
         let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
         let info = vec![("appliedThrough", json!(upto))];
-        let proposal = Proposal { txns, actions, info, operation: OPERATION };
-        let applied_id = &self.applied_id;
+        let (applied_id, window) = (&self.applied_id, self.window.is_some());
+        let (watermark_id, since_id) = (&self.watermark_id, &self.since_id);
         let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
-            Some(now) if now == as_txn(applied) => Ok(proposal.clone()),
+            Some(now) if now == as_txn(applied) => {
+                let mut txns = BTreeMap::from([(applied_id.clone(), as_txn(upto))]);
+                if window {
+                    txns.extend(times.watermark(state, watermark_id));
+                    txns.extend(times.since(state, since_id));
+                }
+                Ok(Proposal { txns, actions: actions.clone(), info: info.clone(), operation: OPERATION })
+            }
             // Somebody else applied some of it: read again from there.
             _ => Err(()),
         });
@@ -168,6 +218,12 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether a window of the table closes, as far as its own watermark says.
+    fn closes_a_window(&self, watermark_ms: Option<i64>) -> bool {
+        let Some((window, to_ms)) = self.window.as_ref().zip(watermark_ms) else { return false };
+        window.closes(self.table.state().txns.get(&self.watermark_id).copied(), to_ms)
+    }
+
     /// An entry that is gone was cleaned away because somebody has applied it while we slept, or it is an error.
     async fn pass_over(&mut self, gone: LakeError) -> Result<(), LakeError> {
         self.table.catch_up().await?;
@@ -179,17 +235,87 @@ impl Follower {
         Ok(())
     }
 
+    /// What can be applied of these versions, which begin behind what was read: up to the first that brought rows
+    /// without this table.
+    fn followed(&self, staged: Vec<Staging>) -> Followed {
+        let (mut upto, mut adds) = (self.scanned, Vec::new());
+        for (version, staging) in (self.scanned + 1..).zip(staged) {
+            match staging {
+                Staging::Files(files) => adds.extend(files),
+                Staging::NotFollowed if upto == self.scanned => return Followed::Gap(version),
+                Staging::NotFollowed => break,
+            }
+            upto = version;
+        }
+        Followed::Through(upto, adds)
+    }
+
+    /// A table that has nothing yet begins a little later. One that has something would have a hole, which nobody
+    /// would see in its sums.
+    async fn begin_after(&mut self, applied: u64, version: u64) -> Result<(), LakeError> {
+        let (table, rows) = (self.table.name().to_owned(), &self.rows_table);
+        if !is_bare(&self.store, &table).await? {
+            let reason = format!(
+                "version {version} of {rows} has rows that were committed without it, by a process whose contract did \
+                 not have this window, so its sums would miss them (stop that process if it still runs; then give the \
+                 window another name, whose table starts at the head)"
+            );
+            return Err(LakeError::Refused { table, reason });
+        }
+        tracing::info!(table, %rows, version, "begins later: rows were committed by a process that does not follow it");
+        let (applied_id, since) = (&self.applied_id, self.window.as_ref().map(|_| self.since_id.clone()));
+        let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
+            Some(now) if now == as_txn(applied) => {
+                // What it misses had come by now.
+                let since = since.clone().map(|id| (id, crate::clock::now_ms()));
+                let txns = std::iter::once((applied_id.clone(), as_txn(version))).chain(since).collect();
+                Ok(Proposal { txns, operation: OPERATION, ..Proposal::default() })
+            }
+            _ => Err(()),
+        });
+        match outcome.await? {
+            Outcome::Landed(_) | Outcome::Stopped(()) => self.scanned = self.applied()?,
+        }
+        Ok(())
+    }
+
     fn applied(&self) -> Result<u64, LakeError> {
         applied_of(&self.table, &self.applied_id, &self.rows_table)
     }
 
-    /// What the rows versions `from..=through` staged for this table, in order.
-    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Value>, LakeError> {
+    /// What each of the rows versions `from..=through` staged for this table.
+    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Staging>, LakeError> {
         let reads = futures::stream::iter(from..=through)
-            .map(|version| staged_by(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
-        let staged: Vec<Vec<Value>> = reads.buffered(READS_MAX).try_collect().await?;
-        Ok(staged.into_iter().flatten().collect())
+            .map(|version| staging_of(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
+        reads.buffered(READS_MAX).try_collect().await
     }
+}
+
+/// What a commit of a partials table says beside its files.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    watermark_ms: Option<i64>,
+    since_ms: Option<i64>,
+}
+
+impl Times {
+    /// A watermark never goes back, also if a shard was found of which nothing is known yet.
+    fn watermark(self, state: &TableState, id: &str) -> Option<(String, i64)> {
+        let news = self.watermark_ms.filter(|ms| state.txns.get(id).is_none_or(|known| ms > known));
+        news.map(|ms| (id.to_owned(), ms))
+    }
+
+    /// The first word holds, whichever stream of this name said it.
+    fn since(self, state: &TableState, id: &str) -> Option<(String, i64)> {
+        let is_said = state.txns.keys().any(|id| id.ends_with(SINCE));
+        self.since_ms.filter(|_| !is_said).map(|ms| (id.to_owned(), ms))
+    }
+}
+
+/// The earliest window start in these files, by their statistics.
+fn first_start_us(adds: &[Value]) -> Option<i64> {
+    let first = |add| Added::of(add).ok().map(|added| added.times_us(WINDOW_START).0);
+    adds.iter().filter_map(first).min()
 }
 
 /// The rows version up to which a following table is complete, by its own word.
@@ -204,40 +330,5 @@ pub(crate) fn applied_of(table: &TableLog, applied_id: &str, rows: &str) -> Resu
     match table.state().txns.get(applied_id).copied() {
         Some(version) => u64::try_from(version).map_err(|_| refused(&format!("is {version}"))),
         None => Err(refused("is missing")),
-    }
-}
-
-/// What this version of the rows table staged for `table`, if it was made for a ledger that starts with this.
-pub(crate) async fn staged_by(
-    store: &LakeStore,
-    rows: &str,
-    version: u64,
-    ledger_prefix: &str,
-    table: &str,
-) -> Result<Vec<Value>, LakeError> {
-    let gone = || LakeError::StagedGone { table: table.to_owned(), rows: rows.to_owned(), version };
-    let (entry, _) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await?.ok_or_else(gone)?;
-    staged_in(entry, ledger_prefix, table).map_err(|found| LakeError::Log {
-        table: rows.to_owned(),
-        version,
-        reason: format!("its list of files staged for {table} is {found} (restore the entry)"),
-    })
-}
-
-/// `Err` is what was found where a list of `add`s should be.
-fn staged_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Result<Vec<Value>, Value> {
-    let Some(info) = entry.commit_info.as_mut() else { return Ok(Vec::new()) };
-    let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
-    if !ledger.is_some_and(|ledger| ledger.starts_with(ledger_prefix)) {
-        return Ok(Vec::new());
-    }
-    match info.get_mut(INFO_STAGED).map(Value::take) {
-        None => Ok(Vec::new()),
-        Some(Value::Object(mut tables)) => match tables.remove(table) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(adds)) if adds.iter().all(Value::is_object) => Ok(adds),
-            Some(other) => Err(other),
-        },
-        Some(other) => Err(other),
     }
 }

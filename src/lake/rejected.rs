@@ -192,8 +192,7 @@ async fn open(
     if let Some(counted) = file.rows.filter(|counted| *counted != rows) {
         return Err(set.wrong(file, &format!("has {rows} rows; the log counts {counted}")));
     }
-    let average = (opened.value_bytes(PAYLOAD) / rows.max(1)).max(1);
-    let batch_rows = (REPLAY_BATCH_BYTES / average).clamp(1, REPLAY_BATCH_ROWS_MAX);
+    let batch_rows = (REPLAY_BATCH_BYTES / opened.value_bytes(PAYLOAD).max(1)).clamp(1, REPLAY_BATCH_ROWS_MAX);
     let found = match recovered.is_empty() {
         true => HashSet::new(),
         false => recovered_in(set, recovered, file, &opened, from..end).await?,

@@ -100,8 +100,10 @@ impl StreamLake {
         let mut followers = Vec::new();
         for spec in tables.following() {
             // What was committed before a table existed was not staged for it.
-            let applied = BTreeMap::from([(identity.applied_id(), as_txn(rows.state().version))]);
-            let mut follower = open_table(&store, &clock, spec.clone(), applied).await?;
+            let mut first = BTreeMap::from([(identity.applied_id(), as_txn(rows.state().version))]);
+            let missed_ms = view_of(&identity, &rows)?.read_until_ms().filter(|_| spec.kind == Kind::Partials);
+            first.extend(missed_ms.map(|ms| (identity.since_id(), ms)));
+            let mut follower = open_table(&store, &clock, spec.clone(), first).await?;
             begin_following(&mut follower, &identity, &mut rows).await?;
             followers.push(follower);
         }
@@ -118,13 +120,9 @@ impl StreamLake {
 impl TableSet {
     pub fn of(contract: &Contract, identity: &StreamIdentity) -> Self {
         let partials = contract.windows.iter().map(|window| {
-            Self::follower(
-                identity,
-                window.partials_table(),
-                Kind::Partials,
-                &window.partials_schema,
-                Some(&window.definition),
-            )
+            let (name, schema) = (window.partials_table(), &window.partials_schema);
+            let spec = Self::follower(identity, name, Kind::Partials, schema, Some(&window.definition));
+            TableSpec { window: Some(Arc::new(window.clone())), ..spec }
         });
         let rejects = contract.rejects_table();
         Self {
@@ -136,7 +134,7 @@ impl TableSet {
 
     pub fn ledger(identity: &StreamIdentity, name: String, schema: &SchemaRef) -> TableSpec {
         let txn_prefix = identity.prefix();
-        TableSpec { name, kind: Kind::Rows, schema: Arc::clone(schema), definition: None, txn_prefix }
+        TableSpec { name, kind: Kind::Rows, schema: Arc::clone(schema), definition: None, window: None, txn_prefix }
     }
 
     pub fn follower(
@@ -146,8 +144,9 @@ impl TableSet {
         schema: &SchemaRef,
         definition: Option<&str>,
     ) -> TableSpec {
-        let definition = definition.map(str::to_owned);
-        TableSpec { name, kind, schema: Arc::clone(schema), definition, txn_prefix: identity.any_creation() }
+        let (schema, definition, txn_prefix) =
+            (Arc::clone(schema), definition.map(str::to_owned), identity.any_creation());
+        TableSpec { name, kind, schema, definition, window: None, txn_prefix }
     }
 
     /// All but the rows table.

@@ -4,6 +4,7 @@
 //! loads what the other wrote; two tables in one log cannot come of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use deltalake::arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use super::log::{TableState, entry_path, read_table};
 use super::moment::MomentClock;
 use super::schema::{Fit, READER_VERSION, WRITER_VERSION, compare, schema_string};
 use super::store::LakeStore;
-use crate::contract::DATE;
+use crate::contract::{DATE, WindowPlan};
 
 /// Property of a partials table: the hash of the window's declaration that its rows were computed by.
 pub(crate) const DEFINITION_PROPERTY: &str = "pintail.definition";
@@ -70,6 +71,8 @@ pub(crate) struct TableSpec {
     pub schema: SchemaRef,
     /// Partials only: see [`DEFINITION_PROPERTY`].
     pub definition: Option<String>,
+    /// Partials only: their window.
+    pub window: Option<Arc<WindowPlan>>,
     /// Application ids that matter to us start with this.
     pub txn_prefix: String,
 }

@@ -143,6 +143,7 @@ fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
         rows: RecordBatch::try_new(rows_schema(), columns).unwrap(),
         rejects: Vec::new(),
         seen_ms: None,
+        watermark_ms: None,
         end: None,
         grant: ShardGrant::new(),
         permit: Permit::default(),

@@ -27,7 +27,7 @@ use aws_sdk_kinesis::types::{
 use super::error::{Call, Fault, ReadError};
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
-use crate::record::RawRecord;
+use crate::record::{Heir, RawRecord};
 
 /// Pages of one listing; at up to 1,000 shards a page far above any account's quota.
 const LISTING_PAGES_MAX: usize = 1000;
@@ -46,6 +46,7 @@ pub struct Kinesis {
     client: Client,
     /// Where it leads, for the message when it leads nowhere.
     place: Arc<str>,
+    has_region: bool,
 }
 
 /// No answer came. The SDK's error does not say where it asked.
@@ -73,7 +74,13 @@ impl Kinesis {
             (None, Some(region)) => format!("region {region}"),
             (None, None) => "no region".to_owned(),
         };
-        Self::from_builder(aws_sdk_kinesis::config::Builder::from(&shared), &place)
+        let has_region = shared.region().is_some();
+        Self { has_region, ..Self::from_builder(aws_sdk_kinesis::config::Builder::from(&shared), &place) }
+    }
+
+    /// Whether a region is known. Without one no request can be signed.
+    pub fn has_region(&self) -> bool {
+        self.has_region
     }
 
     /// A client for an endpoint that takes any credentials: an embedded server.
@@ -94,7 +101,7 @@ impl Kinesis {
             .build();
         let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts);
         builder.set_app_name(AppName::new("pintail").ok());
-        Self { client: Client::from_conf(builder.build()), place: Arc::from(place) }
+        Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true }
     }
 
     /// `DescribeStreamSummary`.
@@ -288,11 +295,15 @@ fn micros(at: DateTime) -> i64 {
 }
 
 /// All of them or none: a child without a name or without parents makes the list worthless.
-fn credible(children: Vec<ChildShard>) -> Vec<ShardId> {
+fn credible(children: Vec<ChildShard>) -> Vec<Heir> {
     if children.iter().any(|child| child.shard_id.is_empty() || child.parent_shards.is_empty()) {
         return Vec::new();
     }
-    children.into_iter().map(|child| ShardId::new(child.shard_id)).collect()
+    let heir = |child: ChildShard| {
+        let parents = child.parent_shards.into_iter().map(ShardId::new).collect();
+        Heir { shard: ShardId::new(child.shard_id), parents }
+    };
+    children.into_iter().map(heir).collect()
 }
 
 // === From the SDK's errors to ours ===

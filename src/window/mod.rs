@@ -34,7 +34,7 @@ pub use partials::Undecodable;
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 use crate::checkpoint::{Position, PositionRange, ShardId};
-use crate::contract::Contract;
+use crate::contract::{Contract, WindowPlan};
 use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_MAX, LIVE_WINDOWS_RESTORED};
 use crate::metrics::StreamMetrics;
 use crate::record::{CleanBatch, ShardGrant, WindowSink};
@@ -150,6 +150,20 @@ impl StreamWindows {
         by_window
     }
 
+    /// Whether memory has records of a window that closes when the watermark goes from here to there.
+    fn has_records_in(&self, window: usize, plan: &WindowPlan, from_ms: Option<i64>, to_ms: i64) -> bool {
+        let through_us = |ms: i64| plan.closed_through_us(ms.saturating_mul(1000));
+        let (after_us, through_us) = (from_ms.map_or(i64::MIN, through_us), through_us(to_ms));
+        let closes = |start_us: i64| {
+            let end_us = start_us.saturating_add(plan.every_us);
+            after_us < end_us && end_us <= through_us
+        };
+        let mut found = false;
+        self.committed.each_start(window, |start_us, _| found |= closes(start_us));
+        let is_pending = |batch: &Pending| batch.windows[window].keys().any(|group| closes(group.start_us));
+        found || self.pending.iter().any(|shard| shard.value().iter().any(is_pending))
+    }
+
     fn report_sizes(&self) {
         let (mut cells, mut bytes) = (0, 0);
         for shard in &self.pending {
@@ -201,6 +215,11 @@ impl WindowSink for StreamWindows {
         if let Some(mut pending) = self.pending.get_mut(shard) {
             pending.retain(|batch| !batch.grant.is_revoked());
         }
+    }
+
+    fn closes(&self, from_ms: Option<i64>, to_ms: i64) -> bool {
+        let mut windows = self.contract.windows.iter().enumerate();
+        windows.any(|(window, plan)| plan.closes(from_ms, to_ms) && self.has_records_in(window, plan, from_ms, to_ms))
     }
 }
 

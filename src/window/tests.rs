@@ -104,6 +104,7 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
         rows: RecordBatch::try_new(Arc::clone(&windows.contract.rows_schema), columns).unwrap(),
         rejects: Vec::new(),
         seen_ms: None,
+        watermark_ms: None,
         end: None,
         grant: ShardGrant::new(),
         permit: Permit::default(),
@@ -170,6 +171,25 @@ fn a_fenced_shards_cells_count_for_nothing_and_its_late_batches_neither() {
     windows.observe(&fenced).unwrap();
     assert!(places(&windows).is_empty());
     assert_eq!(windows.partials(&[range("a", 0, 1)])[0].num_rows(), 0);
+}
+
+#[test]
+fn a_window_with_records_closes_when_the_watermark_passes_its_end_and_the_grace() {
+    let windows = windows();
+    let grace_ms = windows.contract.windows[0].grace_us / 1000;
+    windows.observe(&batch(&windows, range("a", 0, 1), &[order("x", 1, 7)])).unwrap();
+    for committed in [false, true] {
+        if committed {
+            windows.committed(&[range("a", 0, 1)], 1);
+        }
+        let closes = |from_ms, to_ms| windows.closes(from_ms, to_ms);
+        let closed_ms = 8 * 60_000 + grace_ms;
+        assert!(closes(Some(closed_ms - 1), closed_ms) && closes(None, closed_ms) && closes(Some(0), i64::MAX));
+        assert!(!closes(None, closed_ms - 1), "the minute waits for stragglers");
+        assert!(!closes(Some(closed_ms), closed_ms + 60_000), "the next minute has no record");
+        let hour_ms = 3_600_000 + grace_ms;
+        assert!(closes(Some(hour_ms - 1), hour_ms), "but the hour has");
+    }
 }
 
 #[test]

@@ -15,7 +15,9 @@ mod cleanup;
 mod compact;
 mod input;
 mod service;
+mod small_files;
 mod table;
+mod trouble;
 mod upload;
 mod vacuum;
 
@@ -49,7 +51,7 @@ impl Default for MaintenanceOptions {
 }
 
 /// What can be done for a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Small files become large ones.
     Compaction,
@@ -101,6 +103,11 @@ pub enum Event {
         /// The version.
         version: u64,
     },
+    /// `_last_checkpoint` led nowhere and was written anew.
+    Repointed {
+        /// The checkpoint that it names now; `None`: there is none, and it was deleted.
+        version: Option<u64>,
+    },
     /// Old log objects were deleted.
     Cleaned {
         /// How many.
@@ -140,7 +147,7 @@ pub enum Ended {
     Absent,
     /// The table is not one that Pintail may write; it was left alone.
     Refused(String),
-    /// Something was in the way.
+    /// Something was in the way, now or when it was last tried.
     Failed(String),
 }
 

@@ -15,7 +15,7 @@ use crate::lake::ledger::read_ledgers;
 
 fn entry(position: Position, seen_ms: Option<i64>) -> ShardEntry {
     let Position::After(number) = position else { panic!("no number") };
-    ShardEntry { start_ms: 0, position: Some(number), ended: false, seen_ms }
+    ShardEntry { position: Some(number), seen_ms, watermark_ms: seen_ms, ..ShardEntry::NEW }
 }
 
 #[tokio::test]

@@ -135,7 +135,8 @@ async fn every_table_s_problems_are_told_at_once_and_a_changed_window_needs_a_ne
     let opened = StreamLake::open_tables(lake.store.clone(), identity(), changed, lake.clock.moments()).await;
     let Err(LakeError::Drift { problems }) = opened else { panic!("was not refused") };
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[1].contains("definition d1, the contract declares d2 (give the changed window a new name"));
+    assert!(problems[1].contains("give the changed window a new name"), "{}", problems[1]);
+    assert!(problems[1].contains("(definition d1, now d2)"), "{}", problems[1]);
     assert_eq!(lake.faults.puts(""), written);
 }
 

@@ -54,6 +54,23 @@ async fn an_old_log_shrinks_to_the_checkpoint_and_positions_and_rows_are_what_th
 }
 
 #[tokio::test]
+async fn what_a_partials_table_says_of_time_outlives_compaction_checkpoints_and_its_log() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 12).await;
+    let txns = async || read_table(&lake.store, PARTIALS, "").await.unwrap().unwrap().txns;
+    let said = txns().await;
+    assert_eq!((said[&identity().watermark_id()], said[&identity().since_id()]), (120_000, 1));
+    flushes(&lake, 120, 1).await;
+    let (said, mut maintainer) = (txns().await, maintainer(&lake, OPTIONS));
+    well(&mut maintainer, true).await;
+    lake.clock.pass_wall(40 * DAYS);
+    let events = well(&mut maintainer, true).await;
+    assert!(cleaned(&events, PARTIALS).is_some(), "{events:#?}");
+    assert_eq!(txns().await, said);
+}
+
+#[tokio::test]
 async fn entries_that_a_table_has_still_to_apply_are_kept_and_so_are_all_if_nobody_can_say() {
     let lake = Lake::in_memory();
     let mut ours = lake.committer(&["a"]).await;
