@@ -20,13 +20,15 @@ mod text;
 mod timestamp;
 mod value;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use deltalake::arrow::array::RecordBatch;
 use simd_json::Node;
 
 use crate::checkpoint::ShardId;
 use crate::contract::Contract;
-use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, Refusal, RejectReason};
+use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, Refusal, Reject, RejectReason};
 use builder::RowsBuilder;
 use counts::UnknownFields;
 use fault::Fault;
@@ -72,6 +74,27 @@ impl Cleaner {
         let rows = self.rows.finish(&self.contract, &mut counts);
         self.opener.shrink();
         (CleanBatch { range, rows, rejects, seen_ms, end, grant, permit }, counts)
+    }
+
+    /// Cleans records of any shards, in their order, up to the first that can only not be inflated because of those
+    /// before it; they count together, as if one read had brought them. That one and all after it are left where they
+    /// are. At least one is taken.
+    pub fn clean_some(&mut self, records: &mut VecDeque<(ShardId, RawRecord)>) -> (RecordBatch, Vec<Reject>) {
+        let mut counts = CleanCounts::default();
+        let mut rejects = Vec::new();
+        self.opener.begin_batch();
+        while let Some((shard, record)) = records.pop_front() {
+            let Err(fault) = self.clean_record(&shard, &record, &mut counts) else { continue };
+            if fault.reason == RejectReason::InflatesTooLarge && self.opener.has_inflated() {
+                records.push_front((shard, record));
+                break;
+            }
+            rejects.push(fault.into_reject(record));
+        }
+        self.unknown_fields.take();
+        let rows = self.rows.finish(&self.contract, &mut counts);
+        self.opener.shrink();
+        (rows, rejects)
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {

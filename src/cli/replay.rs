@@ -238,6 +238,9 @@ fn tally_told(report: &RejectsReport, tally: &RejectsTally) -> String {
         line("re-cleaned", tally.looked_at(), &format!("  of {} rejects{before}", report.total)),
         line(recovered, tally.recovered, ""),
     ];
+    if tally.uncommitted > 0 {
+        lines.push(line("not committed", tally.uncommitted, "  cleaned in vain: this run was ended before"));
+    }
     if tally.recovered_before > 0 {
         lines.push(line("recovered earlier", tally.recovered_before, ""));
     }
