@@ -81,7 +81,7 @@ impl Watcher {
                 tracing::info!(table, objects, below, "old log objects deleted");
                 self.metrics.log_objects_deleted(table, objects);
             }
-            MaintenanceEvent::Waits { reason } => tracing::info!(table, reason, "log cleanup waits"),
+            MaintenanceEvent::Waits { reason } => tracing::info!(table, reason, "maintenance waits"),
             MaintenanceEvent::Vacuumed { files, bytes } => {
                 tracing::debug!(table, files, bytes, "old data files deleted");
                 self.metrics.vacuumed(table, files, bytes);

@@ -85,6 +85,34 @@ async fn entries_that_a_table_has_still_to_apply_are_kept_and_so_are_all_if_nobo
 }
 
 #[tokio::test]
+async fn a_mark_of_another_pipeline_that_holds_up_the_log_is_named_until_it_is_handed_over() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    let stale = "retired/orders@1600000000/applied";
+    lake.foreign(REJECTS, &[json!({ "txn": { "appId": stale, "version": 1 } })]).await;
+    flushes(&lake, 0, 12).await;
+    let mut maintainer = maintainer(&lake, OPTIONS);
+    well(&mut maintainer, true).await;
+    lake.clock.pass_wall(8 * DAYS);
+    let events = well(&mut maintainer, true).await;
+    let told = |table: &str, words: &str| {
+        events.iter().any(|(name, event)| {
+            let Event::Waits { reason } = event else { return false };
+            name == table && [words, stale, "orders_rejects", "README"].iter().all(|word| reason.contains(word))
+        })
+    };
+    assert!(told(ROWS, "log entries below") && told(REJECTS, "vacuum has read"), "{events:#?}");
+    assert!(!events.iter().any(|(name, event)| name == PARTIALS && matches!(event, Event::Waits { .. })));
+    assert_eq!(cleaned(&events, ROWS), None);
+
+    let handed_over = json!({ "txn": { "appId": stale, "version": i64::MAX } });
+    lake.foreign(REJECTS, &[handed_over]).await;
+    let events = well(&mut maintainer, true).await;
+    assert!(cleaned(&events, ROWS).is_some(), "{events:#?}");
+    assert!(!events.iter().any(|(_, event)| matches!(event, Event::Waits { .. })), "{events:#?}");
+}
+
+#[tokio::test]
 async fn versions_younger_than_the_retention_stay_readable() {
     let lake = Lake::in_memory();
     lake.committer(&["a"]).await;
