@@ -1,4 +1,4 @@
-//! `check`: everything that is wrong at once, then the plan. Writes nothing.
+//! `check`: everything that is wrong at once, then the plan. Writes nothing but a probe, which it deletes again.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use crate::checkpoint::{LedgerView, Position};
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
-use crate::lake::{LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
+use crate::lake::{LakeConfig, LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
 use crate::source::{
     Kinesis, ListedShard, OnDataLoss, StartPosition, StreamDescription, StreamTarget, oldest_record, overdue,
 };
@@ -21,12 +21,7 @@ pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
     let (share, streams) = (config.budget_share_bytes() >> 20, config.streams.len());
     say!("pipeline {}, budget {} MiB, {share} MiB for each of {streams}", config.pipeline, config.budget_bytes >> 20);
     let kinesis = Kinesis::connect(&config.aws).await;
-    let store = LakeStore::open_existing(&config.lake.location).await?;
-    match &store {
-        Some(store) => say!("lake {}", store.uri()),
-        None => say!("lake {}: will be created", config.lake.location.uri),
-    }
-    let mut problems = 0;
+    let (store, mut problems) = check_lake(&config.lake.location).await;
     for stream in &config.streams {
         problems += check_stream(&config, stream, &kinesis, store.as_ref()).await;
     }
@@ -36,6 +31,30 @@ pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
     }
     say!("\nready for `pintail run --config {}`", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The lake, if it is there, and how many problems it has.
+async fn check_lake(location: &LakeConfig) -> (Option<LakeStore>, usize) {
+    let store = match LakeStore::open_existing(location).await {
+        Ok(store) => store,
+        Err(error) => {
+            say!("lake {}", location.uri);
+            return (None, problem(&chain(&error)));
+        }
+    };
+    let writable = match &store {
+        Some(store) => {
+            say!("lake {}", store.uri());
+            store.check_writable().await
+        }
+        None => {
+            say!("lake {}: will be created", location.uri);
+            LakeStore::check_can_be_made(location)
+        }
+    };
+    let why = "the lake cannot be written, or what was written not deleted";
+    let problems = writable.err().map_or(0, |error| problem(&format!("{why}: {}", chain(&error))));
+    (store, problems)
 }
 
 /// Prints one stream's plan; returns how many problems it has.

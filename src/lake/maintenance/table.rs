@@ -19,6 +19,7 @@ use crate::lake::log::{TableState, read_table};
 use crate::lake::moment::{Moment, MomentClock};
 use crate::lake::store::LakeStore;
 use crate::lake::table::{Kind, LOG_CLEANUP_PROPERTY, TableSpec, check, file_retention_ms, log_retention_ms};
+use crate::limits::ORPHAN_AGE_MS_MIN;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Removals stay in checkpoints this much longer than their files, so that vacuum still finds them named.
@@ -244,8 +245,9 @@ impl Table {
         let (store, version, now_ms) = (look.store, state.version, now.wall_ms);
         let vacuum = Vacuum { store, table: &self.spec.name, version, now_ms, retention_ms, staged: &staged };
         let done = vacuum.run().await?;
+        let (files, bytes) = store.delete_cut_off_writes(&self.spec.name, now_ms - ORPHAN_AGE_MS_MIN).await?;
         self.vacuumed = Some(now);
-        tell(Event::Vacuumed { files: done.files, bytes: done.bytes });
+        tell(Event::Vacuumed { files: done.files + files, bytes: done.bytes + bytes });
         Ok(())
     }
 }

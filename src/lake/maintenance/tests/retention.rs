@@ -1,12 +1,14 @@
 //! What is deleted, and above all what is not.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use object_store::path::Path;
 
 use super::*;
+use crate::lake::store::{LakeConfig, LakeStore};
+use crate::lake::stream::StreamLake;
 use crate::lake::tests::faults::Fault;
-use crate::lake::tests::{identity, register};
+use crate::lake::tests::{TestClock, identity, register};
 
 const DAYS: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -194,6 +196,26 @@ async fn uploads_that_nobody_names_go_after_the_retention_and_hidden_files_and_o
     assert_eq!(vacuumed(&well(&mut maintainer, true).await, ROWS), 1);
     assert_eq!(objects(&lake, "orders/_change_data").await.len() + objects(&lake, "orders/.tmp").await.len(), 2);
     assert_eq!(objects(&lake, "orders2").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_into_a_folder_that_a_crash_cut_off_a_day_ago_is_deleted_and_one_under_way_is_not() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+    let config = LakeConfig { uri: folder.path().display().to_string(), ..LakeConfig::default() };
+    let store = LakeStore::open(&config).await.unwrap();
+    StreamLake::open_tables(store.clone(), identity(), tables(), clock.moments()).await.unwrap();
+    let mut maintainer = Maintainer::new(store, OPTIONS);
+    maintainer.clock = clock.moments();
+    maintainer.add_tables("orders", tables());
+    let now = UNIX_EPOCH + Duration::from_millis(clock.moments().now().wall_ms as u64);
+    for (name, age) in [("old.json#1", DAYS + Duration::from_secs(1)), ("young.json#1", DAYS)] {
+        let path = folder.path().join("orders/_delta_log").join(name);
+        std::fs::write(&path, "x").unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(now - age).unwrap();
+    }
+    let events = well(&mut maintainer, false).await;
+    assert_eq!((vacuumed(&events, ROWS), vacuumed(&events, REJECTS)), (1, 0));
+    assert!(folder.path().join("orders/_delta_log/young.json#1").exists());
 }
 
 #[tokio::test]
