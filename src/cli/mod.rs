@@ -54,7 +54,7 @@ enum Command {
     /// Posts the emulation's pins, places and users to three streams of any Kinesis endpoint.
     Post(PostArgs),
     /// Reads the configuration and every contract, says everything that is wrong, then shows the plan: streams,
-    /// shards, where each would start, tables. Writes nothing.
+    /// shards, where each would start, tables. Writes nothing but a probe, deleted again.
     Check(ConfigArgs),
     /// Shows the ledger: how far each shard of each stream is committed.
     Positions(PositionsArgs),
