@@ -82,7 +82,7 @@ impl Watcher {
                 tracing::info!(stream, table, objects, below, "old log objects deleted");
                 self.metrics.log_objects_deleted(table, objects);
             }
-            MaintenanceEvent::Waits { reason } => tracing::info!(stream, table, reason, "log cleanup waits"),
+            MaintenanceEvent::Waits { reason } => tracing::info!(stream, table, reason, "maintenance waits"),
             MaintenanceEvent::Vacuumed { files, bytes } => {
                 tracing::debug!(stream, table, files, bytes, "old data files deleted");
                 self.metrics.vacuumed(table, files, bytes);

@@ -10,6 +10,7 @@ mod pipe;
 mod range;
 mod reclean;
 mod rejects;
+mod rejects_report;
 mod stream;
 
 use std::net::SocketAddr;
@@ -33,7 +34,8 @@ use crate::status::StatusBoard;
 use crate::window::StreamWindows;
 
 pub use range::{RangeEnding, RangeJob, RangeReport};
-pub use rejects::{RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish};
+pub use rejects::{RejectsJob, RejectsWish};
+pub use rejects_report::{RejectsEnding, RejectsReport, RejectsTally};
 
 /// How often the metrics registry folds its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! `check`: everything that is wrong at once, then the plan. Writes nothing.
+//! `check`: everything that is wrong at once, then the plan. Writes nothing but a probe, which it deletes again.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use crate::checkpoint::{LedgerView, Position};
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
-use crate::lake::{LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
+use crate::lake::{LakeConfig, LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
 use crate::source::{
     Fault, Kinesis, ListedShard, OnDataLoss, ReadError, StartPosition, StreamDescription, StreamTarget, oldest_record,
     overdue,
@@ -21,23 +21,7 @@ pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
     say!("{}: the configuration and the contracts of {} stream(s) hold together", path.display(), config.streams.len());
     let (share, streams) = (config.budget_share_bytes() >> 20, config.streams.len());
     say!("pipeline {}, budget {} MiB, {share} MiB for each of {streams}", config.pipeline, config.budget_bytes >> 20);
-    let mut problems = 0;
-    let uri = &config.lake.location.uri;
-    let lake = match LakeStore::open_existing(&config.lake.location).await {
-        Ok(Some(store)) => {
-            say!("lake {}", store.uri());
-            Lake::There(store)
-        }
-        Ok(None) => {
-            say!("lake {uri}: will be created");
-            Lake::New
-        }
-        Err(error) => {
-            say!("lake {uri}");
-            problems += problem(&chain(&error));
-            Lake::Unknown
-        }
-    };
+    let (lake, mut problems) = check_lake(&config.lake.location).await;
     let kinesis = Kinesis::connect(&config.aws).await;
     if !kinesis.has_region() {
         say!("kinesis");
@@ -69,6 +53,28 @@ enum Lake {
     New,
     /// It cannot be looked at, which has been told.
     Unknown,
+}
+
+/// The lake as it is, and how many problems it has.
+async fn check_lake(location: &LakeConfig) -> (Lake, usize) {
+    let (lake, writable) = match LakeStore::open_existing(location).await {
+        Ok(Some(store)) => {
+            say!("lake {}", store.uri());
+            let writable = store.check_writable().await;
+            (Lake::There(store), writable)
+        }
+        Ok(None) => {
+            say!("lake {}: will be created", location.uri);
+            (Lake::New, LakeStore::check_can_be_made(location))
+        }
+        Err(error) => {
+            say!("lake {}", location.uri);
+            return (Lake::Unknown, problem(&chain(&error)));
+        }
+    };
+    let why = "the lake cannot be written, or what was written not deleted";
+    let problems = writable.err().map_or(0, |error| problem(&format!("{why}: {}", chain(&error))));
+    (lake, problems)
 }
 
 async fn look(stream: &StreamConfig, kinesis: &Kinesis) -> Result<(StreamDescription, Vec<ListedShard>), ReadError> {

@@ -70,7 +70,7 @@ enum Command {
     #[command(after_help = "Exit codes: 0 posted, 1 failed, 64 the call is wrong.")]
     Post(PostArgs),
     /// Reads the configuration and every contract, says everything that is wrong, then shows the plan: streams,
-    /// shards, where each would start, tables. Writes nothing.
+    /// shards, where each would start, tables. Writes nothing but a probe, deleted again.
     #[command(
         after_help = "Exit codes: 0 ready for `pintail run`, 1 something is to be mended in Kinesis, the lake or the \
         permissions, 64 the configuration, a contract or the call is wrong (nothing was opened)."

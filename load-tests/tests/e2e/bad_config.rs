@@ -124,3 +124,23 @@ async fn credentials_that_are_missing_are_told_at_length_once_and_not_once_for_e
     assert!(said.ends_with("not ready: 3 problems to mend before `pintail run`\n"), "{said}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_is_not_ready_for_a_lake_that_is_a_file_or_below_one_and_leaves_no_trace_in_one_that_can_be()
+-> anyhow::Result<()> {
+    let scene = Scene::new(1).await?;
+    let check = async || -> anyhow::Result<(Option<i32>, String)> {
+        let mut child = scene.call(PINTAIL, &["check"])?;
+        Ok((child.ended().await?.code(), child.stdout()?))
+    };
+    let (code, said) = check().await?;
+    assert!(code == Some(0) && said.contains("will be created") && !scene.lake().exists(), "{said}");
+    std::fs::write(scene.lake(), "not a folder")?;
+    let (code, said) = check().await?;
+    assert!(code == Some(1) && said.contains("PROBLEM: lake uri") && said.contains("is a file"), "{said}");
+    std::fs::remove_file(scene.lake())?;
+    std::fs::create_dir(scene.lake())?;
+    let (code, said) = check().await?;
+    assert_eq!((code, std::fs::read_dir(scene.lake())?.count()), (Some(0), 0), "{said}");
+    Ok(())
+}

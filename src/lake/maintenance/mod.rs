@@ -13,6 +13,7 @@ mod checkpoint;
 mod choose;
 mod cleanup;
 mod compact;
+mod following;
 mod input;
 mod service;
 mod small_files;
@@ -115,9 +116,9 @@ pub enum Event {
         /// The version from which everything is kept.
         below: u64,
     },
-    /// Old log entries are kept because somebody needs them.
+    /// Old log entries are kept, or read once more, because somebody needs them.
     Waits {
-        /// Who.
+        /// Who, and what for.
         reason: String,
     },
     /// Old data files were deleted, or there were none.
@@ -172,6 +173,7 @@ pub struct Maintainer {
 #[derive(Debug)]
 struct Stream {
     name: String,
+    ours: String,
     rows: String,
     followers: Vec<String>,
     tables: Vec<Table>,
@@ -192,23 +194,23 @@ impl Maintainer {
 
     fn add_tables(&mut self, stream: &str, set: TableSet) {
         let followers = set.following().map(|spec| spec.name.clone()).collect();
-        let rows = set.rows.name.clone();
+        let (rows, ours) = (set.rows.name.clone(), set.rejects.txn_prefix.clone());
         let specs = std::iter::once(set.rows.clone()).chain(set.following().cloned());
         let tables = specs.map(Table::new).collect();
-        self.streams.push(Stream { name: stream.to_owned(), rows, followers, tables });
+        self.streams.push(Stream { name: stream.to_owned(), ours, rows, followers, tables });
     }
 
     /// Looks at every table once and does what is worth doing; `thorough`: all that can be done. Tells `observe` what
     /// happens. Whatever is in the way of one table costs the others nothing. Can be dropped at any point.
     pub async fn round(&mut self, thorough: bool, observe: &mut dyn FnMut(TableName<'_>, Event)) {
         for stream in &mut self.streams {
-            let Stream { name, rows, followers, tables } = stream;
+            let Stream { name, ours, rows, followers, tables } = stream;
             for table in tables {
                 let spec = table.spec.name.clone();
                 let mut tell = |event| observe(TableName { stream: name, table: &spec }, event);
                 tell(Event::Begins);
-                let look =
-                    Look { store: &self.store, clock: &self.clock, options: self.options, thorough, rows, followers };
+                let (store, clock, options) = (&self.store, &self.clock, self.options);
+                let look = Look { store, clock, options, thorough, ours, rows, followers };
                 let ended = table.maintain(&look, &mut tell).await;
                 tell(Event::Ended(ended));
             }

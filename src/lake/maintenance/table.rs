@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use super::checkpoint::Checkpointing;
 use super::cleanup::Cleanup;
+use super::following::{Waiting, needed_after};
 use super::small_files::SmallFiles;
 use super::trouble::Troubles;
 use super::vacuum::Vacuum;
@@ -16,11 +17,9 @@ use crate::lake::error::LakeError;
 use crate::lake::listing::Span;
 use crate::lake::log::{TableState, read_table};
 use crate::lake::moment::{Moment, MomentClock};
-use crate::lake::staging::staged_by;
 use crate::lake::store::LakeStore;
-use crate::lake::stream::HANDED_OVER;
 use crate::lake::table::{Kind, LOG_CLEANUP_PROPERTY, TableSpec, check, file_retention_ms, log_retention_ms};
-use crate::limits::VACUUM_STAGED_MAX;
+use crate::limits::ORPHAN_AGE_MS_MIN;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Removals stay in checkpoints this much longer than their files, so that vacuum still finds them named.
@@ -44,6 +43,8 @@ pub(super) struct Look<'a> {
     pub options: MaintenanceOptions,
     /// Do all that can be done, however little there is.
     pub thorough: bool,
+    /// How the stream's own transactions begin, whenever it was created.
+    pub ours: &'a str,
     /// The stream's rows table.
     pub rows: &'a str,
     /// The tables that follow it, if this is the rows table.
@@ -198,14 +199,13 @@ impl Table {
             self.is_cleanable = false;
             return Ok(());
         };
-        let (needed_after, mut waits) = match self.spec.kind {
-            Kind::Rows => match self.needed_after(look).await? {
-                Ok(needed_after) => (Some(needed_after), Some(format!("a table has applied {needed_after}"))),
-                Err(reason) => (Some(0), Some(reason)),
+        let (mut cut, needed_after, mut waits) = match self.spec.kind {
+            Kind::Rows => match needed_after(look).await? {
+                Ok((needed_after, why)) => (old.cut(Some(needed_after)), Some(needed_after), Some(why)),
+                Err(reason) => (None, None, Some(reason)),
             },
-            Kind::Rejects | Kind::Partials => (None, None),
+            Kind::Rejects | Kind::Partials => (Some(wanted), None, None),
         };
-        let mut cut = old.cut(needed_after);
         while let Some(version) = cut
             && let Some(reason) = cleanup.broken_checkpoint(version).await?
         {
@@ -223,21 +223,6 @@ impl Table {
         Ok(())
     }
 
-    /// The version after which some follower still needs the rows log. The inner `Err`: nobody can say.
-    async fn needed_after(&self, look: &Look<'_>) -> Result<Result<u64, String>, LakeError> {
-        let mut lowest = u64::MAX;
-        for follower in look.followers {
-            let Some(state) = read_table(look.store, follower, "").await? else {
-                return Ok(Err(format!("its follower {follower} is not there")));
-            };
-            match lowest_applied(&state) {
-                Some(applied) => lowest = lowest.min(applied),
-                None => return Ok(Err(format!("its follower {follower} does not say how far it has followed"))),
-            }
-        }
-        Ok(Ok(lowest))
-    }
-
     // === Vacuum ===
 
     async fn vacuum(
@@ -250,40 +235,19 @@ impl Table {
         // In this order: what leaves the staged files is named by the log when that is read.
         let staged = match self.spec.kind {
             Kind::Rows => HashSet::new(),
-            Kind::Rejects | Kind::Partials => self.staged(look, state).await?,
+            Kind::Rejects | Kind::Partials => {
+                let waiting = Waiting::of(look, &self.spec.name, state).await?;
+                waiting.slowed.into_iter().for_each(|reason| tell(Event::Waits { reason }));
+                waiting.files
+            }
         };
         let now = look.clock.now();
         let (store, version, now_ms) = (look.store, state.version, now.wall_ms);
         let vacuum = Vacuum { store, table: &self.spec.name, version, now_ms, retention_ms, staged: &staged };
         let done = vacuum.run().await?;
+        let (files, bytes) = store.delete_cut_off_writes(&self.spec.name, now_ms - ORPHAN_AGE_MS_MIN).await?;
         self.vacuumed = Some(now);
-        tell(Event::Vacuumed { files: done.files, bytes: done.bytes });
+        tell(Event::Vacuumed { files: done.files + files, bytes: done.bytes + bytes });
         Ok(())
     }
-
-    /// Files that wait in the rows log for this table.
-    async fn staged(&self, look: &Look<'_>, state: &TableState) -> Result<HashSet<String>, LakeError> {
-        let refused = |reason: String| LakeError::Refused { table: self.spec.name.clone(), reason };
-        let applied = lowest_applied(state)
-            .ok_or_else(|| refused(format!("it does not say how far it has followed {}", look.rows)))?;
-        let rows = Span::of(look.store, look.rows).await?;
-        let head = rows.ok_or_else(|| refused(format!("{}, which it follows, is not there", look.rows)))?.head();
-        let mut staged = HashSet::new();
-        for version in applied.saturating_add(1)..=head {
-            for add in staged_by(look.store, look.rows, version, "", &self.spec.name).await? {
-                let path = add.get("path").and_then(serde_json::Value::as_str);
-                staged.extend(path.map(crate::lake::entry::plain_path));
-            }
-            if staged.len() > VACUUM_STAGED_MAX {
-                return Err(refused(format!("more than {VACUUM_STAGED_MAX} files wait for it in {}", look.rows)));
-            }
-        }
-        Ok(staged)
-    }
-}
-
-/// The lowest rows version up to which a follower is complete, over all streams that it has followed.
-fn lowest_applied(state: &TableState) -> Option<u64> {
-    let applied = state.txns.iter().filter(|(id, applied)| id.ends_with("/applied") && **applied != HANDED_OVER);
-    applied.map(|(_, applied)| u64::try_from(*applied).unwrap_or(0)).min()
 }

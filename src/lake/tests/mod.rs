@@ -169,7 +169,7 @@ pub fn rows(shard: &str, ids: std::ops::Range<i64>, day: impl Fn(i64) -> i32) ->
     RecordBatch::try_new(rows_schema(), columns).unwrap()
 }
 
-fn reject(n: u64) -> Reject {
+pub fn reject(n: u64) -> Reject {
     let record = RawRecord {
         data: b"\xff\x00not json".to_vec(),
         sequence_number: number(n),
