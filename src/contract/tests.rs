@@ -434,7 +434,10 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
         "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
         "c.toml:17: `revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is",
     ),
-    ("every = \"1m\"\nmeasure = { revision = \"count\" }", "c.toml:15: window column `revision` is declared twice"),
+    (
+        "every = \"1m\"\nmeasure = { revision = \"count\" }",
+        "c.toml:14: window column `revision` is declared twice; rename one",
+    ),
     (
         "every = \"1m\"\nhop = \"7s\"\nCOUNT",
         "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
