@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::cores::Cores;
-use crate::lake::LakeStore;
+use crate::lake::{LakeStore, SealBell};
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
 use crate::serve::{Server, Sources};
@@ -95,7 +95,9 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
-        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, reading.child_token());
+        let bell = SealBell::default();
+        let stop = reading.child_token();
+        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, bell.clone(), stop);
         let cores = Cores::available();
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
@@ -112,6 +114,7 @@ impl App {
                 board: self.status.stream(config.name()),
                 probe: self.probe.clone(),
                 range: None,
+                bell: bell.clone(),
                 cores: cores.clone(),
             };
             let (reading, cut_off) = (reading.clone(), cut_off.clone());

@@ -14,7 +14,7 @@ use super::stream::Stream;
 use crate::checkpoint::TimeRange;
 use crate::config::{Config, StreamConfig};
 use crate::cores::Cores;
-use crate::lake::{LakeStore, RangeState, StreamIdentity, StreamLake, look_at_range};
+use crate::lake::{LakeStore, RangeState, SealBell, StreamIdentity, StreamLake, look_at_range};
 use crate::metrics::Registry;
 use crate::source::{self, Kinesis, SourceError};
 use crate::status::{StatusBoard, StreamBoard};
@@ -112,6 +112,7 @@ impl RangeJob {
             board,
             probe: None,
             range: Some(self.range),
+            bell: SealBell::default(),
             cores: Cores::available(),
         })
     }

@@ -13,7 +13,7 @@ use crate::clock::now_ms;
 use crate::config::{SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
-use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
+use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Writer, WriterOptions};
 use crate::limits::WRITER_QUEUE_BATCHES;
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
@@ -41,6 +41,8 @@ pub struct Stream {
     pub probe: Option<ProbeRef>,
     /// Only what arrived then, into tables of a replay.
     pub range: Option<TimeRange>,
+    /// Rung when a window may be sealed.
+    pub bell: SealBell,
     /// One permit a core, shared by all streams.
     pub cores: Cores,
 }
@@ -133,6 +135,7 @@ impl Stream {
         let (ledger, questions) = LedgerHandle::channel();
         let windows: Arc<dyn WindowSink> = Arc::clone(&self.windows) as Arc<dyn WindowSink>;
         let (metrics, board, probe) = (self.metrics.clone(), self.board.clone(), self.probe.clone());
+        let lake = lake.ringing(self.bell.clone());
         let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
         let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
         let coordinator = self.coordinator(description, ledger, budget, batches);

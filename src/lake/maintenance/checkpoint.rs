@@ -15,12 +15,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::actions::{ActionsFile, is_taken};
-use super::upload::Upload;
 use crate::lake::checkpoint::{is_head, lines, not_understood, read, root};
 use crate::lake::error::LakeError;
 use crate::lake::log::{Span, checkpoint_hint, entry_path};
 use crate::lake::schema::{READER_VERSION, WRITER_VERSION};
 use crate::lake::store::LakeStore;
+use crate::lake::upload::Upload;
 use crate::limits::CHECKPOINT_TAIL_BYTES;
 
 /// Entries fetched ahead.

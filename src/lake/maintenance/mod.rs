@@ -16,7 +16,6 @@ mod compact;
 mod input;
 mod service;
 mod table;
-mod upload;
 mod vacuum;
 
 #[cfg(test)]
@@ -186,8 +185,7 @@ impl Maintainer {
     fn add_tables(&mut self, stream: &str, set: TableSet) {
         let followers = set.following().map(|spec| spec.name.clone()).collect();
         let rows = set.rows.name.clone();
-        let specs = std::iter::once(set.rows.clone()).chain(set.following().cloned());
-        let tables = specs.map(Table::new).collect();
+        let tables = set.all().cloned().map(Table::new).collect();
         self.streams.push(Stream { name: stream.to_owned(), rows, followers, tables });
     }
 

@@ -261,7 +261,7 @@ impl Table {
                 Ok(needed_after) => (old.cut(Some(needed_after)), Some(format!("a table has applied {needed_after}"))),
                 Err(reason) => (None, Some(reason)),
             },
-            Kind::Rejects | Kind::Partials => (Some(wanted), None),
+            Kind::Rejects | Kind::Partials | Kind::Sealed => (Some(wanted), None),
         };
         if let (true, Some(why)) = (cut.is_none_or(|cut| cut < wanted), waits) {
             tell(Event::Waits { reason: format!("log entries below {wanted} are old, but {why}") });
@@ -299,7 +299,7 @@ impl Table {
         let retention_ms = file_retention_ms(&self.spec.name, &state.metadata)?;
         // In this order: what leaves the staged files is named by the log when that is read.
         let staged = match self.spec.kind {
-            Kind::Rows => HashSet::new(),
+            Kind::Rows | Kind::Sealed => HashSet::new(),
             Kind::Rejects | Kind::Partials => self.staged(look, state).await?,
         };
         let now = look.clock.now();
