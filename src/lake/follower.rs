@@ -128,7 +128,8 @@ impl Follower {
         }
     }
 
-    async fn follow(&mut self, target: Head) -> Result<(), LakeError> {
+    /// Until the table has what the rows table had then.
+    pub async fn follow(&mut self, target: Head) -> Result<(), LakeError> {
         let mut failures = 0;
         while self.scanned < target.version {
             let before = self.scanned;
