@@ -189,8 +189,8 @@ pub const COMPACT_INPUT_TARGETS_MAX: u64 = 4;
 /// Compaction: commits made of one look at a table.
 pub const COMPACT_GROUPS_MAX: usize = 16;
 
-/// Compaction: a smaller file is fetched whole, and the next one meanwhile.
-pub const COMPACT_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A Parquet file that is to be read and is no larger is fetched whole: one request.
+pub const READ_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Compaction: rows decoded at a time, by the average row of the row group where that is largest.
 pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
@@ -201,6 +201,24 @@ pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of rows, decoded, after which a row group of a data file ends. A reader may have to hold all of one, since
 /// three payloads of 10 MiB are one page; of usual rows it is some 8 MiB in the file.
 pub const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Sealing: encoded bytes of the files that are merged side by side. With more, some are compacted first.
+pub const MERGE_ENCODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Sealing: files of one partials table with windows that are not sealed yet, some hundred bytes each.
+pub const SEAL_FILES_MAX: usize = 200_000;
+
+/// Sealing: rows decoded at a time, over all files that are merged side by side, as their files count them.
+pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Sealing: files, and ordered stretches of files, that are merged side by side.
+pub const MERGE_CURSORS_MAX: usize = 1_000;
+
+/// Sealing: merged cells, by their estimated bytes, before they are written.
+pub const MERGE_OUTPUT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Partials and sealed rows, encoded, before they are sent off as a row group: small ones, since most of a file is passed
+/// over when one of its windows is wanted.
+pub const PARTIALS_GROUP_BYTES: usize = 1024 * 1024;
 
 /// Compaction: files remembered as ones that Pintail does not rewrite, so that they are not opened at every look.
 pub const COMPACT_UNFIT_MAX: usize = 10_000;

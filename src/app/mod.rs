@@ -25,7 +25,7 @@ use self::stream::Stream;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::cores::Cores;
-use crate::lake::LakeStore;
+use crate::lake::{LakeStore, SealBell};
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
 use crate::serve::{Server, Sources};
@@ -99,14 +99,16 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
-        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, reading.child_token());
+        let bell = SealBell::default();
+        let stop = reading.child_token();
+        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, bell.clone(), stop);
         let cores = Cores::available();
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
             let (metrics, board) = (self.registry.stream(config.name()), self.status.stream(config.name()));
             let (kinesis, store, windows) = (self.kinesis.clone(), self.store.clone(), Arc::clone(windows));
             let stream = Stream::new(&self.config, config.clone(), kinesis, store, windows, metrics, board);
-            let stream = Stream { probe: self.probe.clone(), cores: cores.clone(), ..stream };
+            let stream = Stream { probe: self.probe.clone(), bell: bell.clone(), cores: cores.clone(), ..stream };
             let (name, reading, cut_off) = (config.name().to_owned(), reading.clone(), cut_off.clone());
             streams.spawn(async move { (name, stream.run(reading, cut_off).await) });
         }

@@ -13,7 +13,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
-use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
+use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Writer, WriterOptions};
 use crate::limits::WRITER_QUEUE_BATCHES;
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
@@ -41,12 +41,15 @@ pub struct Stream {
     pub probe: Option<ProbeRef>,
     /// Only what arrived then, into tables of a replay.
     pub range: Option<TimeRange>,
+    /// Rung when a window may be sealed.
+    pub bell: SealBell,
     /// One permit a core, shared by all streams.
     pub cores: Cores,
 }
 
 impl Stream {
-    /// Everything of one configured stream, without a probe, all of its time, with all cores of the machine.
+    /// Everything of one configured stream, without a probe, all of its time, with all cores of the machine and a bell
+    /// that nobody hears.
     pub fn new(
         config: &Config,
         stream: StreamConfig,
@@ -69,6 +72,7 @@ impl Stream {
             board,
             probe: None,
             range: None,
+            bell: SealBell::default(),
             cores: Cores::available(),
         }
     }
@@ -163,6 +167,7 @@ impl Stream {
         let (ledger, questions) = LedgerHandle::channel();
         let windows: Arc<dyn WindowSink> = Arc::clone(&self.windows) as Arc<dyn WindowSink>;
         let (metrics, board, probe) = (self.metrics.clone(), self.board.clone(), self.probe.clone());
+        let lake = lake.ringing(self.bell.clone());
         let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
         let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
         let coordinator = self.coordinator(description, ledger, budget, batches);

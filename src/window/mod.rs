@@ -33,6 +33,13 @@ pub use aggregate::NotTheContracts;
 pub use partials::Undecodable;
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
+/// What it takes to add up the rows of a partials table outside of this room: pure, like all that is done to cells.
+pub(crate) mod merging {
+    pub use super::cell::Cell;
+    pub use super::group::Group;
+    pub use super::partials::{Sealing, Undecodable, decode_current, decode_groups, encode_merged, encode_sealed};
+}
+
 use crate::checkpoint::{Position, PositionRange, ShardId};
 use crate::contract::{Contract, WindowPlan};
 use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_MAX, LIVE_WINDOWS_RESTORED};
