@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
@@ -371,12 +370,20 @@ enum Act {
     Pass(i64),
     Split(usize),
     Merge(usize),
-    Read { process: usize, shard: usize, count: usize },
+    Read {
+        process: usize,
+        shard: usize,
+        count: usize,
+    },
     Commit(usize),
     Follow(usize),
     Seal(usize),
     /// The task of a process makes so many requests.
-    Step { process: usize, task: usize, requests: usize },
+    Step {
+        process: usize,
+        task: usize,
+        requests: usize,
+    },
     Kill(usize),
 }
 
@@ -410,7 +417,8 @@ struct World {
 
 impl World {
     async fn begin(shards: usize, contract: Arc<Contract>) -> (Self, Lake) {
-        let (objects, waits, clock) = (Arc::new(InMemory::new()), Arc::new(AtomicBool::new(false)), TestClock::default());
+        let (objects, waits, clock) =
+            (Arc::new(InMemory::new()), Arc::new(AtomicBool::new(false)), TestClock::default());
         let stepped = Stepped { inner: Arc::clone(&objects), waits: Arc::clone(&waits) };
         let store = LakeStore::with_objects(Arc::new(stepped), "lake", "memory://lake");
         let faults = Arc::new(Faulty::over(objects));
@@ -501,7 +509,8 @@ async fn check(world: &World, lake: &Lake) -> Result<(), TestCaseError> {
     for row in rows_of(lake, SEALED).await {
         let key = (row.start_ms, row.kind);
         prop_assert!(sealed.insert(key.clone()), "{:?} is sealed twice", key);
-        let (everything, owed) = (all.get(&key).copied().unwrap_or_default(), in_time.get(&key).copied().unwrap_or_default());
+        let (everything, owed) =
+            (all.get(&key).copied().unwrap_or_default(), in_time.get(&key).copied().unwrap_or_default());
         prop_assert!(row.records >= owed.0, "{:?}: {} of {} that came in time", key, row.records, owed.0);
         prop_assert!(row.records <= everything.0 && row.total <= everything.1, "{:?}", key);
         prop_assert!(row.records < everything.0 || row.total == everything.1, "{:?}", key);
@@ -512,7 +521,7 @@ async fn check(world: &World, lake: &Lake) -> Result<(), TestCaseError> {
 }
 
 fn run(shards: usize, acts: Vec<Act>) -> Result<(), TestCaseError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (mut world, lake) = World::begin(shards, contract_with("")).await;
         for act in acts {
