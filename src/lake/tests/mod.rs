@@ -7,6 +7,7 @@ mod opening;
 mod ranges;
 pub mod readers;
 mod replays;
+mod schedules;
 mod seal;
 mod watermarks;
 mod writing;

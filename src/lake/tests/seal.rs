@@ -73,31 +73,7 @@ impl House {
 
     /// What a read of this shard that brought these becomes.
     pub fn batch(&self, shard: &str, after: Position, orders: &[Order], idle_ms: Option<i64>) -> CleanBatch {
-        let number = |order: &Order| number(order.id);
-        let records = orders.iter().map(|order| {
-            let at = chrono::DateTime::from_timestamp_millis(order.at_ms).unwrap().to_rfc3339();
-            RawRecord {
-                data: format!("{{\"id\":{},\"at\":\"{at}\",\"kind\":\"{}\"}}", order.id, order.kind).into_bytes(),
-                sequence_number: number(order),
-                sub_sequence_number: 0,
-                arrived_at_us: order.arrived_ms * 1000,
-                partition_key: None,
-                refused: None,
-            }
-        });
-        let through = orders.last().map_or(after, |order| Position::After(number(order)));
-        let raw = RawBatch {
-            range: PositionRange { shard: ShardId::new(shard), after, through },
-            records: records.collect(),
-            seen_ms: orders.last().map(|order| order.arrived_ms).or(idle_ms),
-            end: None,
-            grant: ShardGrant::new(),
-            permit: Permit::default(),
-        };
-        let (clean, _) = Cleaner::new(Arc::clone(&self.contract)).clean(raw);
-        assert!(clean.rejects.is_empty(), "{:?}", clean.rejects);
-        self.windows.observe(&clean).unwrap();
-        clean
+        read(&self.contract, &self.windows, shard, after, orders, idle_ms, &ShardGrant::new())
     }
 
     async fn commit(&mut self, batches: impl IntoIterator<Item = CleanBatch>) {
@@ -111,6 +87,43 @@ impl House {
         self.sealers.look(None, &mut |_, event| events.push(event)).await;
         events
     }
+}
+
+/// What a read of a shard that brought these becomes, counted in the windows.
+pub fn read(
+    contract: &Arc<Contract>,
+    windows: &StreamWindows,
+    shard: &str,
+    after: Position,
+    orders: &[Order],
+    idle_ms: Option<i64>,
+    grant: &ShardGrant,
+) -> CleanBatch {
+    let number = |order: &Order| number(order.id);
+    let records = orders.iter().map(|order| {
+        let at = chrono::DateTime::from_timestamp_millis(order.at_ms).unwrap().to_rfc3339();
+        RawRecord {
+            data: format!("{{\"id\":{},\"at\":\"{at}\",\"kind\":\"{}\"}}", order.id, order.kind).into_bytes(),
+            sequence_number: number(order),
+            sub_sequence_number: 0,
+            arrived_at_us: order.arrived_ms * 1000,
+            partition_key: None,
+            refused: None,
+        }
+    });
+    let through = orders.last().map_or(after, |order| Position::After(number(order)));
+    let raw = RawBatch {
+        range: PositionRange { shard: ShardId::new(shard), after, through },
+        records: records.collect(),
+        seen_ms: orders.last().map(|order| order.arrived_ms).or(idle_ms),
+        end: None,
+        grant: grant.clone(),
+        permit: Permit::default(),
+    };
+    let (clean, _) = Cleaner::new(Arc::clone(contract)).clean(raw);
+    assert!(clean.rejects.is_empty(), "{:?}", clean.rejects);
+    windows.observe(&clean).unwrap();
+    clean
 }
 
 /// A row of the sealed table or of the partials table.
