@@ -100,7 +100,9 @@ fn the_shipped_windows_compile() {
     assert_eq!((window.every_us, window.grace_us), (60_000_000, 5_000_000));
     let functions: Vec<Function> = window.measures.iter().map(|measure| measure.function).collect();
     let max = Function::Max(4, ColumnType::Integer);
-    assert_eq!(functions, [Function::Count, Function::SumInteger(4), Function::MeanInteger(4), max]);
+    let sketches = [Function::Quantiles(4, ColumnType::Integer), Function::Distinct(5, ColumnType::String)];
+    let exact = [Function::Count, Function::SumInteger(4), Function::MeanInteger(4), max];
+    assert_eq!(functions, [&exact[..], &sketches[..]].concat());
     let user = shipped("user.toml");
     let labels = ["18-24", "25-35", "36-50", "+50"].map(str::to_owned).to_vec();
     assert_eq!(user.windows[0].keys[0].derive, Derive::Bucket { bounds: vec![18.0, 25.0, 36.0, 51.0], labels });
@@ -432,7 +434,10 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
         "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
         "c.toml:17: `revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is",
     ),
-    ("every = \"1m\"\nmeasure = { revision = \"count\" }", "c.toml:15: window column `revision` is declared twice"),
+    (
+        "every = \"1m\"\nmeasure = { revision = \"count\" }",
+        "c.toml:14: window column `revision` is declared twice; rename one",
+    ),
     (
         "every = \"1m\"\nhop = \"7s\"\nCOUNT",
         "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
