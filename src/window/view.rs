@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use serde::Serialize;
@@ -19,8 +20,39 @@ use crate::contract::{ColumnType, WindowPlan};
 pub struct LiveFilter {
     /// Only the window of this name.
     pub window: Option<String>,
-    /// Only the newest so many starts of each window.
+    /// Only the newest so many starts of each window, of those between.
     pub starts_max: Option<usize>,
+    /// Only starts at or after this, epoch ms.
+    pub since_ms: Option<i64>,
+    /// Only starts before this, epoch ms.
+    pub until_ms: Option<i64>,
+    /// Only rows of these keys, by name and text; empty text = no value. Windows without such a key are left out.
+    pub keys: Vec<(String, String)>,
+}
+
+impl LiveFilter {
+    fn wants(&self, plan: &WindowPlan) -> bool {
+        let has = |name: &str| plan.keys.iter().any(|key| key.name == name);
+        self.window.as_ref().is_none_or(|name| *name == plan.name) && self.keys.iter().all(|(name, _)| has(name))
+    }
+
+    fn wants_start(&self, start_us: i64) -> bool {
+        let start_ms = start_us.div_euclid(1000);
+        self.since_ms.is_none_or(|since_ms| start_ms >= since_ms)
+            && self.until_ms.is_none_or(|until_ms| start_ms < until_ms)
+    }
+
+    fn wants_key(&self, plan: &WindowPlan, key: &[KeyValue]) -> bool {
+        self.keys.iter().all(|(name, text)| {
+            let mut values = plan.keys.iter().zip(key).filter(|(plan, _)| plan.name == *name);
+            values.all(|(plan, value)| key_text(&key_json(plan, value)) == *text)
+        })
+    }
+}
+
+/// A key's value as a question names it.
+fn key_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
 }
 
 /// One declared window, live.
@@ -38,6 +70,8 @@ pub struct LiveWindow {
     pub measures: Vec<String>,
     /// Version of the rows table that the committed part stands for.
     pub committed_version: u64,
+    /// Nothing is shown until what an earlier process may have shown was read again.
+    pub catching_up: bool,
     /// Newest first.
     pub starts: Vec<LiveStart>,
 }
@@ -77,8 +111,7 @@ type Merged = BTreeMap<i64, HashMap<Vec<KeyValue>, (Cell, u64)>>;
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
     pub fn live(&self, filter: &LiveFilter) -> Vec<LiveWindow> {
-        let wanted = |plan: &WindowPlan| filter.window.as_ref().is_none_or(|name| *name == plan.name);
-        let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| wanted(plan));
+        let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| filter.wants(plan));
         windows.map(|(index, plan)| self.live_window(index, plan, filter)).collect()
     }
 
@@ -87,11 +120,18 @@ impl StreamWindows {
         self.contract.windows.iter().map(|plan| plan.name.as_str())
     }
 
+    /// Names of the keys of the windows that are asked for, each once.
+    pub fn key_names(&self, window: Option<&str>) -> BTreeSet<&str> {
+        let windows = self.contract.windows.iter().filter(|plan| window.is_none_or(|name| name == plan.name));
+        windows.flat_map(|plan| &plan.keys).map(|key| key.name.as_str()).collect()
+    }
+
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
+        let catching_up = self.catching_up.load(Ordering::Relaxed);
         let (merged, committed_version) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest_us = self.oldest_shown(index, filter.starts_max.unwrap_or(usize::MAX));
-            (self.merge_layers(index, oldest_us), self.committed.version())
+            let merged = if catching_up { Merged::new() } else { self.merge_layers(index, plan, filter) };
+            (merged, self.committed.version())
         };
         let starts = merged.into_iter().rev();
         LiveWindow {
@@ -101,40 +141,46 @@ impl StreamWindows {
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
+            catching_up,
             starts: starts.map(|(start_us, cells)| live_start(plan, start_us, cells)).collect(),
         }
     }
 
     /// The start of the oldest of the newest `starts_max` starts. Found first, so that a page which shows ten does
     /// not copy a hundred while a commit waits.
-    fn oldest_shown(&self, window: usize, starts_max: usize) -> i64 {
+    fn oldest_shown(&self, window: usize, filter: &LiveFilter) -> i64 {
         let mut starts = BTreeSet::new();
         self.committed.each_start(window, |start_us, _| {
             starts.insert(start_us);
         });
         for shard in &self.pending {
-            let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
+            let cells = shard.value().shown().flat_map(|windows| windows[window].keys());
             starts.extend(cells.map(|group| group.start_us));
         }
-        let newest = starts.into_iter().rev().take(starts_max);
+        let wanted = starts.into_iter().rev().filter(|start_us| filter.wants_start(*start_us));
+        let newest = wanted.take(filter.starts_max.unwrap_or(usize::MAX));
         newest.filter(|start_us| *start_us >= self.committed.since_us(window)).last().unwrap_or(i64::MAX)
     }
 
-    fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
+    fn merge_layers(&self, window: usize, plan: &WindowPlan, filter: &LiveFilter) -> Merged {
+        let oldest_us = self.oldest_shown(window, filter);
+        let wanted = |start_us: i64| start_us >= oldest_us && filter.wants_start(start_us);
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
-            let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
-            for (group, cell) in batches.filter(|(group, _)| group.start_us >= oldest_us) {
+            let cells = shard.value().shown().flat_map(|windows| &windows[window]);
+            let cells = cells.filter(|(group, _)| wanted(group.start_us) && filter.wants_key(plan, &group.key));
+            for (group, cell) in cells {
                 merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
             }
         }
         let mut merged = Merged::new();
         self.committed.each_start(window, |start_us, cells| {
-            if start_us < oldest_us {
+            if !wanted(start_us) {
                 return;
             }
             let start = merged.entry(start_us).or_default();
-            start.extend(cells.iter().map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
+            let cells = cells.iter().filter(|(key, _)| filter.wants_key(plan, key));
+            start.extend(cells.map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
         });
         for (start_us, cells) in pending {
             let start = merged.entry(start_us).or_default();
@@ -151,6 +197,7 @@ impl StreamWindows {
                 }
             }
         }
+        merged.retain(|_, cells| !cells.is_empty());
         merged
     }
 }
