@@ -1,4 +1,4 @@
-"""The cases: volume, kill, reshard and maintenance, each against real third-party servers, each judged cell by cell.
+"""The cases: volume, kill, reshard, maintenance and page, each against real third-party servers, each judged cell by cell.
 
 Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
 and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
@@ -26,6 +26,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 import kinesis
 import servers
+import watch
 import windows
 from compare import Finding, Truth, compare, report, save_records
 from generate import Generator
@@ -293,7 +294,20 @@ def maintenance(case):
         case.refuse(late)
 
 
-CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance}
+def page(case):
+    """The live page in Chromium, at three widths, light and dark: its numbers are the API's, and it fits."""
+    lake = case.lake_in_folder()
+    case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
+    case.put(case.given.records // 10)
+    with case.pintail:
+        case.wait_until_complete()
+        case.pintail.settled()
+        seen = watch.look(case.pintail.url(), case.folder)
+        case.judge()
+        case.passed = report(seen) and case.passed
+
+
+CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance, "page": page}
 
 
 def unit_tests():

@@ -1,7 +1,7 @@
 //! `/api/stream`: what changes, sent to every open page, from one look for all of them.
 //!
-//! A page first gets everything (`hello`), then the board once a second (`summary`, which is the heartbeat too), and
-//! whatever changed of the live windows and the rejects several times a second. Events have no ids: a page that
+//! A page first gets everything (`hello`), then the board once a second (`summary`, which is the heartbeat too) with
+//! the rejects if there are new ones, and whatever changed of the live windows several times a second. Events have no ids: a page that
 //! comes again gets everything again, so there is nothing to go on from. Every page has room for so many events; one
 //! that does not even take these is cut off, so that no page holds up another or grows the memory.
 
@@ -88,7 +88,7 @@ impl Feed {
     }
 
     fn send(&self, seen: &Seen, shown: &mut Shown, history: &History, summary_due: bool) {
-        let changes = shown.changes(seen);
+        let changes = shown.changes(seen, summary_due);
         let changes: Vec<Bytes> =
             changes.into_iter().chain(summary_due.then(|| event("summary", &seen.summary))).collect();
         let mut hello = None;
@@ -188,8 +188,8 @@ struct Shown {
 }
 
 impl Shown {
-    /// The events that tell the difference.
-    fn changes(&mut self, seen: &Seen) -> Vec<Bytes> {
+    /// The events that tell the difference. Samples are for reading, so that rejects come with summaries.
+    fn changes(&mut self, seen: &Seen, summary_due: bool) -> Vec<Bytes> {
         let mut events = Vec::new();
         let starts: Vec<Vec<i64>> =
             seen.windows.iter().map(|window| window.starts.iter().map(|start| start.start_ms).collect()).collect();
@@ -211,7 +211,7 @@ impl Shown {
         if !changed.is_empty() {
             events.push(event("windows", &changed));
         }
-        if self.rejects != seen.rejects.streams {
+        if summary_due && self.rejects != seen.rejects.streams {
             self.rejects.clone_from(&seen.rejects.streams);
             events.push(event("rejects", &seen.rejects));
         }

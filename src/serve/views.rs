@@ -61,6 +61,8 @@ pub struct StreamSummary {
     pub stream: String,
     pub ready: bool,
     pub trouble: Trouble,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<ShardId, String>,
     /// Records read.
     pub records: u64,
     /// Payload bytes read.
@@ -95,6 +97,7 @@ impl StreamSummary {
             records: at.records(),
             bytes: at.bytes(),
             trouble: at.trouble,
+            lost: at.lost,
             cleaned: at.cleaned,
             shards: shard_views(at.shards, now_ms),
             tables: table_views(at.tables, now_ms),

@@ -92,9 +92,9 @@ impl File {
 }
 
 fn types(wanted: &Value) -> Vec<&str> {
-    match wanted {
-        Value::Array(names) => names.iter().map(|name| name.as_str().unwrap()).collect(),
-        one => vec![one.as_str().unwrap()],
+    match wanted.as_array() {
+        Some(names) => names.iter().map(|name| name.as_str().unwrap()).collect(),
+        None => vec![wanted.as_str().unwrap()],
     }
 }
 
@@ -115,9 +115,9 @@ fn is_of_type(value: &Value, name: &str) -> bool {
 fn example(parameter: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let pair = |name: &str, value: &Value| format!("{name}={}", text(value));
-    match &parameter["example"] {
-        Value::Object(pairs) => pairs.iter().map(|(name, value)| pair(name, value)).collect::<Vec<_>>().join("&"),
-        value => pair(parameter["name"].as_str().unwrap(), value),
+    match parameter["example"].as_object() {
+        Some(pairs) => pairs.iter().map(|(name, value)| pair(name, value)).collect::<Vec<_>>().join("&"),
+        None => pair(parameter["name"].as_str().unwrap(), &parameter["example"]),
     }
 }
 
