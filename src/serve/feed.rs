@@ -87,7 +87,7 @@ impl Feed {
         std::future::pending().await
     }
 
-    fn send(&self, seen: &Seen, shown: &mut Shown, history: &History, summary_due: bool) {
+    pub(super) fn send(&self, seen: &Seen, shown: &mut Shown, history: &History, summary_due: bool) {
         let changes = shown.changes(seen, summary_due);
         let changes: Vec<Bytes> =
             changes.into_iter().chain(summary_due.then(|| event("summary", &seen.summary))).collect();
@@ -130,7 +130,7 @@ fn event(name: &str, data: &impl Serialize) -> Bytes {
 }
 
 /// Everything that pages show, at one moment.
-struct Seen {
+pub(super) struct Seen {
     summary: Summary,
     windows: Vec<LiveWindow>,
     rejects: Rejects,
@@ -144,7 +144,7 @@ impl Seen {
         tokio::task::spawn_blocking(move || Self::of(&sources, now_ms())).await.ok()
     }
 
-    fn of(sources: &Sources, now_ms: i64) -> Self {
+    pub(super) fn of(sources: &Sources, now_ms: i64) -> Self {
         let filter = LiveFilter { starts_max: Some(SERVE_STREAM_STARTS), ..LiveFilter::default() };
         Self {
             summary: Summary::of(sources, now_ms),
@@ -182,7 +182,7 @@ struct WindowChange<'a> {
 
 /// What the pages were told last.
 #[derive(Default)]
-struct Shown {
+pub(super) struct Shown {
     windows: BTreeMap<(String, String), LiveWindow>,
     rejects: Vec<StreamRejects>,
 }

@@ -35,7 +35,6 @@ struct House {
     client: Client,
     cancel: CancellationToken,
     tasks: JoinSet<io::Result<()>>,
-    feed: Feed,
 }
 
 impl House {
@@ -50,14 +49,8 @@ impl House {
     async fn open_guarded(sources: Sources, access: Access) -> Self {
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), access, sources.clone()).await.unwrap();
         let (address, cancel, mut tasks) = (server.local_addr(), CancellationToken::new(), JoinSet::new());
-        let feed = server.shared.feed.clone();
         tasks.spawn(server.run(cancel.clone()));
-        Self { sources, url: format!("http://{address}"), address, client: Client::new(), cancel, tasks, feed }
-    }
-
-    /// How many pages are fed.
-    fn feeding(&self) -> usize {
-        self.feed.feeding()
+        Self { sources, url: format!("http://{address}"), address, client: Client::new(), cancel, tasks }
     }
 
     async fn ask(&self, method: Method, path: &str) -> Response {

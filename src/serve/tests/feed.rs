@@ -1,7 +1,9 @@
 //! `/api/stream` as a page meets it.
 
 use super::*;
-use crate::limits::SERVE_STREAMS_MAX;
+use crate::limits::{SERVE_STREAM_EVENTS_MAX, SERVE_STREAMS_MAX};
+use crate::serve::feed::{Seen, Shown};
+use crate::serve::line::Line;
 
 /// A page that is fed.
 pub struct Events {
@@ -82,23 +84,19 @@ async fn only_so_many_pages_are_fed_and_one_that_leaves_makes_room() {
 
 #[tokio::test]
 async fn a_page_that_does_not_take_its_events_is_cut_off() {
-    let house = House::open().await;
-    let board = house.sources.status.stream("a");
-    // Summaries that fill every buffer on the way within a few events.
-    board.trouble("lake", "away ".repeat(1 << 20));
-    let mut stuck = TcpStream::connect(house.address).await.unwrap();
-    stuck.write_all(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut other = fed(&house).await;
-    // As long as the other one is fed, the stuck one has had its chances.
-    for _ in 0..20 {
-        other.next_of("summary").await;
-        if house.feeding() == 1 {
-            break;
-        }
+    let (feed, close, shared) = (Feed::default(), CancellationToken::new(), Shared::new(sources()));
+    let answer = feed.join(Line::open(SOON, close.clone(), Arc::default())).unwrap();
+    let mut shown = Shown::default();
+    for _ in 0..SERVE_STREAM_EVENTS_MAX {
+        feed.send(&Seen::of(&shared.sources, 0), &mut shown, &shared.history, true);
+        assert!(!close.is_cancelled() && feed.feeding() == 1);
     }
-    assert_eq!(house.feeding(), 1);
-    let mut rest = Vec::new();
-    timeout(SOON, stuck.read_to_end(&mut rest)).await.unwrap().ok();
+    feed.send(&Seen::of(&shared.sources, 0), &mut shown, &shared.history, true);
+    assert!(close.is_cancelled() && feed.feeding() == 0);
+    drop(answer);
+    let others: Vec<_> = (0..SERVE_STREAMS_MAX).map(|_| Line::open(SOON, close.clone(), Arc::default())).collect();
+    let answers: Vec<_> = others.into_iter().map(|line| feed.join(line).unwrap()).collect();
+    assert!(feed.join(Line::open(SOON, close, Arc::default())).is_err(), "{} are fed", answers.len());
 }
 
 #[tokio::test]
