@@ -311,8 +311,8 @@ CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": main
 
 
 def unit_tests():
-    print("== tests of the cleaning and of the comparison", flush=True)
-    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare"], cwd=servers.HERE).returncode == 0
+    print("== tests of the cleaning and of the comparisons", flush=True)
+    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare", "test_watch"], cwd=servers.HERE).returncode == 0
 
 
 def default_pintail():

@@ -40,11 +40,11 @@ def look(url, folder):
     if done.returncode:
         return [Finding("live page in Chromium", "process", 0, 0, [f"chromium could not show it: {done.stderr[-2000:]}"])]
     found = json.loads(done.stdout)
-    return [Finding("numbers on the live page", "chromium", *_compare(found["values"], url)), Finding("looks of the live page", "chromium", *_looks(found))]
-
-
-def _compare(page, url):
     ask = lambda path: json.load(urllib.request.urlopen(f"{url}{path}", timeout=30))  # noqa: E731
+    return [Finding("numbers on the live page", "chromium", *compare(found["values"], ask)), Finding("looks of the live page", "chromium", *looks(found))]
+
+
+def compare(page, ask):
     summary, windows, rejects = ask("/api/summary"), ask(f"/api/windows?starts=1&rows={ROWS_ON_PAGE}"), ask("/api/rejects")
     told = {
         "streams": {each["stream"]: [each["records"], each["rows"], sum(each["rejects"].values())] for each in summary["streams"]},
@@ -69,7 +69,7 @@ def _rows(window):
     return {" · ".join(map(name, row["key"])): row["measures"][0] if counts else row["records"] for row in rows}
 
 
-def _looks(found):
+def looks(found):
     problems = [f"the console says {error}" for error in found["errors"]]
     problems += [f"at {size['width']} px it is {size['content']} px wide" for size in found["sizes"] if size["content"] > size["width"]]
     papers = {theme: {size["paper"] for size in found["sizes"] if size["theme"] == theme} for theme in ("light", "dark")}

@@ -28,7 +28,9 @@ async fn shown(pintail: &mut Child) -> anyhow::Result<Option<Shown>> {
     }
     let rows = array(&window["starts"]).iter().flat_map(|start| {
         let at = start["start_ms"].as_i64().unwrap_or_default();
-        array(&start["rows"]).iter().map(move |row| ((at, row["key"].to_string()), row["records"].as_u64().unwrap_or_default()))
+        array(&start["rows"])
+            .iter()
+            .map(move |row| ((at, row["key"].to_string()), row["records"].as_u64().unwrap_or_default()))
     });
     Ok(Some(rows.collect()))
 }
