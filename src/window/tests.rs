@@ -194,6 +194,60 @@ fn what_a_fence_discards_stays_on_show_until_it_was_read_again_however_that_is_c
     assert_eq!(all[&(7, "\"x\"".to_owned())], (13, 0), "in the end everything once, and committed");
 }
 
+#[derive(Debug, Clone)]
+enum Step {
+    Read(u32),
+    /// Through one of the ends that are not committed yet.
+    Commit(prop::sample::Index),
+    Fence,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1u32..4).prop_map(Step::Read),
+        2 => any::<prop::sample::Index>().prop_map(Step::Commit),
+        1 => Just(Step::Fence),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_fenced_and_read_again_the_view_shows_every_record_that_was_ever_seen_once(steps in steps()) {
+        let windows = windows();
+        let (mut committed, mut highest, mut ends) = (0, 0, Vec::new());
+        for step in steps {
+            let read = ends.last().copied().unwrap_or(committed);
+            match step {
+                Step::Read(records) => {
+                    windows.observe(&numbered(&windows, read, read + records)).unwrap();
+                    ends.push(read + records);
+                    highest = highest.max(read + records);
+                }
+                Step::Commit(_) if ends.is_empty() => {}
+                Step::Commit(index) => {
+                    let through = *index.get(&ends);
+                    windows.committed(&[range("a", committed, through)], 1);
+                    ends.retain(|end| *end > through);
+                    committed = through;
+                }
+                Step::Fence => {
+                    if let Some(shard) = windows.pending.get_mut(&ShardId::new("a")) {
+                        shard.revoke_all();
+                    }
+                    windows.discard(&ShardId::new("a"));
+                    ends.clear();
+                }
+            }
+            prop_assert_eq!(of_x(&windows), u64::from(highest));
+        }
+        let read = ends.last().copied().unwrap_or(committed);
+        windows.observe(&numbered(&windows, read, highest + 1)).unwrap();
+        windows.committed(&[range("a", committed, highest + 1)], 2);
+        prop_assert_eq!(places(&windows)[&(7, "\"x\"".to_owned())], (u64::from(highest) + 1, 0));
+    }
+}
+
 #[test]
 fn two_readers_of_a_shard_are_never_shown_side_by_side() {
     let windows = windows();
