@@ -65,6 +65,12 @@ pub const UNKNOWN_FIELD_NAME_BYTES_MAX: usize = 64;
 /// A reject's `detail` column is cut to this many bytes; the payload itself is kept whole.
 pub const REJECT_DETAIL_BYTES_MAX: usize = 200;
 
+/// Rejects of each stream and reason that are kept for people to look at.
+pub const REJECT_SAMPLES_MAX: usize = 5;
+
+/// Payload bytes kept of each. With 13 reasons some 100 KiB a stream at most, escaped.
+pub const REJECT_SAMPLE_BYTES_MAX: usize = 256;
+
 /// GetRecords accepts no larger `Limit`.
 pub const GET_RECORDS_LIMIT_MAX: i32 = 10_000;
 
@@ -277,6 +283,30 @@ pub const SERVE_URI_BYTES_MAX: usize = 2048;
 /// HTTP: looks at the live windows at a time; each copies up to all live cells.
 pub const SERVE_LOOKS_MAX: usize = 2;
 
+/// HTTP: pages that are fed at a time, far below all connections: they stay open, and leave room for whoever asks.
+pub const SERVE_STREAMS_MAX: usize = 16;
+
+/// HTTP: events that a fed page may be behind; one that does not even take these is cut off and may come again.
+pub const SERVE_STREAM_EVENTS_MAX: usize = 12;
+
+/// HTTP: how often the live windows are looked at for pages that are fed, at most.
+pub const SERVE_STREAM_INTERVAL: Duration = Duration::from_millis(250);
+
+/// HTTP: a look for them may take this part of the time; with very many keys it comes less often.
+pub const SERVE_STREAM_SHARE: u32 = 10;
+
+/// HTTP: newest starts of each window that fed pages get.
+pub const SERVE_STREAM_STARTS: usize = 12;
+
+/// HTTP: largest keys of each start that fed pages get.
+pub const SERVE_STREAM_ROWS: usize = 20;
+
+/// HTTP: an access token has at least this many letters, so that it is not guessed.
+pub const SERVE_TOKEN_LETTERS_MIN: usize = 16;
+
+/// HTTP: and at most so many: it has to fit a header, a cookie and an address.
+pub const SERVE_TOKEN_LETTERS_MAX: usize = 256;
+
 /// Rows of a window start in one answer of the API, unless the question says otherwise. How many keys there are is
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
@@ -295,5 +325,6 @@ pub const REPLAY_BATCH_ROWS_MAX: u64 = 1_000;
 pub const REPLAY_BATCH_BYTES: u64 = READ_BYTES_MAX / 4;
 
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
+const _: () = assert!(SERVE_STREAMS_MAX * 2 <= SERVE_CONNECTIONS_MAX);
 const _: () = assert!(STAGED_AGE_MS_MAX * 2 <= ORPHAN_AGE_MS_MIN);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

@@ -70,6 +70,7 @@ impl App {
                 Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
             })
             .collect();
+        windows.iter().for_each(|windows| windows.hold_back());
         let sources = Sources {
             registry: registry.clone(),
             status: status.clone(),
@@ -77,7 +78,7 @@ impl App {
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };
-        let server = Server::bind(config.listen, sources).await.context("`serve.listen`")?;
+        let server = Server::bind(config.listen, config.access.clone(), sources).await.context("`serve.listen`")?;
         let store = LakeStore::open(&config.lake.location).await?;
         Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
     }
