@@ -117,7 +117,12 @@ impl Compactor<'_> {
         Ok((removes, compacted))
     }
 
-    async fn commit(&self, log: &TableLog, removed: Vec<Removed>, adds: Vec<Value>) -> Result<u64, LakeError> {
+    pub(super) async fn commit(
+        &self,
+        log: &TableLog,
+        removed: Vec<Removed>,
+        adds: Vec<Value>,
+    ) -> Result<u64, LakeError> {
         let paths: HashSet<String> = removed.iter().map(|file| file.path.clone()).collect();
         let day = adds.first().map_or(Value::Null, |add| add["partitionValues"].clone());
         let metrics = json!({
@@ -151,9 +156,10 @@ impl Compactor<'_> {
     }
 }
 
-struct Removed {
-    path: String,
-    size: u64,
+/// A file that is replaced.
+pub(super) struct Removed {
+    pub path: String,
+    pub size: u64,
 }
 
 /// Whether a file's columns are the table's, by name and type; it may lack some.

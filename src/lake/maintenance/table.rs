@@ -9,14 +9,17 @@ use super::checkpoint::Checkpointing;
 use super::choose::{Candidates, is_needed};
 use super::cleanup::Cleanup;
 use super::compact::{Compacted, Compactor};
+use super::fold::can_fold;
 use super::vacuum::Vacuum;
 use super::{Ended, Event, MaintenanceOptions, Step};
+use crate::contract::WindowPlan;
 use crate::error_chain::chain;
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::follower::staged_by;
 use crate::lake::log::{Span, TableState, each_action, read_table};
 use crate::lake::moment::{Moment, MomentClock};
+use crate::lake::schema::file_schema;
 use crate::lake::store::LakeStore;
 use crate::lake::stream::HANDED_OVER;
 use crate::lake::table::{Kind, LOG_CLEANUP_PROPERTY, TableSpec, check, file_retention_ms, log_retention_ms};
@@ -174,8 +177,13 @@ impl Table {
         let target_bytes = look.options.target_file_bytes;
         let compactor = Compactor { store: look.store, clock: look.clock, target_bytes };
         let (mut commits, mut failed) = (0, None);
+        let window = self.spec.window.clone().filter(|window| folds(window, &log));
         for group in groups {
-            let compacted = match compactor.compact(&log, &group).await {
+            let compacted = match &window {
+                Some(window) => compactor.fold(&log, &group, window).await,
+                None => compactor.compact(&log, &group).await,
+            };
+            let compacted = match compacted {
                 Ok(compacted) => compacted,
                 Err(LakeError::Overtaken { reason, .. }) => {
                     tell(Event::Overtaken { reason });
@@ -330,6 +338,13 @@ impl Table {
         }
         Ok(staged)
     }
+}
+
+/// Whether the table's rows can be added up without losing a column.
+fn folds(window: &WindowPlan, log: &TableLog) -> bool {
+    let metadata = &log.state().metadata;
+    let found = file_schema(&metadata.schema_string, &metadata.partition_columns);
+    found.is_ok_and(|found| can_fold(window, &found))
 }
 
 /// The lowest rows version up to which a follower is complete, over all streams that it has followed.
