@@ -13,6 +13,7 @@ use deltalake::arrow::error::ArrowError;
 
 use super::choose::Group as Files;
 use super::compact::{Compacted, Compactor, Removed};
+use crate::contract::window::{DEFINITION, RECORDS};
 use crate::contract::{DATE, WindowPlan};
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
@@ -37,7 +38,7 @@ impl Mergeable for Whole {
             return Err(Undecodable::Column { column: field.name().clone() });
         }
         if cells.len() != rows.num_rows() {
-            return Err(Undecodable::Column { column: crate::contract::window::DEFINITION.to_owned() });
+            return Err(Undecodable::Column { column: DEFINITION.to_owned() });
         }
         Ok(cells.into_iter().map(|(group, cell)| (group, Self(cell))).collect())
     }
@@ -170,8 +171,11 @@ fn unfit(table: &str, path: String, error: MergeError) -> Result<Compacted, Lake
     Ok(Compacted { unfit: vec![path], ..Compacted::default() })
 }
 
-/// Whether a table's files have no columns but the window's own.
+/// Whether a table's files say what is added up, and have no columns but the window's own.
 pub(super) fn can_fold(window: &WindowPlan, found: &Schema) -> bool {
+    if [RECORDS, DEFINITION].iter().any(|name| found.field_with_name(name).is_err()) {
+        return false;
+    }
     let ours: HashSet<&String> = window.partials_schema.fields().iter().map(|field| field.name()).collect();
     found.fields().iter().all(|field| ours.contains(field.name()))
 }
