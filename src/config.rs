@@ -4,6 +4,7 @@
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
 mod maintenance;
+mod serve;
 mod values;
 
 use std::collections::BTreeMap;
@@ -13,9 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::maintenance::MaintenanceSection;
+use self::serve::TOKEN_VARIABLE;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
+use crate::serve::Access;
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
@@ -37,6 +40,8 @@ const OVERRIDABLE: &[&str] = &[
     "source.align_within",
     "budget.bytes",
     "serve.listen",
+    "serve.token_file",
+    "serve.protect_metrics",
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
@@ -60,6 +65,8 @@ pub struct Config {
     pub budget_bytes: u64,
     /// Where metrics, health, the API and the live page are served.
     pub listen: SocketAddr,
+    /// Who may look there.
+    pub access: Access,
     /// Where Kinesis is.
     pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
@@ -118,10 +125,12 @@ impl Config {
     /// Reads the file, its contracts, and `environment`. Fails with everything that is wrong.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let problems = Problems::default();
+        let (tokens, environment): (Vec<_>, Vec<_>) = environment.partition(|(variable, _)| variable == TOKEN_VARIABLE);
+        let token = tokens.first().map(|(_, token)| token.as_str()).filter(|token| !token.is_empty());
         let config = Document::read(path, None, &problems).and_then(|mut document| {
-            override_from(environment, &mut document, &problems);
+            override_from(environment.into_iter(), &mut document, &problems);
             let folder = path.parent().unwrap_or(Path::new("."));
-            read(&document, folder, &problems)
+            read(&document, folder, token, &problems)
         });
         match (config, problems.into_result()) {
             (Some(config), Ok(())) => Ok(config),
@@ -145,7 +154,8 @@ fn override_from(environment: impl Iterator<Item = (String, String)>, document: 
         if OVERRIDABLE.contains(&path.as_str()) {
             document.override_value(&path, &variable, &value);
         } else {
-            let keys = OVERRIDABLE.iter().map(|path| variable_of(path)).collect::<Vec<_>>().join(", ");
+            let known = OVERRIDABLE.iter().map(|path| variable_of(path)).chain([TOKEN_VARIABLE.to_owned()]);
+            let keys = known.collect::<Vec<_>>().join(", ");
             problems.note(&Place::environment(&variable), format_args!("stands for no key; known: {keys}"));
         }
     }
@@ -155,7 +165,7 @@ fn variable_of(path: &str) -> String {
     format!("{ENV_PREFIX}{}", path.to_uppercase().replace('.', "__"))
 }
 
-fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Config> {
+fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Problems) -> Option<Config> {
     let mut root = document.root(problems);
     let pipeline = root.required::<String>("pipeline").filter(|name| usable_pipeline(name, problems));
     let (location, flush) = read_lake(root.section("lake"), problems);
@@ -163,9 +173,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let mut budget = root.section("budget");
     let budget_bytes = budget.optional::<ByteSize>("bytes");
     budget.finish();
-    let mut serve = root.section("serve");
-    let listen = serve.optional::<SocketAddr>("listen");
-    serve.finish();
+    let (listen, access) = serve::read(root.section("serve"), folder, token, problems);
     let mut aws = root.section("aws");
     let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
     aws.finish();
@@ -187,7 +195,8 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
         lake: LakeSection { location, flush },
         source,
         budget_bytes,
-        listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
+        listen,
+        access,
         aws: aws_config,
         shutdown_grace: Duration::from_millis(grace_ms),
         maintenance,

@@ -1,13 +1,16 @@
 //! What the process is doing right now, for people: readiness, shards, tables. Written by the tasks that know,
 //! read by [`crate::serve`] and the demo's progress lines. Nothing is ever decided by it.
 
+mod rejects;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
 use crate::checkpoint::ShardId;
-use crate::record::{CleanCounts, RejectReason};
+use crate::record::{CleanCounts, Reject};
+pub use rejects::{RejectSample, RejectSamples};
 
 /// The whole process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +28,13 @@ impl StatusBoard {
         StreamBoard { stream: stream.into(), status: status.clone() }
     }
 
-    /// A copy of everything, by stream.
+    /// The last rejects, by stream and reason.
+    pub fn reject_samples(&self) -> BTreeMap<String, RejectSamples> {
+        let streams = self.lock();
+        streams.iter().map(|(name, status)| (name.clone(), status.samples().clone())).collect()
+    }
+
+    /// A copy of everything but the rejects' samples, by stream.
     pub fn snapshot(&self) -> BTreeMap<String, StreamSnapshot> {
         let streams = self.lock();
         streams.iter().map(|(name, status)| (name.clone(), status.lock().clone())).collect()
@@ -37,11 +46,19 @@ impl StatusBoard {
 }
 
 #[derive(Debug, Clone, Default)]
-struct StreamStatus(Arc<Mutex<StreamSnapshot>>);
+struct StreamStatus {
+    snapshot: Arc<Mutex<StreamSnapshot>>,
+    /// Apart, since the snapshot is copied often.
+    samples: Arc<Mutex<RejectSamples>>,
+}
 
 impl StreamStatus {
     fn lock(&self) -> MutexGuard<'_, StreamSnapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn samples(&self) -> MutexGuard<'_, RejectSamples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,6 +125,9 @@ pub struct ShardStatus {
     pub records: u64,
     /// Payload bytes read by this process.
     pub bytes: u64,
+    /// Whether this process has counted all that an earlier one may have read: it has been at the shard's end, or has
+    /// read as much as one ever holds.
+    pub caught_up: bool,
 }
 
 /// One table, as far as this process has written it.
@@ -173,12 +193,15 @@ impl StreamBoard {
         }
     }
 
-    /// Adds a batch that was cleaned.
-    pub fn cleaned(&self, rows: u64, rejects: impl IntoIterator<Item = RejectReason>, counts: &CleanCounts) {
+    /// Adds a batch of this shard that was cleaned.
+    pub fn cleaned(&self, shard: &ShardId, rows: u64, rejects: &[Reject], counts: &CleanCounts) {
+        if !rejects.is_empty() {
+            rejects::keep(&mut self.status.samples(), shard, rejects);
+        }
         let totals = &mut self.status.lock().cleaned;
         totals.rows += rows;
-        for reason in rejects {
-            *totals.rejects.entry(reason.as_str()).or_default() += 1;
+        for reject in rejects {
+            *totals.rejects.entry(reject.reason.as_str()).or_default() += 1;
         }
         for ((column, reason), count) in &counts.nulls {
             let by_reason = totals.nulls.entry(column.clone()).or_default();

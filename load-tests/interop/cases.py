@@ -1,4 +1,4 @@
-"""The cases: truth, volume, kill, reshard and maintenance, each against real third-party servers, each judged cell by cell.
+"""The cases: truth, volume, kill, reshard, maintenance and page, each against real third-party servers, each judged cell by cell.
 
 Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
 and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
@@ -28,6 +28,7 @@ import anything
 import kinesis
 import servers
 import truth as truth_check
+import watch
 import windows
 from compare import Finding, Truth, compare, report, save_records
 from generate import Generator
@@ -347,12 +348,26 @@ def truth(case):
         case.judge_windows()
 
 
-CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance}
+def page(case):
+    """The live page in Chromium, at three widths, light and dark: its numbers are the API's, and it fits."""
+    lake = case.lake_in_folder()
+    case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
+    case.put(case.given.records // 10)
+    with case.pintail:
+        case.wait_until_complete()
+        case.pintail.settled()
+        seen = watch.look(case.pintail.url(), case.folder)
+        case.judge()
+        case.passed = report(seen) and case.passed
+
+
+CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance, "page": page}
 
 
 def unit_tests():
-    print("== tests of the cleaning and of the comparison", flush=True)
-    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare", "test_truth"], cwd=servers.HERE).returncode == 0
+    print("== tests of the cleaning and of the comparisons", flush=True)
+    tests = ["test_clean", "test_compare", "test_truth", "test_watch"]
+    return subprocess.run([sys.executable, "-m", "unittest", "-q", *tests], cwd=servers.HERE).returncode == 0
 
 
 def default_pintail():

@@ -1,9 +1,11 @@
 """The program under test as its users meet it: a config file, a process, signals, an exit code and /metrics."""
 
+import json
 import os
 import re
 import signal
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -60,6 +62,22 @@ class Pintail:
 
     def log_tail(self):
         return self.log()[-4000:]
+
+    def url(self):
+        """Where the live page and the API are."""
+        return f"http://{self._listen}"
+
+    def settled(self, seconds=60):
+        """Waits until nothing that is shown is uncommitted and everything that is shown is counted."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with urllib.request.urlopen(f"{self.url()}/api/windows?rows=0", timeout=10) as answer:
+                windows = json.load(answer)
+            if windows and all(window["starts"] and not any(start["pending"] for start in window["starts"]) for window in windows):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds} s something is still pending: {windows}")
+            time.sleep(0.2)
 
     def counter(self, name):
         """The sum over all labels of a counter at /metrics."""

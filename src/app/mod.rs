@@ -25,7 +25,7 @@ use self::stream::Stream;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::cores::Cores;
-use crate::lake::LakeStore;
+use crate::lake::{LakeStore, SealBell};
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
 use crate::serve::{Server, Sources};
@@ -70,6 +70,7 @@ impl App {
                 Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
             })
             .collect();
+        windows.iter().for_each(|windows| windows.hold_back());
         let sources = Sources {
             registry: registry.clone(),
             status: status.clone(),
@@ -77,7 +78,7 @@ impl App {
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };
-        let server = Server::bind(config.listen, sources).await.context("`serve.listen`")?;
+        let server = Server::bind(config.listen, config.access.clone(), sources).await.context("`serve.listen`")?;
         let store = LakeStore::open(&config.lake.location).await?;
         Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
     }
@@ -99,14 +100,16 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
-        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, reading.child_token());
+        let bell = SealBell::default();
+        let stop = reading.child_token();
+        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, bell.clone(), stop);
         let cores = Cores::available();
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
             let (metrics, board) = (self.registry.stream(config.name()), self.status.stream(config.name()));
             let (kinesis, store, windows) = (self.kinesis.clone(), self.store.clone(), Arc::clone(windows));
             let stream = Stream::new(&self.config, config.clone(), kinesis, store, windows, metrics, board);
-            let stream = Stream { probe: self.probe.clone(), cores: cores.clone(), ..stream };
+            let stream = Stream { probe: self.probe.clone(), bell: bell.clone(), cores: cores.clone(), ..stream };
             let (name, reading, cut_off) = (config.name().to_owned(), reading.clone(), cut_off.clone());
             streams.spawn(async move { (name, stream.run(reading, cut_off).await) });
         }

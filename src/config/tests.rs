@@ -172,6 +172,7 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(ByteSize::from_text(&shown("flush_bytes")).unwrap().0, config.lake.flush.flush_bytes);
     assert_eq!(ByteSize::from_text(&shown("bytes")).unwrap().0, config.budget_bytes);
     assert_eq!(shown("listen"), config.listen.to_string());
+    assert_eq!(shown("protect_metrics").parse(), Ok(config.access.protect_metrics));
     assert_eq!(ForeignRecords::from_text(&shown("foreign_records")), Some(config.streams[0].foreign_records));
     assert_eq!(shown("enabled").parse(), Ok(config.maintenance.enabled));
     assert_eq!(

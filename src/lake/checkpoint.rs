@@ -141,6 +141,7 @@ pub(crate) fn action_lines(batch: &RecordBatch) -> Result<Vec<u8>, ParquetError>
 }
 
 /// A Parquet file of the object store, read by ranges.
+#[derive(Debug, Clone)]
 pub(crate) struct Ranged {
     objects: Arc<dyn ObjectStore>,
     path: Path,

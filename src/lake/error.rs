@@ -4,6 +4,7 @@ use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
 
 use crate::error_chain::chain;
+use crate::window::Undecodable;
 
 /// Everything that this room can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +125,17 @@ pub enum LakeError {
         /// The first of them, each with what is wrong.
         files: Vec<String>,
     },
+    /// Rows of a partials table cannot be added up.
+    #[error("table {table}: the rows of its file {path} cannot be added up")]
+    Unmergeable {
+        /// The table.
+        table: String,
+        /// The file.
+        path: String,
+        /// What is wrong with them.
+        #[source]
+        source: Undecodable,
+    },
     /// An entry of the rows log that a follower still needs is not there any more.
     #[error(
         "table {table} has not applied version {version} of {rows}, whose log entry is gone; the files staged there \
@@ -166,6 +178,7 @@ impl LakeError {
             | Self::Encode { .. }
             | Self::VersionGone { .. }
             | Self::BrokenFiles { .. }
+            | Self::Unmergeable { .. }
             | Self::Overtaken { .. } => Action::Fail,
         }
     }

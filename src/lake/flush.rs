@@ -257,7 +257,7 @@ impl Committer {
 
     /// The rows of every table, in the order rows, rejects, partials.
     fn rows_of_tables(&self, batch: &MicroBatch, partials: &[RecordBatch]) -> Result<Vec<TableRows>, LakeError> {
-        let TableSet { rows, rejects, partials: windows } = &self.tables;
+        let TableSet { rows, rejects, partials: windows, sealed: _ } = &self.tables;
         let mut rejected = Vec::new();
         for (shard, part) in batch.parts().iter().filter(|(_, part)| !part.rejects.is_empty()) {
             let batch = rejects_batch(&rejects.schema, shard, &part.rejects)

@@ -20,6 +20,7 @@ use super::files::Added;
 use super::flush::OPERATION;
 use super::ledger::{SINCE, StreamIdentity};
 use super::log::TableState;
+use super::seal::SealBell;
 use super::staging::{Staging, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::as_txn;
@@ -72,6 +73,7 @@ pub(crate) struct Follower {
     metrics: StreamMetrics,
     board: StreamBoard,
     alarm: Alarm,
+    bell: SealBell,
 }
 
 enum Followed {
@@ -105,7 +107,14 @@ impl Follower {
             metrics,
             board,
             alarm,
+            bell: SealBell::default(),
         }
+    }
+
+    /// Rings when a window of the table closes, or gets records after that.
+    pub fn ringing(mut self, bell: SealBell) -> Self {
+        self.bell = bell;
+        self
     }
 
     /// The same, telling people after another time than five minutes.
@@ -126,7 +135,8 @@ impl Follower {
         }
     }
 
-    async fn follow(&mut self, target: Head) -> Result<(), LakeError> {
+    /// Until the table has what the rows table had then.
+    pub async fn follow(&mut self, target: Head) -> Result<(), LakeError> {
         let mut failures = 0;
         while self.scanned < target.version {
             let before = self.scanned;
@@ -180,13 +190,15 @@ impl Follower {
             Followed::Through(upto, adds) => (upto, adds),
             Followed::Gap(version) => return self.begin_after(applied, version).await,
         };
+        let first_us = first_start_us(&adds);
         let times = Times {
             // As of an earlier version it is not known here, and what the table says is true of a later one too.
             watermark_ms: target.watermark_ms.filter(|_| upto == target.version),
-            since_ms: first_start_us(&adds).map(|us| target.begun_ms.max(us.div_euclid(1000).saturating_add(1))),
+            since_ms: first_us.map(|us| target.begun_ms.max(us.div_euclid(1000).saturating_add(1))),
         };
+        let closes = self.closes_a_window(times.watermark_ms);
         let is_idle = adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX;
-        if is_idle && !self.closes_a_window(times.watermark_ms) {
+        if is_idle && !closes {
             self.scanned = upto;
             self.alarm.well();
             return Ok(());
@@ -208,10 +220,15 @@ impl Follower {
             _ => Err(()),
         });
         match outcome.await? {
-            Outcome::Landed(version) => self.board.table(self.table.name(), |table| {
-                table.version = version;
-                table.last_commit_ms = Some(crate::clock::now_ms());
-            }),
+            Outcome::Landed(version) => {
+                self.board.table(self.table.name(), |table| {
+                    table.version = version;
+                    table.last_commit_ms = Some(crate::clock::now_ms());
+                });
+                if closes || self.is_late(first_us) {
+                    self.bell.ring(self.table.name());
+                }
+            }
             Outcome::Stopped(()) => {}
         }
         self.scanned = self.applied()?;
@@ -222,6 +239,13 @@ impl Follower {
     fn closes_a_window(&self, watermark_ms: Option<i64>) -> bool {
         let Some((window, to_ms)) = self.window.as_ref().zip(watermark_ms) else { return false };
         window.closes(self.table.state().txns.get(&self.watermark_id).copied(), to_ms)
+    }
+
+    /// Whether a window that begins then is closed, as far as the table's watermark says.
+    fn is_late(&self, first_start_us: Option<i64>) -> bool {
+        let Some((window, first_us)) = self.window.as_ref().zip(first_start_us) else { return false };
+        let watermark_ms = self.table.state().txns.get(&self.watermark_id);
+        watermark_ms.is_some_and(|ms| first_us < window.closed_through_us(ms.saturating_mul(1000)))
     }
 
     /// An entry that is gone was cleaned away because somebody has applied it while we slept, or it is an error.

@@ -61,7 +61,7 @@ impl StreamIdentity {
     }
 
     /// The identity that an application id belongs to.
-    fn of(app_id: &str) -> Option<Self> {
+    pub(crate) fn of(app_id: &str) -> Option<Self> {
         let (pipeline, rest) = app_id.split_once('/')?;
         let (stream, rest) = rest.split_once('@')?;
         let (created_at_s, _) = rest.split_once('/')?;

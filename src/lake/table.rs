@@ -19,7 +19,7 @@ use super::schema::{Fit, READER_VERSION, WRITER_VERSION, compare, schema_string}
 use super::store::LakeStore;
 use crate::contract::{DATE, WindowPlan};
 
-/// Property of a partials table: the hash of the window's declaration that its rows were computed by.
+/// Property of a window's tables: the hash of the window's declaration that its rows were computed by.
 pub(crate) const DEFINITION_PROPERTY: &str = "pintail.definition";
 
 const LOG_RETENTION_PROPERTY: &str = "delta.logRetentionDuration";
@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     Rows,
     Rejects,
     Partials,
+    Sealed,
 }
 
 impl Kind {
@@ -47,6 +48,7 @@ impl Kind {
             Self::Rows => "rows",
             Self::Rejects => "rejects",
             Self::Partials => "partials",
+            Self::Sealed => "sealed",
         }
     }
 
@@ -56,7 +58,7 @@ impl Kind {
             // The followers read this log. An engine that cleans it along with a checkpoint does not know `applied`,
             // up to where they have, and what they still need would be gone.
             Self::Rows => &[(LOG_RETENTION_PROPERTY, "interval 7 days"), (LOG_CLEANUP_PROPERTY, "false")],
-            Self::Rejects => &[],
+            Self::Rejects | Self::Sealed => &[],
             // Small files by nature: whoever compacts them need not keep a week of what was replaced.
             Self::Partials => &[(FILE_RETENTION_PROPERTY, "interval 1 days")],
         }
@@ -69,7 +71,7 @@ pub(crate) struct TableSpec {
     pub name: String,
     pub kind: Kind,
     pub schema: SchemaRef,
-    /// Partials only: see [`DEFINITION_PROPERTY`].
+    /// Partials and sealed rows only: see [`DEFINITION_PROPERTY`].
     pub definition: Option<String>,
     /// Partials only: their window.
     pub window: Option<Arc<WindowPlan>>,

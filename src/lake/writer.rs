@@ -60,7 +60,7 @@ impl Writer {
         metrics: StreamMetrics,
         board: StreamBoard,
     ) -> Self {
-        let StreamLake { store, clock, identity, tables, rows, followers, view } = lake;
+        let StreamLake { store, clock, identity, tables, rows, followers, view, bell } = lake;
         for table in std::iter::once(&rows).chain(&followers) {
             board.table(table.name(), |status| {
                 status.kind = table.kind().as_str();
@@ -68,10 +68,17 @@ impl Writer {
                 status.version = table.state().version;
             });
         }
+        for spec in &tables.sealed {
+            board.table(&spec.name, |status| {
+                status.kind = spec.kind.as_str();
+                status.location = store.table_uri(&spec.name);
+            });
+        }
         let behind = Troubles::new(board.clone(), "followers");
         let follow = |table| {
             let (store, metrics, board) = (store.clone(), metrics.clone(), board.clone());
-            Follower::new(store, table, rows.name(), &identity, metrics, board, Arc::clone(&behind))
+            let follower = Follower::new(store, table, rows.name(), &identity, metrics, board, Arc::clone(&behind));
+            follower.ringing(bell.clone())
         };
         let followers = followers.into_iter().map(follow).collect();
         let troubles = Troubles::new(board.clone(), "lake");

@@ -190,7 +190,12 @@ impl<S: BatchSink> Reader<S> {
         }
         self.pace.took(taken.kinesis_records, taken.left);
         let (next, children, left) = (reply.next.clone(), std::mem::take(&mut reply.children), taken.left);
+        let at_the_end = reply.behind_ms == 0 && left == 0;
         self.deliver(reply, taken, permit).await?;
+        let held_bytes_max = self.context.budget.bytes_max();
+        self.context.board.shard(&self.shard, |status| {
+            status.caught_up |= at_the_end || status.bytes >= held_bytes_max;
+        });
         match next {
             None if left == 0 => return self.finish(children).await,
             // Its children hold what came later: they are looked at in their turn, and have nothing.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use serde::Serialize;
@@ -19,10 +20,41 @@ use crate::contract::{ColumnType, WindowPlan};
 pub struct LiveFilter {
     /// Only the window of this name.
     pub window: Option<String>,
-    /// Only the newest so many starts of each window.
+    /// Only the newest so many starts of each window, of those between.
     pub starts_max: Option<usize>,
     /// Only the largest so many keys of each start; how many there are is told anyway.
     pub rows_max: Option<usize>,
+    /// Only starts at or after this, epoch ms.
+    pub since_ms: Option<i64>,
+    /// Only starts before this, epoch ms.
+    pub until_ms: Option<i64>,
+    /// Only rows of these keys, by name and text; empty text = no value. Windows without such a key are left out.
+    pub keys: Vec<(String, String)>,
+}
+
+impl LiveFilter {
+    fn wants(&self, plan: &WindowPlan) -> bool {
+        let has = |name: &str| plan.keys.iter().any(|key| key.name == name);
+        self.window.as_ref().is_none_or(|name| *name == plan.name) && self.keys.iter().all(|(name, _)| has(name))
+    }
+
+    fn wants_start(&self, start_us: i64) -> bool {
+        let start_ms = start_us.div_euclid(1000);
+        self.since_ms.is_none_or(|since_ms| start_ms >= since_ms)
+            && self.until_ms.is_none_or(|until_ms| start_ms < until_ms)
+    }
+
+    fn wants_key(&self, plan: &WindowPlan, key: &[KeyValue]) -> bool {
+        self.keys.iter().all(|(name, text)| {
+            let mut values = plan.keys.iter().zip(key).filter(|(plan, _)| plan.name == *name);
+            values.all(|(plan, value)| key_text(&value_json(Some(plan.output()), value)) == *text)
+        })
+    }
+}
+
+/// A key's value as a question names it.
+fn key_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
 }
 
 /// One declared window, live.
@@ -42,6 +74,8 @@ pub struct LiveWindow {
     pub measures: Vec<String>,
     /// Version of the rows table that the committed part stands for.
     pub committed_version: u64,
+    /// Nothing is shown until what an earlier process may have shown was read again.
+    pub catching_up: bool,
     /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
     /// pane is, where one that has just begun would say next to nothing.
     pub starts: Vec<LiveStart>,
@@ -84,8 +118,7 @@ pub(super) type Shown = HashMap<Vec<KeyValue>, (Cell, u64)>;
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
     pub fn live(&self, filter: &LiveFilter) -> Vec<LiveWindow> {
-        let wanted = |plan: &WindowPlan| filter.window.as_ref().is_none_or(|name| *name == plan.name);
-        let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| wanted(plan));
+        let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| filter.wants(plan));
         windows.map(|(index, plan)| self.live_window(index, plan, filter)).collect()
     }
 
@@ -94,12 +127,19 @@ impl StreamWindows {
         self.contract.windows.iter().map(|plan| plan.name.as_str())
     }
 
+    /// Names of the keys of the windows that are asked for, each once.
+    pub fn key_names(&self, window: Option<&str>) -> BTreeSet<&str> {
+        let windows = self.contract.windows.iter().filter(|plan| window.is_none_or(|name| name == plan.name));
+        windows.flat_map(|plan| &plan.keys).map(|key| key.name.as_str()).collect()
+    }
+
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
+        let catching_up = self.catching_up.load(Ordering::Relaxed);
         let (starts, panes, committed_version) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let starts = self.shown_starts(index, plan, filter.starts_max.unwrap_or(usize::MAX));
-            let oldest_us = starts.first().copied().unwrap_or(i64::MAX);
-            (starts, self.merge_layers(index, oldest_us), self.committed.version())
+            let starts = if catching_up { Vec::new() } else { self.shown_starts(index, plan, filter) };
+            let panes = self.merge_layers(index, plan, &starts, filter);
+            (starts, panes, self.committed.version())
         };
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
         let shown = |start_us, cells| live_start(plan, start_us, cells, rows_max);
@@ -117,43 +157,57 @@ impl StreamWindows {
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
+            catching_up,
             starts,
         }
     }
 
-    /// The newest `starts_max` starts, oldest first. Found first, so that a page which shows ten does not copy a hundred
-    /// while a commit waits.
-    fn shown_starts(&self, window: usize, plan: &WindowPlan, starts_max: usize) -> Vec<i64> {
+    /// The newest starts that are wanted, oldest first. Found first, so that a page which shows ten does not copy a
+    /// hundred while a commit waits.
+    fn shown_starts(&self, window: usize, plan: &WindowPlan, filter: &LiveFilter) -> Vec<i64> {
         let mut panes = BTreeSet::new();
         self.committed.each_start(window, |start_us, _| {
             panes.insert(start_us);
         });
         for shard in &self.pending {
-            let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
+            let cells = shard.value().shown().flat_map(|windows| windows[window].keys());
             panes.extend(cells.map(|group| group.start_us));
         }
         let since_us = self.committed.since_us(window);
-        let mut starts: Vec<i64> =
-            slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us).take(starts_max).collect();
+        let whole = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
+        let wanted = whole.filter(|start_us| filter.wants_start(*start_us));
+        let mut starts: Vec<i64> = wanted.take(filter.starts_max.unwrap_or(usize::MAX)).collect();
         starts.reverse();
         starts
     }
 
-    fn merge_layers(&self, window: usize, oldest_us: i64) -> BTreeMap<i64, Shown> {
+    /// The panes of these starts (oldest first), with the keys that are wanted.
+    fn merge_layers(
+        &self,
+        window: usize,
+        plan: &WindowPlan,
+        starts: &[i64],
+        filter: &LiveFilter,
+    ) -> BTreeMap<i64, Shown> {
+        let (Some(oldest_us), Some(newest_us)) = (starts.first(), starts.last()) else { return BTreeMap::new() };
+        let wanted_us = *oldest_us..newest_us.saturating_add(plan.every_us);
+        let wanted = |start_us: i64| wanted_us.contains(&start_us);
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
-            let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
-            for (group, cell) in batches.filter(|(group, _)| group.start_us >= oldest_us) {
+            let cells = shard.value().shown().flat_map(|windows| &windows[window]);
+            let cells = cells.filter(|(group, _)| wanted(group.start_us) && filter.wants_key(plan, &group.key));
+            for (group, cell) in cells {
                 merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
             }
         }
         let mut merged: BTreeMap<i64, Shown> = BTreeMap::new();
         self.committed.each_start(window, |start_us, cells| {
-            if start_us < oldest_us {
+            if !wanted(start_us) {
                 return;
             }
             let start = merged.entry(start_us).or_default();
-            start.extend(cells.iter().map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
+            let cells = cells.iter().filter(|(key, _)| filter.wants_key(plan, key));
+            start.extend(cells.map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
         });
         for (start_us, cells) in pending {
             let start = merged.entry(start_us).or_default();
@@ -170,6 +224,7 @@ impl StreamWindows {
                 }
             }
         }
+        merged.retain(|_, cells| !cells.is_empty());
         merged
     }
 }

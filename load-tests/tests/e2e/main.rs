@@ -22,5 +22,6 @@ mod retention;
 mod s3_faults;
 mod stall;
 mod two_instances;
+mod watching;
 mod whole_path;
 mod zombies;

@@ -15,7 +15,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::actions::{ActionsFile, is_taken};
-use super::upload::Upload;
 use crate::error_chain::chain;
 use crate::lake::checkpoint::{count_rows, is_head, lines, not_understood, read, root};
 use crate::lake::error::LakeError;
@@ -23,6 +22,7 @@ use crate::lake::listing::{Hint, Span, checkpoint_hint, hint_path};
 use crate::lake::log::entry_path;
 use crate::lake::schema::{READER_VERSION, WRITER_VERSION};
 use crate::lake::store::LakeStore;
+use crate::lake::upload::Upload;
 use crate::limits::CHECKPOINT_TAIL_BYTES;
 
 /// Entries fetched ahead.

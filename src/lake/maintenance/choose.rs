@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::MaintenanceOptions;
 use super::small_files::LeftOut;
 use crate::contract::DATE;
+use crate::lake::output::is_full;
 use crate::limits::{COMPACT_CANDIDATES_MAX, COMPACT_GROUPS_MAX, COMPACT_INPUT_FILES_MAX, COMPACT_INPUT_TARGETS_MAX};
 
 const SIZES: usize = 3;
@@ -137,11 +138,6 @@ impl<'a> Candidates<'a> {
         groups.truncate(COMPACT_GROUPS_MAX);
         (groups, self.broken)
     }
-}
-
-/// Whether a file has grown enough. A little less than the target is the target: it would only just fit once.
-pub(super) fn is_full(size: u64, target_bytes: u64) -> bool {
-    size >= target_bytes / 4 * 3
 }
 
 /// Cuts many files into groups that one commit can replace.

@@ -16,31 +16,25 @@ use deltalake::arrow::array::{RecordBatch, new_null_array};
 use deltalake::arrow::compute::cast;
 use deltalake::arrow::datatypes::{Schema, SchemaRef};
 use deltalake::arrow::error::ArrowError;
-use deltalake::parquet::arrow::AsyncArrowWriter;
 use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::choose::{Group, is_full};
+use super::choose::Group;
 use super::input::{self, Input};
 use super::small_files::BrokenFile;
-use super::upload::Upload;
-use crate::contract::DATE;
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::LakeError;
 use crate::lake::moment::MomentClock;
-use crate::lake::parquet::{RowGroups, properties};
-use crate::lake::partition::folder;
+use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::file_schema;
-use crate::lake::stats::{Counts, stats_json};
 use crate::lake::store::LakeStore;
 use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX};
 
 /// `commitInfo.operation`, as other engines call it.
 const OPERATION: &str = "OPTIMIZE";
-const MISSING: &str = "is not there";
+pub(super) const MISSING: &str = "is not there";
 
 /// What one compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,7 +96,7 @@ impl Compactor<'_> {
             Ok(merged) => merged,
             Err(error) => {
                 let reading = merge.reading.take();
-                merge.abort().await;
+                merge.output.abort().await;
                 return match (error, reading) {
                     // It will not be decoded next time either, and others of its day can be.
                     (LakeError::Encode { source, .. }, Some((path, meta)))
@@ -118,11 +112,12 @@ impl Compactor<'_> {
         let (removes, mut compacted) = merged;
         self.check_missing(log, &compacted.broken).await?;
         // As many files as before, only because rows fill them: nothing is won.
-        if merge.adds.is_empty() || merge.adds.len() >= removes.len() {
+        let Output { adds, bytes, .. } = merge.output;
+        if adds.is_empty() || adds.len() >= removes.len() {
             return Ok(Tried::Done(compacted));
         }
-        (compacted.files_out, compacted.bytes_out) = (merge.adds.len() as u64, merge.bytes);
-        compacted.version = Some(self.commit(log, removes, merge.adds).await?);
+        (compacted.files_out, compacted.bytes_out) = (adds.len() as u64, bytes);
+        compacted.version = Some(self.commit(log, removes, adds).await?);
         Ok(Tried::Done(compacted))
     }
 
@@ -159,13 +154,13 @@ impl Compactor<'_> {
             compacted.bytes_in += size;
             removes.push(Removed { path, size });
         }
-        merge.finish_file().await?;
+        merge.output.finish_file().await?;
         Ok((removes, compacted))
     }
 
     /// A file that is not there is broken if the table names it still. If not, somebody has replaced and vacuumed it,
     /// and the whole group is yesterday's.
-    async fn check_missing(&self, log: &TableLog, broken: &[BrokenFile]) -> Result<(), LakeError> {
+    pub(super) async fn check_missing(&self, log: &TableLog, broken: &[BrokenFile]) -> Result<(), LakeError> {
         let missing = broken.iter().filter(|file| file.found.is_none()).map(|file| file.path.clone());
         let missing: HashSet<String> = missing.collect();
         match missing.is_empty() {
@@ -174,7 +169,12 @@ impl Compactor<'_> {
         }
     }
 
-    async fn commit(&self, log: &TableLog, removed: Vec<Removed>, adds: Vec<Value>) -> Result<u64, LakeError> {
+    pub(super) async fn commit(
+        &self,
+        log: &TableLog,
+        removed: Vec<Removed>,
+        adds: Vec<Value>,
+    ) -> Result<u64, LakeError> {
         let paths: HashSet<String> = removed.iter().map(|file| file.path.clone()).collect();
         let day = adds.first().map_or(Value::Null, |add| add["partitionValues"].clone());
         let metrics = json!({
@@ -208,9 +208,10 @@ impl Compactor<'_> {
     }
 }
 
-struct Removed {
-    path: String,
-    size: u64,
+/// A file that is replaced.
+pub(super) struct Removed {
+    pub path: String,
+    pub size: u64,
 }
 
 /// Whether a file's columns are the table's, by name and type; it may lack some.
@@ -235,27 +236,24 @@ fn arrange(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
 
 /// The files that a group becomes.
 struct Merge<'a> {
-    compactor: &'a Compactor<'a>,
     table: &'a str,
     schema: SchemaRef,
-    day: Option<String>,
-    open: Option<OpenFile>,
-    adds: Vec<Value>,
-    bytes: u64,
+    output: Output,
     /// The file whose rows are being copied.
     reading: Option<(String, ObjectMeta)>,
 }
 
-struct OpenFile {
-    path: String,
-    writer: AsyncArrowWriter<Upload>,
-    counts: Counts,
-    groups: RowGroups,
-}
-
 impl<'a> Merge<'a> {
-    fn new(compactor: &'a Compactor<'a>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
-        Self { compactor, table, schema, day, open: None, adds: Vec::new(), bytes: 0, reading: None }
+    fn new(compactor: &Compactor<'_>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
+        let plan = OutputPlan {
+            table: table.to_owned(),
+            schema: Arc::clone(&schema),
+            prefix: "compact",
+            data_change: false,
+            target_bytes: compactor.target_bytes,
+            group_bytes: COMPACT_GROUP_BYTES,
+        };
+        Self { table, schema, output: Output::new(compactor.store, compactor.clock, plan, day), reading: None }
     }
 
     fn failed(&self, source: ParquetError) -> LakeError {
@@ -271,81 +269,12 @@ impl<'a> Merge<'a> {
             rows += batch.num_rows();
             let batch = arrange(&batch, &self.schema)
                 .map_err(|source| LakeError::Rows { table: self.table.to_owned(), source })?;
-            self.write(&batch).await.map_err(|source| self.failed(source))?;
-            self.end_full_file().await?;
+            self.output.write(&batch).await?;
         }
         if rows != expected {
             let reason = format!("{path} holds {expected} rows by its footer, and {rows} were read");
             return Err(self.failed(ParquetError::General(reason)));
         }
         Ok(())
-    }
-
-    async fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        let open = match self.open.as_mut() {
-            Some(open) => open,
-            None => {
-                let path = format!("{}/compact-{}.zstd.parquet", folder(self.day.as_deref()), Uuid::new_v4());
-                let store = self.compactor.store.clone();
-                let upload = Upload::of_new_name(store, self.compactor.store.path(self.table, &path));
-                let properties = properties(&self.schema, Some(batch))?;
-                let writer = AsyncArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties))?;
-                self.open.insert(OpenFile { path, writer, counts: Counts::default(), groups: RowGroups::default() })
-            }
-        };
-        for (ends_group, piece) in open.groups.cut(batch) {
-            if ends_group {
-                open.writer.flush().await?;
-            }
-            open.writer.write(&piece).await?;
-        }
-        open.counts.add(batch);
-        if open.writer.in_progress_size() > COMPACT_GROUP_BYTES {
-            open.writer.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn end_full_file(&mut self) -> Result<(), LakeError> {
-        let target = self.compactor.target_bytes;
-        let Some(open) = self.open.as_mut() else { return Ok(()) };
-        if ((open.writer.bytes_written() + open.writer.in_progress_size()) as u64) < target {
-            return Ok(());
-        }
-        // What is in progress is only an estimate, and a high one.
-        let flushed = open.writer.flush().await;
-        let is_full = is_full(open.writer.bytes_written() as u64, target);
-        flushed.map_err(|source| self.failed(source))?;
-        if is_full { self.finish_file().await } else { Ok(()) }
-    }
-
-    async fn finish_file(&mut self) -> Result<(), LakeError> {
-        let Some(OpenFile { path, mut writer, counts, groups: _ }) = self.open.take() else { return Ok(()) };
-        let finished = writer.finish().await;
-        let upload = writer.into_inner();
-        let size = upload.bytes();
-        let file = match finished {
-            Ok(file) => file,
-            Err(error) => {
-                upload.abort().await;
-                return Err(self.failed(error));
-            }
-        };
-        self.bytes += size;
-        self.adds.push(json!({
-            "path": path,
-            "partitionValues": { DATE: self.day },
-            "size": size,
-            "modificationTime": self.compactor.clock.now().wall_ms,
-            "dataChange": false,
-            "stats": stats_json(&self.schema, &counts, &file),
-        }));
-        Ok(())
-    }
-
-    async fn abort(self) {
-        if let Some(open) = self.open {
-            open.writer.into_inner().abort().await;
-        }
     }
 }

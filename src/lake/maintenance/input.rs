@@ -1,24 +1,18 @@
 //! A file that is to be merged with others, read a batch at a time.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
-use deltalake::parquet::arrow::async_reader::{
-    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
-};
-use deltalake::parquet::errors::{ParquetError, Result};
-use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use futures::future::BoxFuture;
+use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::errors::Result;
 use object_store::ObjectMeta;
 
 use super::choose::SmallFile;
-use crate::lake::checkpoint::Ranged;
 use crate::lake::error::LakeError;
+use crate::lake::reading::Source;
 use crate::lake::store::LakeStore;
-use crate::limits::{COMPACT_BATCH_BYTES, COMPACT_WHOLE_BYTES_MAX};
+use crate::limits::COMPACT_BATCH_BYTES;
 
 const BATCH_ROWS_MAX: u64 = 8192;
 
@@ -28,25 +22,13 @@ pub(super) struct Fetched {
     source: Source,
 }
 
-pub(super) enum Source {
-    Whole(Bytes),
-    Ranged(Ranged),
-}
-
-/// Finds a file, and fetches it if it is small: one request instead of one for its footer and one for each column.
-/// `None`: there is none.
+/// Finds a file, and fetches it if it is small. `None`: there is none.
 pub(super) async fn fetch(
     store: &LakeStore,
     table: &str,
     file: &SmallFile,
 ) -> std::result::Result<Option<Fetched>, LakeError> {
-    let location = store.path(table, &file.path);
-    let found = if file.size <= COMPACT_WHOLE_BYTES_MAX {
-        store.read(&location).await?.map(|(bytes, meta)| (Source::Whole(bytes), meta))
-    } else {
-        let found = store.head(&location).await?;
-        found.map(|meta| (Source::Ranged(Ranged::new(store, meta.location.clone(), meta.size)), meta))
-    };
+    let found = Source::of(store, table, &file.path, file.size).await?;
     Ok(found.map(|(source, meta)| Fetched { meta, source }))
 }
 
@@ -81,50 +63,6 @@ impl Input {
         self.builder.with_batch_size(usize::try_from(rows).unwrap_or(1)).build()
     }
 }
-
-impl AsyncFileReader for Source {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
-        match self {
-            Self::Whole(bytes) => {
-                let found = slice(bytes, &range);
-                Box::pin(async move { found })
-            }
-            Self::Ranged(ranged) => ranged.get_bytes(range),
-        }
-    }
-
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
-        match self {
-            Self::Whole(bytes) => {
-                let found = ranges.iter().map(|range| slice(bytes, range)).collect();
-                Box::pin(async move { found })
-            }
-            Self::Ranged(ranged) => ranged.get_byte_ranges(ranges),
-        }
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
-        match self {
-            Self::Whole(bytes) => {
-                let found = ParquetMetaDataReader::new().parse_and_finish(bytes).map(Arc::new);
-                Box::pin(async move { found })
-            }
-            Self::Ranged(ranged) => ranged.get_metadata(options),
-        }
-    }
-}
-
-fn slice(bytes: &Bytes, range: &Range<u64>) -> Result<Bytes> {
-    let within = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-    match within.filter(|(start, end)| start <= end && *end <= bytes.len()) {
-        Some((start, end)) => Ok(bytes.slice(start..end)),
-        None => Err(ParquetError::EOF(format!("{range:?} of {} bytes", bytes.len()))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use deltalake::arrow::array::{ArrayRef, BinaryArray, RecordBatch};

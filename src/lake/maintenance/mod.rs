@@ -13,13 +13,13 @@ mod checkpoint;
 mod choose;
 mod cleanup;
 mod compact;
+mod fold;
 mod following;
 mod input;
 mod service;
 mod small_files;
 mod table;
 mod trouble;
-mod upload;
 mod vacuum;
 
 #[cfg(test)]
@@ -195,8 +195,7 @@ impl Maintainer {
     fn add_tables(&mut self, stream: &str, set: TableSet) {
         let followers = set.following().map(|spec| spec.name.clone()).collect();
         let (rows, ours) = (set.rows.name.clone(), set.rejects.txn_prefix.clone());
-        let specs = std::iter::once(set.rows.clone()).chain(set.following().cloned());
-        let tables = specs.map(Table::new).collect();
+        let tables = set.all().cloned().map(Table::new).collect();
         self.streams.push(Stream { name: stream.to_owned(), ours, rows, followers, tables });
     }
 

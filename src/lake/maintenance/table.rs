@@ -204,7 +204,7 @@ impl Table {
                 Ok((needed_after, why)) => (old.cut(Some(needed_after)), Some(needed_after), Some(why)),
                 Err(reason) => (None, None, Some(reason)),
             },
-            Kind::Rejects | Kind::Partials => (Some(wanted), None, None),
+            Kind::Rejects | Kind::Partials | Kind::Sealed => (Some(wanted), None, None),
         };
         while let Some(version) = cut
             && let Some(reason) = cleanup.broken_checkpoint(version).await?
@@ -234,7 +234,7 @@ impl Table {
         let retention_ms = file_retention_ms(&self.spec.name, &state.metadata)?;
         // In this order: what leaves the staged files is named by the log when that is read.
         let staged = match self.spec.kind {
-            Kind::Rows => HashSet::new(),
+            Kind::Rows | Kind::Sealed => HashSet::new(),
             Kind::Rejects | Kind::Partials => {
                 let waiting = Waiting::of(look, &self.spec.name, state).await?;
                 waiting.slowed.into_iter().for_each(|reason| tell(Event::Waits { reason }));

@@ -7,6 +7,8 @@ mod opening;
 mod ranges;
 pub mod readers;
 mod replays;
+mod schedules;
+pub mod seal;
 mod watermarks;
 mod writing;
 
@@ -110,6 +112,7 @@ pub fn tables_of(identity: &StreamIdentity) -> TableSet {
         rows: TableSet::ledger(identity, ROWS.to_owned(), &rows_schema()),
         rejects: TableSet::follower(identity, REJECTS.to_owned(), Kind::Rejects, &rejects_schema(), None),
         partials: vec![TableSpec { window: Some(Arc::new(window())), ..partials }],
+        sealed: Vec::new(),
     }
 }
 
