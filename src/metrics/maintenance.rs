@@ -28,7 +28,7 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
 const RESULTS: [&str; 4] = ["ok", "absent", "refused", "failed"];
 
 /// What may fail in one.
-const STEPS: [&str; 4] = ["compaction", "checkpoint", "cleanup", "vacuum"];
+const STEPS: [&str; 5] = ["compaction", "checkpoint", "cleanup", "vacuum", "seal"];
 
 /// The maintenance of one stream's tables. Cheap to clone.
 #[derive(Debug, Clone)]
