@@ -15,11 +15,10 @@ use tokio::sync::watch;
 
 use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
-use super::entry::{Keep, LogEntry};
 use super::error::{Action, LakeError};
-use super::flush::{INFO_LEDGER, INFO_STAGED, OPERATION};
+use super::flush::OPERATION;
 use super::ledger::StreamIdentity;
-use super::log::read_entry;
+use super::staging::{Staging, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::as_txn;
 use crate::metrics::StreamMetrics;
@@ -48,6 +47,13 @@ pub(crate) struct Follower {
     metrics: StreamMetrics,
     board: StreamBoard,
     alarm: Alarm,
+}
+
+enum Followed {
+    /// These `add`s, up to this version.
+    Through(u64, Vec<Value>),
+    /// The next version is one of which the table got nothing, for nobody asked.
+    Gap(u64),
 }
 
 impl Follower {
@@ -137,10 +143,14 @@ impl Follower {
         }
         self.metrics.follower_lag(self.table.name(), target - self.scanned);
         let upto = target.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
-        let adds = match self.staged(self.scanned + 1, upto).await {
-            Ok(adds) => adds,
+        let staged = match self.staged(self.scanned + 1, upto).await {
+            Ok(staged) => staged,
             Err(gone @ LakeError::StagedGone { .. }) => return self.pass_over(gone).await,
             Err(error) => return Err(error),
+        };
+        let (upto, adds) = match self.followed(staged) {
+            Followed::Through(upto, adds) => (upto, adds),
+            Followed::Gap(version) => return self.begin_after(version).await,
         };
         if adds.is_empty() && upto.saturating_sub(applied) < IDLE_VERSIONS_MAX {
             self.scanned = upto;
@@ -179,16 +189,47 @@ impl Follower {
         Ok(())
     }
 
+    /// What can be applied of these versions, which begin behind what was read: up to the first that brought rows
+    /// without this table.
+    fn followed(&self, staged: Vec<Staging>) -> Followed {
+        let (mut upto, mut adds) = (self.scanned, Vec::new());
+        for (version, staging) in (self.scanned + 1..).zip(staged) {
+            match staging {
+                Staging::Files(files) => adds.extend(files),
+                Staging::NotFollowed if upto == self.scanned => return Followed::Gap(version),
+                Staging::NotFollowed => break,
+            }
+            upto = version;
+        }
+        Followed::Through(upto, adds)
+    }
+
+    /// A table that has nothing yet begins a little later. One that has something would have a hole, which nobody
+    /// would see in its sums.
+    async fn begin_after(&mut self, version: u64) -> Result<(), LakeError> {
+        let (table, rows) = (self.table.name(), &self.rows_table);
+        if is_bare(&self.store, table).await? {
+            tracing::info!(table, %rows, version, "begins later: rows were committed by a process that does not follow it");
+            self.scanned = version;
+            return Ok(());
+        }
+        let reason = format!(
+            "version {version} of {rows} has rows that were committed without it, by a process whose contract did not \
+             have this window, so its sums would miss them (stop that process if it still runs; then give the window \
+             another name, whose table starts at the head)"
+        );
+        Err(LakeError::Refused { table: table.to_owned(), reason })
+    }
+
     fn applied(&self) -> Result<u64, LakeError> {
         applied_of(&self.table, &self.applied_id, &self.rows_table)
     }
 
-    /// What the rows versions `from..=through` staged for this table, in order.
-    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Value>, LakeError> {
+    /// What each of the rows versions `from..=through` staged for this table.
+    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Staging>, LakeError> {
         let reads = futures::stream::iter(from..=through)
-            .map(|version| staged_by(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
-        let staged: Vec<Vec<Value>> = reads.buffered(READS_MAX).try_collect().await?;
-        Ok(staged.into_iter().flatten().collect())
+            .map(|version| staging_of(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
+        reads.buffered(READS_MAX).try_collect().await
     }
 }
 
@@ -204,40 +245,5 @@ pub(crate) fn applied_of(table: &TableLog, applied_id: &str, rows: &str) -> Resu
     match table.state().txns.get(applied_id).copied() {
         Some(version) => u64::try_from(version).map_err(|_| refused(&format!("is {version}"))),
         None => Err(refused("is missing")),
-    }
-}
-
-/// What this version of the rows table staged for `table`, if it was made for a ledger that starts with this.
-pub(crate) async fn staged_by(
-    store: &LakeStore,
-    rows: &str,
-    version: u64,
-    ledger_prefix: &str,
-    table: &str,
-) -> Result<Vec<Value>, LakeError> {
-    let gone = || LakeError::StagedGone { table: table.to_owned(), rows: rows.to_owned(), version };
-    let (entry, _) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await?.ok_or_else(gone)?;
-    staged_in(entry, ledger_prefix, table).map_err(|found| LakeError::Log {
-        table: rows.to_owned(),
-        version,
-        reason: format!("its list of files staged for {table} is {found} (restore the entry)"),
-    })
-}
-
-/// `Err` is what was found where a list of `add`s should be.
-fn staged_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Result<Vec<Value>, Value> {
-    let Some(info) = entry.commit_info.as_mut() else { return Ok(Vec::new()) };
-    let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
-    if !ledger.is_some_and(|ledger| ledger.starts_with(ledger_prefix)) {
-        return Ok(Vec::new());
-    }
-    match info.get_mut(INFO_STAGED).map(Value::take) {
-        None => Ok(Vec::new()),
-        Some(Value::Object(mut tables)) => match tables.remove(table) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(adds)) if adds.iter().all(Value::is_object) => Ok(adds),
-            Some(other) => Err(other),
-        },
-        Some(other) => Err(other),
     }
 }

@@ -33,6 +33,7 @@ mod rejects;
 mod replay;
 mod restore;
 mod schema;
+mod staging;
 mod stats;
 mod store;
 mod stream;

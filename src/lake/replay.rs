@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::commit::{Outcome, Proposal};
 use super::error::LakeError;
-use super::flush::{INFO_LEDGER, OPERATION};
+use super::flush::OPERATION;
 use super::ledger::{StreamIdentity, read_ledgers};
 use super::log::{TableState, read_table};
+use super::staging::{INFO_LEDGER, is_bare, newest_followers};
 use super::store::LakeStore;
 use super::stream::{StreamLake, TableSet, as_txn, ledger_of, view_of};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
@@ -69,6 +70,7 @@ pub async fn look_at_replays(
     }
     let rejects = existing(store, &set.rejects.name, &set.rejects.txn_prefix).await?;
     let rows = existing(store, &set.rows.name, &set.rows.txn_prefix).await?;
+    same_followers(store, &identity, &set, rows.version).await?;
     let last = last_replay(&identity, &set.rows.name, &rows)?;
     let under_way = last.filter(|last| !last.ended).map(|last| last.replay);
     Ok(Some(ReplayLook { identity, under_way, rejects_version: rejects.version }))
@@ -79,6 +81,34 @@ async fn existing(store: &LakeStore, table: &str, prefix: &str) -> Result<TableS
     let reason = "it is not there yet (start `pintail run` with this configuration first, which makes it)".to_owned();
     let missing = || LakeError::Refused { table: table.to_owned(), reason };
     read_table(store, table, prefix).await?.ok_or_else(missing)
+}
+
+/// Recovered rows are committed for the windows of this contract. The service's have to be the same.
+pub(super) async fn same_followers(
+    store: &LakeStore,
+    identity: &StreamIdentity,
+    set: &TableSet,
+    head: u64,
+) -> Result<(), LakeError> {
+    let rows = &set.rows.name;
+    let Some(followers) = newest_followers(store, rows, head, &identity.any_creation()).await? else { return Ok(()) };
+    let refused = |reason: String| Err(LakeError::Refused { table: rows.clone(), reason });
+    if let Some(missing) = followers.iter().find(|name| set.following().all(|spec| spec.name != **name)) {
+        return refused(format!(
+            "its rows are committed for {missing} as well, and this contract has no such window, so what is recovered \
+             would be missing there (use the contract that the service runs with)"
+        ));
+    }
+    for spec in set.following().filter(|spec| !followers.contains(&spec.name)) {
+        if !is_bare(store, &spec.name).await? {
+            let name = &spec.name;
+            return refused(format!(
+                "its latest rows were committed without {name}, so that table has a hole already (give the window \
+                 another name, and restart the service with it)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 struct LastReplay {

@@ -11,7 +11,7 @@ use crate::checkpoint::LedgerView;
 use crate::contract::REPLAYED;
 use crate::lake::error::LakeError;
 use crate::lake::rejected::{RejectBatch, RejectSet};
-use crate::lake::replay::{RejectsReplay, replayed_through};
+use crate::lake::replay::{RejectsReplay, replayed_through, same_followers};
 
 const N: u64 = 7;
 
@@ -305,4 +305,34 @@ async fn a_service_that_runs_while_the_first_replay_adds_the_column_goes_on() {
     assert_eq!(lake.records(ROWS).await, 27 + 1);
     let view = lake.open().await.view;
     assert_eq!((standing(&view, 1), view.shards[&ShardId::new("a")].resume()), (replayed_through(1), after(30)));
+}
+
+#[tokio::test]
+async fn a_replay_has_the_windows_of_the_service_or_does_not_begin() {
+    let lake = Lake::in_memory();
+    let grant = ShardGrant::new();
+    let without = TableSet { partials: Vec::new(), ..tables() };
+    let opens = |set| StreamLake::open_tables(lake.store.clone(), identity(), set, lake.clock.moments());
+    let checked = async |set: &TableSet| {
+        let same = same_followers(&lake.store, &identity(), set, lake.version(ROWS).await).await;
+        same.map_err(|error| error.to_string())
+    };
+    let mut old = Instance::of(opens(without.clone()).await.unwrap());
+    old.committer.register(&[register("a")]).await.unwrap();
+    old.committer.flush(micro([batch("a", 0, 10, &grant)])).await.unwrap();
+    let mut service = Instance::of(lake.open().await);
+    assert_eq!(checked(&tables()).await, Ok(()), "a table that has nothing yet may begin with the replay");
+    assert_eq!(checked(&without).await, Ok(()), "nothing was committed for it");
+
+    service.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+    service.committer.flush(micro([quiet("a", 20, 60_000, &grant)])).await.unwrap();
+    assert_eq!(checked(&tables()).await, Ok(()));
+    let refused = checked(&without).await.unwrap_err();
+    assert!(refused.contains("committed for orders_by_kind_partials as well"), "{refused}");
+    follow_all(service).await;
+
+    old.committer.refresh().await.unwrap();
+    old.committer.flush(micro([batch("a", 20, 30, &grant)])).await.unwrap();
+    let refused = checked(&tables()).await.unwrap_err();
+    assert!(refused.contains("were committed without orders_by_kind_partials"), "{refused}");
 }
