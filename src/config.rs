@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use self::maintenance::MaintenanceSection;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
-use crate::limits::READ_COST_MAX;
+use crate::limits::{READ_COST_MAX, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX};
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
@@ -36,6 +36,7 @@ const OVERRIDABLE: &[&str] = &[
     "source.reads_per_second",
     "budget.bytes",
     "serve.listen",
+    "serve.window_series_max",
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
@@ -59,6 +60,8 @@ pub struct Config {
     pub budget_bytes: u64,
     /// Where metrics, health, the API and the live page are served.
     pub listen: SocketAddr,
+    /// How many keys of each window have series of their own in the metrics.
+    pub window_series_max: usize,
     /// Where Kinesis is.
     pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
@@ -162,6 +165,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     budget.finish();
     let mut serve = root.section("serve");
     let listen = serve.optional::<SocketAddr>("listen");
+    let window_series_max = window_series_max(&mut serve, problems);
     serve.finish();
     let mut aws = root.section("aws");
     let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
@@ -185,6 +189,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
         source,
         budget_bytes,
         listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
+        window_series_max,
         aws: aws_config,
         shutdown_grace: Duration::from_millis(grace_ms),
         maintenance,
@@ -204,6 +209,18 @@ fn usable_pipeline(name: &At<String>, problems: &Problems) -> bool {
         );
     }
     usable
+}
+
+fn window_series_max(serve: &mut Section<'_>, problems: &Problems) -> usize {
+    let Some(At { value, place }) = serve.optional::<i64>("window_series_max") else {
+        return WINDOW_SERIES_DEFAULT;
+    };
+    let keys = usize::try_from(value).ok().filter(|keys| *keys <= WINDOW_SERIES_MAX);
+    if keys.is_none() {
+        let expected = format!("expected 0 (only totals) to {WINDOW_SERIES_MAX} keys of each window");
+        problems.note(&place, format_args!("`serve.window_series_max` = {value}; {expected}"));
+    }
+    keys.unwrap_or(WINDOW_SERIES_DEFAULT)
 }
 
 fn text(section: &mut Section<'_>, key: &str) -> Option<String> {

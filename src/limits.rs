@@ -211,6 +211,16 @@ pub const SERVE_LOOKS_MAX: usize = 2;
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
 
+/// Metrics: keys of a window with series of their own, unless the configuration says otherwise. Series are what a
+/// Prometheus pays for: a window has this many, twice, for every measure.
+pub const WINDOW_SERIES_DEFAULT: usize = 50;
+
+/// Metrics: the most that can be asked for. All countries fit; a scrape stays within seconds.
+pub const WINDOW_SERIES_MAX: usize = 1_000;
+
+/// Metrics: a key is cut to this many bytes in a label. Keys are what producers send, and may be mebibytes.
+pub const WINDOW_LABEL_BYTES_MAX: usize = 128;
+
 /// Replay: files of a rejects table, and files of a rows table with recovered rows, whose names are held: some hundred
 /// bytes each. Compaction makes them fewer.
 pub const REPLAY_FILES_MAX: usize = 500_000;

@@ -8,7 +8,9 @@
 //! fields) cannot be known before.
 
 mod maintenance;
+mod process;
 mod shard;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 pub use self::maintenance::MaintenanceMetrics;
 pub use self::shard::ShardMetrics;
+pub use self::windows::{StartGauges, StartState, WindowGauges, WindowValue};
 use crate::checkpoint::ShardId;
 use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
 use crate::record::{CleanCounts, RejectReason, Repair};
@@ -53,6 +56,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
     ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
     ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
+    ("pintail_flush_interval_seconds", Kind::Gauge, "`lake.flush_interval`: how old a record gets before its flush"),
     ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
     ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
     ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
@@ -126,9 +130,15 @@ impl Registry {
         Ok(Self { recorder: Arc::new(recorder) })
     }
 
-    /// The text that Prometheus scrapes.
+    /// What is counted here, as Prometheus text.
     pub fn render(&self) -> String {
         self.handle().render()
+    }
+
+    /// All that Prometheus scrapes: what is counted here, the process that was started at `started_ms` (epoch ms), and
+    /// the windows.
+    pub fn scrape(&self, started_ms: i64, windows: &[WindowGauges]) -> String {
+        self.render() + &process::render(started_ms) + &windows::render(windows)
     }
 
     /// For the task that calls `run_upkeep` every few seconds.
@@ -291,6 +301,11 @@ impl StreamMetrics {
     pub fn shards(&self, state: &'static str, count: usize) {
         let labels = [("stream", self.stream()), ("state", state)];
         self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);
+    }
+
+    /// How often it is flushed when little comes.
+    pub fn flush_interval(&self, interval: Duration) {
+        self.gauge("pintail_flush_interval_seconds").set(interval.as_secs_f64());
     }
 
     /// A micro-batch was encoded and uploaded.

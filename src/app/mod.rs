@@ -64,6 +64,7 @@ impl App {
             .map(|stream| {
                 let metrics = registry.stream(stream.name());
                 metrics.tables(&stream.contract.tables());
+                metrics.flush_interval(config.lake.flush.flush_interval);
                 Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
             })
             .collect();
@@ -71,6 +72,7 @@ impl App {
             registry: registry.clone(),
             status: status.clone(),
             windows: windows.clone(),
+            window_series_max: config.window_series_max,
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };

@@ -25,6 +25,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(5));
     assert_eq!((config.lake.flush.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.window_series_max, 50);
     assert_eq!(config.source.reads_per_second, 4.0);
     assert!(config.maintenance.enabled);
     assert_eq!(config.maintenance.interval, Duration::from_secs(60));
@@ -36,7 +37,7 @@ fn defaults_are_what_the_documentation_says() {
 #[test]
 fn everything_wrong_is_said_at_once_with_file_and_line() {
     let text = "pipeline = \"a/b\"\n[lake]\nuri = \"gs://x\"\nflush_interval = \"1ms\"\n[source]\nstart = \"oldest\"\n\
-                reads_per_second = 9\n[serve]\nlisten = \"9464\"\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
+                reads_per_second = 9\n[serve]\nlisten = \"9464\"\nwindow_series_max = 5000\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
     let problems = load(text, &[]).unwrap_err();
     let starts = [
         "pintail.toml:1: `pipeline` = \"a/b\"",
@@ -45,9 +46,10 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
         "pintail.toml:6: `source.start` = \"oldest\"",
         "pintail.toml:7: `source.reads_per_second` = 9",
         "pintail.toml:9: `serve.listen` = \"9464\"",
-        "pintail.toml:10: a stream needs `name` or `arn`",
-        "pintail.toml:11: contract \"missing.toml\": cannot be read: No such file",
-        "pintail.toml:12: unknown key `budgets`; did you mean `budget`?",
+        "pintail.toml:10: `serve.window_series_max` = 5000",
+        "pintail.toml:11: a stream needs `name` or `arn`",
+        "pintail.toml:12: contract \"missing.toml\": cannot be read: No such file",
+        "pintail.toml:13: unknown key `budgets`; did you mean `budget`?",
     ];
     for start in starts {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");

@@ -14,14 +14,24 @@ use super::views::{Readiness, Shards, Summary, Tables};
 use super::{Shared, Sources};
 use crate::clock::now_ms;
 use crate::limits::SERVE_ROWS_DEFAULT;
+use crate::metrics::WindowGauges;
 use crate::window::{LiveFilter, LiveWindow};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON_TYPE: &str = "application/json";
 
-/// `/metrics`.
-pub async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], shared.sources.registry.render())
+/// `/metrics`. The windows' gauges are a look like any other.
+pub async fn metrics(State(shared): State<Shared>) -> Result<Response, RequestError> {
+    // The semaphore is never closed.
+    let _look = shared.looks.acquire().await.ok();
+    let Sources { registry, windows, window_series_max, started_ms, .. } = (*shared.sources).clone();
+    let text = tokio::task::spawn_blocking(move || {
+        let now_us = now_ms().saturating_mul(1000);
+        let gauges: Vec<WindowGauges> =
+            windows.iter().flat_map(|windows| windows.gauges(now_us, window_series_max)).collect();
+        registry.scrape(started_ms, &gauges)
+    });
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
 
 /// `/livez`.

@@ -56,6 +56,8 @@ pub struct Sources {
     pub status: StatusBoard,
     /// The live windows of every stream, in the order in which they are shown.
     pub windows: Vec<Arc<StreamWindows>>,
+    /// How many keys of each window `/metrics` shows.
+    pub window_series_max: usize,
     /// The pipeline's name.
     pub pipeline: String,
     /// When the process started, epoch ms.

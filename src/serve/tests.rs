@@ -75,6 +75,7 @@ fn sources() -> Sources {
         registry: Registry::new().unwrap(),
         status: StatusBoard::default(),
         windows: Vec::new(),
+        window_series_max: 20,
         pipeline: "test".to_owned(),
         started_ms: now_ms(),
     }
@@ -174,6 +175,23 @@ async fn metrics_are_prometheus_text_of_the_registry() {
     assert!(text.contains("# TYPE pintail_rejects_total counter\n"), "{text}");
     assert!(text.contains("pintail_rows_cleaned_total{stream=\"a\"} 3\n"), "{text}");
     assert!(text.contains("pintail_rejects_total{stream=\"a\",reason=\"invalid_json\"} 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn metrics_show_the_process_and_the_windows_of_now() {
+    let (house, windows) = house_with_words().await;
+    let now = now_ms();
+    windows.observe(&batch(3, &[("no\"un", now), ("no\"un", now + 60_000)])).unwrap();
+    let text = house.get("/metrics").await.text().await.unwrap();
+    for line in [
+        "# TYPE pintail_window_value gauge\n",
+        "pintail_window_records{stream=\"a\",window=\"words_by_kind\",state=\"running\"} 1\n",
+        "pintail_window_value{stream=\"a\",window=\"words_by_kind\",state=\"running\",measure=\"words\",key=\"no\\\"un\"} 1\n",
+        "pintail_window_value{stream=\"a\",window=\"words\",state=\"running\",measure=\"letters\",key=\"(all)\"} 5\n",
+        "# TYPE process_cpu_seconds_total counter\n",
+    ] {
+        assert!(text.contains(line), "{line} not in {text}");
+    }
 }
 
 #[tokio::test]

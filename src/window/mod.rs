@@ -11,12 +11,13 @@
 mod aggregate;
 mod cell;
 mod committed;
+mod gauges;
 mod group;
 mod partials;
 mod view;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
@@ -32,6 +33,7 @@ use crate::record::{CleanBatch, ShardGrant, WindowSink};
 use aggregate::{WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
+use gauges::Shown;
 
 /// The live windows of one stream. Readers add, the writer moves, anybody looks.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub struct StreamWindows {
     moving: RwLock<()>,
     pending: DashMap<ShardId, VecDeque<Pending>>,
     committed: Committed,
+    shown: Mutex<Shown>,
     metrics: StreamMetrics,
 }
 
@@ -62,6 +65,7 @@ impl StreamWindows {
             committed: Committed::new(contract.windows.len(), metrics.clone()),
             contract,
             moving: RwLock::new(()),
+            shown: Mutex::default(),
             pending: DashMap::new(),
             metrics,
         }

@@ -72,7 +72,7 @@ pub struct LiveRow {
     pub pending: u64,
 }
 
-type Merged = BTreeMap<i64, HashMap<Vec<KeyValue>, (Cell, u64)>>;
+pub(super) type Merged = BTreeMap<i64, HashMap<Vec<KeyValue>, (Cell, u64)>>;
 
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
@@ -120,7 +120,7 @@ impl StreamWindows {
         newest.filter(|start_us| *start_us >= self.committed.since_us(window)).last().unwrap_or(i64::MAX)
     }
 
-    fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
+    pub(super) fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
             let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
@@ -205,7 +205,7 @@ fn measure_json(plan: &MeasurePlan, state: &Measure) -> Value {
     }
 }
 
-fn integer_json(column_type: ColumnType, value: i64) -> Value {
+pub(super) fn integer_json(column_type: ColumnType, value: i64) -> Value {
     let text = if column_type == ColumnType::Timestamp {
         DateTime::from_timestamp_micros(value).map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     } else if column_type == ColumnType::Date {
