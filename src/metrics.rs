@@ -47,7 +47,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_repairs_total", Kind::Counter, "Transport damage undone before cleaning, by repair"),
     ("pintail_unknown_fields_total", Kind::Counter, "Fields that the contract does not name, by field"),
     ("pintail_reads_total", Kind::Counter, "GetRecords calls, by result"),
-    ("pintail_behind_ms", Kind::Gauge, "MillisBehindLatest of the last read, Kinesis's word"),
+    ("pintail_behind_seconds", Kind::Gauge, "MillisBehindLatest of the last read, in seconds"),
     ("pintail_record_age_seconds", Kind::Gauge, "Now minus the arrival of the last record read, at the last read"),
     ("pintail_iterator_age_seconds", Kind::Gauge, "Age of the shard iterator; Kinesis expires it at 300 s"),
     ("pintail_retention_headroom_ratio", Kind::Gauge, "Part of the retention left before unread records are trimmed"),
