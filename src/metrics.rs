@@ -98,6 +98,15 @@ enum Kind {
     Histogram,
 }
 
+/// What the process knows of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Scraped<'a> {
+    /// Letters, digits, `_`, `-` and `.`, as the configuration has it.
+    pub pipeline: &'a str,
+    /// When it was started, epoch ms.
+    pub started_ms: i64,
+}
+
 // === Registry ===
 
 /// Owns the numbers; renders them as Prometheus text. Cheap to clone.
@@ -135,10 +144,9 @@ impl Registry {
         self.handle().render()
     }
 
-    /// All that Prometheus scrapes: what is counted here, the process that was started at `started_ms` (epoch ms), and
-    /// the windows.
-    pub fn scrape(&self, started_ms: i64, windows: &[WindowGauges]) -> String {
-        self.render() + &process::render(started_ms) + &windows::render(windows)
+    /// All that Prometheus scrapes: what is counted here, the process, and the windows.
+    pub fn scrape(&self, process: Scraped<'_>, windows: &[WindowGauges]) -> String {
+        self.render() + &process::render(process) + &windows::render(windows)
     }
 
     /// For the task that calls `run_upkeep` every few seconds.

@@ -6,13 +6,21 @@ use std::fmt::Write;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 
-/// The process as Prometheus text. `started_ms` is epoch ms.
-pub fn render(started_ms: i64) -> String {
+use super::Scraped;
+
+/// The process as Prometheus text.
+pub fn render(scraped: Scraped<'_>) -> String {
     let mut text = String::new();
-    let build = format!("pintail_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    let (pipeline, version) = (scraped.pipeline, env!("CARGO_PKG_VERSION"));
+    let build = format!("pintail_build_info{{pipeline=\"{pipeline}\",version=\"{version}\"}}");
     metric(&mut text, "pintail_build_info", "gauge", "Which Pintail this is", &build, Some(1.0));
     let numbers = [
-        ("process_start_time_seconds", "gauge", "Start of the process, epoch seconds", Some(started_ms as f64 / 1e3)),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            "Start of the process, epoch seconds",
+            Some(scraped.started_ms as f64 / 1e3),
+        ),
         ("process_cpu_seconds_total", "counter", "User and system time", cpu_seconds()),
         ("process_resident_memory_bytes", "gauge", "Resident memory", resident_bytes()),
         ("process_open_fds", "gauge", "Open file descriptors", open_files()),
@@ -57,7 +65,8 @@ mod tests {
 
     #[test]
     fn the_process_is_told_under_everybodys_names() {
-        let text = render(1_700_000_000_500);
+        let text = render(Scraped { pipeline: "p", started_ms: 1_700_000_000_500 });
+        assert!(text.contains("\npintail_build_info{pipeline=\"p\",version=\""), "{text}");
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
             line.unwrap_or_else(|| panic!("no {name} in {text}")).parse::<f64>().unwrap()

@@ -14,7 +14,7 @@ use super::views::{Readiness, Shards, Summary, Tables};
 use super::{Shared, Sources};
 use crate::clock::now_ms;
 use crate::limits::SERVE_ROWS_DEFAULT;
-use crate::metrics::WindowGauges;
+use crate::metrics::{Scraped, WindowGauges};
 use crate::window::{LiveFilter, LiveWindow};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -24,12 +24,14 @@ const JSON_TYPE: &str = "application/json";
 pub async fn metrics(State(shared): State<Shared>) -> Result<Response, RequestError> {
     // The semaphore is never closed.
     let _look = shared.looks.acquire().await.ok();
-    let Sources { registry, windows, window_series_max, started_ms, .. } = (*shared.sources).clone();
+    let sources = shared.sources;
     let text = tokio::task::spawn_blocking(move || {
         let now_us = now_ms().saturating_mul(1000);
+        let windows = sources.windows.iter();
         let gauges: Vec<WindowGauges> =
-            windows.iter().flat_map(|windows| windows.gauges(now_us, window_series_max)).collect();
-        registry.scrape(started_ms, &gauges)
+            windows.flat_map(|windows| windows.gauges(now_us, sources.window_series_max)).collect();
+        let process = Scraped { pipeline: &sources.pipeline, started_ms: sources.started_ms };
+        sources.registry.scrape(process, &gauges)
     });
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
