@@ -103,18 +103,19 @@ impl Stream {
         let now_us = now_ms().saturating_mul(1000);
         for window in 0..self.windows.count() {
             let since_us = self.windows.restored_since_us(window, now_us);
-            match reading.run_until_cancelled(lake.recent_partials(window, since_us)).await {
-                Some(Ok((since_us, rows))) => self.windows.restore(window, since_us, &rows),
-                Some(Err(error)) => {
-                    tracing::warn!(
-                        stream = self.config.name(),
-                        window,
-                        error = chain(&error),
-                        "live window starts empty"
-                    );
-                    self.windows.restore(window, self.windows.next_start_us(window, now_us), &[]);
+            let recent = reading.run_until_cancelled(lake.recent_partials(window, since_us)).await;
+            let why_empty = match recent {
+                Some(Ok((since_us, rows))) => {
+                    self.windows.restore(window, since_us, &rows).err().map(|error| chain(&error))
                 }
+                Some(Err(error)) => Some(chain(&error)),
                 None => return,
+            };
+            if let Some(error) = why_empty {
+                let stream = self.config.name();
+                let window_name = &self.config.contract.windows[window].name;
+                tracing::warn!(stream, window = window_name, error, "live window starts empty");
+                self.windows.restore_nothing(window, now_us);
             }
         }
         self.windows.restored(lake.ledger().version);

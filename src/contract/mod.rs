@@ -5,10 +5,12 @@
 //! the house knows no stream, column or sentinel by name. `schemas/README.md` documents the format.
 
 mod column;
+mod definition;
 mod fields;
 mod names;
 mod read;
 mod read_column;
+mod read_measure;
 mod read_window;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use toml_edit::Value;
 use super::names::{self, Taken};
 use super::{Column, ColumnType, Constant, Range, Source, SourceFields, Steps};
 use crate::limits::JSON_DEPTH_MAX;
-use crate::toml_doc::{Cut, FromToml, Place, Section, nearest};
+use crate::toml_doc::{Cut, FromToml, Place, Problems, Section, nearest};
 
 const TEXT: &[ColumnType] = &[ColumnType::String];
 const TEXTS: &[ColumnType] = &[ColumnType::String, ColumnType::StringArray];
@@ -49,6 +49,23 @@ impl Columns {
         let names = self.good.iter().map(|column| column.name.as_str()).chain(self.broken.iter().map(String::as_str));
         let hint = nearest(name, names).map(|near| format!(" (no such column; did you mean `{}`?)", Cut(near)));
         Err(format!("{:?}{}", Cut(name), hint.unwrap_or_else(|| " (no such column)".to_owned())))
+    }
+
+    /// The same; that it is unknown is noted, as named `by_whom`.
+    pub fn find_for(
+        &self,
+        name: &str,
+        by_whom: &str,
+        place: &Place,
+        problems: &Problems,
+    ) -> Option<(usize, ColumnType)> {
+        match self.find(name) {
+            Ok(found) => found,
+            Err(unknown) => {
+                problems.note(place, format_args!("{} names {unknown}", Cut(by_whom)));
+                None
+            }
+        }
     }
 }
 

@@ -1,15 +1,15 @@
-//! One `[[window]]`: its size, its keys, its measures, and the hash that says which partials may be merged.
+//! One `[[window]]`: its size and its keys.
 
 use toml_edit::Value;
 
+use super::ColumnType;
+use super::definition::definition;
 use super::names::{self, Taken};
 use super::read_column::Columns;
-use super::window::{Derive, Function, KeyPlan, MeasurePlan, WindowPlan, partials_schema};
-use super::{Column, ColumnType};
+use super::read_measure::{self, list};
+use super::window::{Derive, KeyPlan, MeasurePlan, WindowPlan, partials_schema};
 use crate::limits::{WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN};
 use crate::toml_doc::{At, Cut, DurationMs, Place, Section};
-
-const MEASURES: &str = "count, sum(column), min(column), max(column) and mean(column)";
 
 /// Reads one `[[window]]`; with it, where it begins.
 pub(super) fn window(section: Section<'_>, columns: &Columns) -> Option<(WindowPlan, Place)> {
@@ -18,7 +18,7 @@ pub(super) fn window(section: Section<'_>, columns: &Columns) -> Option<(WindowP
     let every = reader.every();
     let grace = reader.grace();
     let keys = reader.keys();
-    let measures = reader.measures();
+    let measures = read_measure::measures(&mut reader.section, columns);
     reader.not_offered();
     let place = reader.section.place();
     let (every_us, keys, measures) = (every? * 1000, keys?, measures?);
@@ -174,77 +174,11 @@ impl Reader<'_, '_> {
         Some(Derive::Bucket { bounds, labels })
     }
 
-    // --- measures ---
-
-    fn measures(&mut self) -> Option<Vec<MeasurePlan>> {
-        let Some(mut section) = self.section.optional_section("measure") else {
-            let place = self.section.place();
-            self.note(&place, "`measure` is missing; expected at least one, like { events = \"count\" }");
-            return None;
-        };
-        let names = section.keys();
-        if names.is_empty() {
-            self.note(&section.place(), "`measure` is empty; expected at least one, like { events = \"count\" }");
-        }
-        let measures: Vec<Option<MeasurePlan>> =
-            names.into_iter().map(|name| self.measure(&mut section, name)).collect();
-        section.finish();
-        measures.into_iter().collect()
-    }
-
-    fn measure(&self, section: &mut Section<'_>, name: String) -> Option<MeasurePlan> {
-        let at = section.optional::<String>(&name)?;
-        if let Some(fault) = names::column_fault(&name) {
-            self.note(&at.place, format_args!("measure name {:?} {fault}", Cut(&name)));
-        }
-        let function = self.function(&at)?;
-        Some(MeasurePlan { name, function })
-    }
-
-    fn function(&self, at: &At<String>) -> Option<Function> {
-        let text = at.value.trim();
-        if text == "count" {
-            return Some(Function::Count);
-        }
-        let call = text.strip_suffix(')').and_then(|call| call.split_once('('));
-        let known = call.filter(|(function, _)| ["sum", "min", "max", "mean"].contains(function));
-        let Some((function, argument)) = known else {
-            self.note(&at.place, format_args!("measure {:?} is not offered; offered are {MEASURES}", Cut(text)));
-            return None;
-        };
-        let (column, of) = self.column(argument.trim(), text, &at.place)?;
-        let integral = matches!(of, ColumnType::Integer | ColumnType::Long);
-        let numeric = integral || of == ColumnType::Double;
-        let ordered = numeric || matches!(of, ColumnType::Timestamp | ColumnType::Date);
-        match function {
-            "sum" if integral => Some(Function::SumInteger(column)),
-            "sum" if numeric => Some(Function::SumDouble(column)),
-            "mean" if integral => Some(Function::MeanInteger(column)),
-            "mean" if numeric => Some(Function::MeanDouble(column)),
-            "min" if ordered => Some(Function::Min(column, of)),
-            "max" if ordered => Some(Function::Max(column, of)),
-            _ => {
-                let is = of.as_str();
-                let takes = if matches!(function, "sum" | "mean") { "" } else { ", timestamp, date" };
-                let message =
-                    format!("measure {:?}: the column is {is}; it takes integer, long, double{takes}", Cut(text));
-                self.note(&at.place, message);
-                None
-            }
-        }
-    }
-
-    // --- both ---
+    // --- columns ---
 
     /// Index and type of a column; `None` if it is unknown (noted) or broken (noted where it is declared).
     fn column(&self, name: &str, by_whom: &str, place: &Place) -> Option<(usize, ColumnType)> {
-        match self.columns.find(name) {
-            Ok(found) => found,
-            Err(unknown) => {
-                self.note(place, format_args!("{} names {unknown}", Cut(by_whom)));
-                None
-            }
-        }
+        self.columns.find_for(name, by_whom, place, self.section.problems())
     }
 
     fn distinct_outputs(&self, keys: &[KeyPlan], measures: &[MeasurePlan]) {
@@ -253,78 +187,5 @@ impl Reader<'_, '_> {
         for field in partials_schema(keys, measures).fields() {
             taken.take("window column", field.name(), &place, self.section.problems());
         }
-    }
-}
-
-fn list(types: &[ColumnType]) -> String {
-    types.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-// === definition ===
-
-/// Sixteen hex digits that differ when partials must not be merged. Texts are written with their length, numbers
-/// by their bits, so that no two declarations give the same bytes.
-fn definition(every_us: i64, keys: &[KeyPlan], measures: &[MeasurePlan], columns: &[Column]) -> String {
-    let mut hash = Fnv::default();
-    let column = |hash: &mut Fnv, index: usize| {
-        if let Some(column) = columns.get(index) {
-            hash.text(&column.name);
-            hash.text(column.column_type.as_str());
-        }
-    };
-    hash.number(every_us.cast_unsigned());
-    hash.number(keys.len() as u64);
-    for key in keys {
-        hash.text(&key.name);
-        column(&mut hash, key.column);
-        match &key.derive {
-            Derive::Value => hash.text("value"),
-            Derive::Year => hash.text("year"),
-            Derive::Bucket { bounds, labels } => {
-                hash.text("bucket");
-                hash.number(bounds.len() as u64);
-                bounds.iter().for_each(|bound| hash.number(bound.to_bits()));
-                labels.iter().for_each(|label| hash.text(label));
-            }
-        }
-    }
-    for measure in measures {
-        hash.text(&measure.name);
-        let (function, index) = match measure.function {
-            Function::Count => ("count", None),
-            Function::SumInteger(index) | Function::SumDouble(index) => ("sum", Some(index)),
-            Function::Min(index, _) => ("min", Some(index)),
-            Function::Max(index, _) => ("max", Some(index)),
-            Function::MeanInteger(index) | Function::MeanDouble(index) => ("mean", Some(index)),
-        };
-        hash.text(function);
-        index.into_iter().for_each(|index| column(&mut hash, index));
-    }
-    format!("{:016x}", hash.0)
-}
-
-/// FNV-1a, 64 bit: written out here because it must give the same digits for ever.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-
-    fn number(&mut self, number: u64) {
-        self.bytes(&number.to_le_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.bytes(text.as_bytes());
     }
 }

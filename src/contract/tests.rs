@@ -1,5 +1,6 @@
 //! Misuse is refused with the line and what would be right; the shipped contracts compile to the published tables.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::window::{Derive, Function};
@@ -145,17 +146,51 @@ fn a_definition_changes_with_what_is_aggregated_and_with_nothing_else() {
     ] {
         assert_eq!(definition(&same), first, "{same}");
     }
-    for other in [
+    let others = [
         base.replace("1m", "2m"),
         base.replace("by = [\"b\"]", "by = []"),
         base.replace("by = [\"b\"]", "by = [\"a\"]"),
         base.replace("sum(a)", "mean(a)"),
+        base.replace("sum(a)", "first(a)"),
+        base.replace("sum(a)", "last(a)"),
+        base.replace("sum(a)", "distinct(a)"),
+        base.replace("sum(a)", "quantiles(a)"),
+        base.replace("sum(a)", "top(a, 3)"),
+        base.replace("sum(a)", "top(a, 4)"),
         base.replace("s = ", "total = "),
         base.replace("\"long\"", "\"integer\""),
         base.replace("\"a\"", "\"aa\"").replace("(a)", "(aa)"),
-    ] {
-        assert_ne!(definition(&other), first, "{other}");
-    }
+    ];
+    let definitions: BTreeSet<String> = others.iter().map(|other| definition(other)).chain([first]).collect();
+    assert_eq!(definitions.len(), others.len() + 1);
+}
+
+#[test]
+fn measures_have_the_columns_that_the_guide_names() {
+    let window = with_window(
+        "every = \"1m\"\n[window.measure]\nf = \"first(s)\"\nd = \"distinct(s)\"\nq = \"quantiles(n)\"\n\
+         t = \"top( s , 5 )\"",
+    );
+    let window = &accepted(&window).windows[0];
+    assert_eq!(window.measures[3].function, Function::Top(1, ColumnType::String, 5));
+    let columns = schema_of(&window.partials_schema);
+    let expected = [
+        "f Utf8",
+        "f_at Timestamp(µs, \"UTC\")",
+        "f_shard_id Utf8",
+        "f_sequence_number Utf8",
+        "f_sub_sequence_number Int64",
+        "d Int64",
+        "d_sketch Binary",
+        "q_p50 Float64",
+        "q_p90 Float64",
+        "q_p99 Float64",
+        "q_sketch Binary",
+        "t Utf8",
+        "t_error Int64",
+        "t_sketch Binary",
+    ];
+    assert_eq!(columns[2..16], expected);
 }
 
 // === Misuse ===
@@ -272,7 +307,10 @@ fn misuse_of_columns_is_refused_with_its_line() {
     }
 }
 
-/// `COUNT` stands for a measure without fault.
+const OFFERED: &str = "count, sum(column), min(column), max(column), mean(column), first(column), last(column), \
+                       distinct(column), quantiles(column) and top(column, how many)";
+
+/// `COUNT` stands for a measure without fault, `OFFERED` for all that are offered.
 const WINDOW_MISUSE: &[(&str, &str)] = &[
     ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
     ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
@@ -291,16 +329,44 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
         "c.toml:17: `measure` is empty; expected at least one, like { events = \"count\" }",
     ),
     (
-        "every = \"1m\"\nmeasure = { c = \"distinct(s)\" }",
-        "c.toml:17: measure \"distinct(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        "every = \"1m\"\nmeasure = { c = \"distnct(s)\" }",
+        "c.toml:17: measure \"distnct(s)\" is not offered (did you mean `distinct`?); offered are OFFERED",
     ),
     (
-        "every = \"1m\"\nmeasure = { c = \"quantiles(n)\" }",
-        "c.toml:17: measure \"quantiles(n)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        "every = \"1m\"\nmeasure = { c = \"avg(n)\" }",
+        "c.toml:17: measure \"avg(n)\" is not offered; offered are OFFERED",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"count(n)\" }",
+        "c.toml:17: measure \"count(n)\" is not offered; offered are OFFERED",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"quantiles(s)\" }",
+        "c.toml:17: measure \"quantiles(s)\": the column is string; it takes integer, long, double",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"distinct(l)\" }",
+        "c.toml:17: measure \"distinct(l)\": the column is array<long>; it takes string, integer, long, double, boolean, timestamp, date",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"last(l)\" }",
+        "c.toml:17: measure \"last(l)\": the column is array<long>; it takes string, integer, long, double, boolean, timestamp, date",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"top(at, 3)\" }",
+        "c.toml:17: measure \"top(at, 3)\": the column is timestamp; it takes string, integer, long",
     ),
     (
         "every = \"1m\"\nmeasure = { c = \"top(s)\" }",
-        "c.toml:17: measure \"top(s)\" is not offered; offered are count, sum(column), min(column), max(column) and mean(column)",
+        "c.toml:17: measure \"top(s)\": expected a column and how many of its values, 1 to 64, like top(colour, 10)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { c = \"top(s, 65)\" }",
+        "c.toml:17: measure \"top(s, 65)\": expected a column and how many of its values, 1 to 64, like top(colour, 10)",
+    ),
+    (
+        "every = \"1m\"\nmeasure = { m = \"first(n)\", m_at = \"max(at)\" }",
+        "c.toml:14: window column `m_at` is declared twice; rename one",
     ),
     (
         "every = \"1m\"\nmeasure = { c = \"sum(s)\" }",
@@ -374,7 +440,8 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
 fn misuse_of_windows_is_refused_with_its_line() {
     for (lines, expected) in WINDOW_MISUSE {
         let problems = refused(&with_window(&lines.replace("COUNT", "measure = { c = \"count\" }")));
-        assert_eq!(problems.problems().first().map(String::as_str), Some(*expected), "{lines}");
+        let expected = expected.replace("OFFERED", OFFERED);
+        assert_eq!(problems.problems().first(), Some(&expected), "{lines}");
     }
 }
 

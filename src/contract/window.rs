@@ -108,9 +108,43 @@ pub enum Function {
     MeanInteger(usize),
     /// Mean of a double column: `name` (double), `name_sum` and `name_sum_lo` (double), `name_count` (long).
     MeanDouble(usize),
+    /// The value of the earliest record that has one: `name`, and the record's place in [`PLACE_SUFFIXES`].
+    First(usize, ColumnType),
+    /// The value of the latest record that has one: as [`Self::First`].
+    Last(usize, ColumnType),
+    /// How many different values: `name` (long), `name_sketch` (binary: HLL).
+    Distinct(usize, ColumnType),
+    /// Quantiles of numbers: one double for each of [`QUANTILES`], `name_sketch` (binary: KLL of doubles).
+    Quantiles(usize, ColumnType),
+    /// The most frequent values: `name` (string: a JSON list of this many), `name_error` (long: how much too large
+    /// any count in it may be), `name_sketch` (binary: frequent strings).
+    Top(usize, ColumnType, usize),
 }
 
+/// Ranks of a `quantiles` measure, and the suffixes of their columns.
+pub const QUANTILES: [(f64, &str); 3] = [(0.5, "_p50"), (0.9, "_p90"), (0.99, "_p99")];
+
+/// Suffixes of the columns that order the values of a `first` or `last` measure: the record's event time
+/// (timestamp), shard (string), sequence number (string) and sub-sequence number (long).
+pub const PLACE_SUFFIXES: [&str; 4] = ["_at", "_shard_id", "_sequence_number", "_sub_sequence_number"];
+
+/// Suffix of the column that holds a sketch.
+pub const SKETCH_SUFFIX: &str = "_sketch";
+
+/// Suffix of the column that says how far the counts of a `top` measure may be off.
+pub const ERROR_SUFFIX: &str = "_error";
+
 impl MeasurePlan {
+    /// The type of its values, if they are values of a column.
+    pub fn value_type(&self) -> Option<ColumnType> {
+        let (Function::Min(_, of) | Function::Max(_, of) | Function::First(_, of) | Function::Last(_, of)) =
+            self.function
+        else {
+            return None;
+        };
+        Some(of)
+    }
+
     /// The partials columns that hold it. All nullable: a window without a non-null value has none.
     pub fn fields(&self) -> Vec<Field> {
         let field = |suffix: &str, data_type: DataType| Field::new(format!("{}{suffix}", self.name), data_type, true);
@@ -130,13 +164,36 @@ impl MeasurePlan {
                 field("_sum_lo", DataType::Float64),
                 field("_count", DataType::Int64),
             ],
+            Function::First(_, column) | Function::Last(_, column) => {
+                let [at, shard, sequence, sub] = PLACE_SUFFIXES;
+                vec![
+                    field("", column.arrow()),
+                    field(at, instant()),
+                    field(shard, DataType::Utf8),
+                    field(sequence, DataType::Utf8),
+                    field(sub, DataType::Int64),
+                ]
+            }
+            Function::Distinct(..) => vec![field("", DataType::Int64), field(SKETCH_SUFFIX, DataType::Binary)],
+            Function::Quantiles(..) => {
+                let quantiles = QUANTILES.iter().map(|(_, suffix)| field(suffix, DataType::Float64));
+                quantiles.chain([field(SKETCH_SUFFIX, DataType::Binary)]).collect()
+            }
+            Function::Top(..) => vec![
+                field("", DataType::Utf8),
+                field(ERROR_SUFFIX, DataType::Int64),
+                field(SKETCH_SUFFIX, DataType::Binary),
+            ],
         }
     }
 }
 
+fn instant() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
 /// The partials schema of a window with these keys and measures.
 pub fn partials_schema(keys: &[KeyPlan], measures: &[MeasurePlan]) -> SchemaRef {
-    let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let mut fields = vec![Field::new(WINDOW_START, instant(), true), Field::new(WINDOW_END, instant(), true)];
     fields.extend(keys.iter().map(|key| Field::new(&key.name, key.output().arrow(), true)));
     fields.extend(measures.iter().flat_map(MeasurePlan::fields));

@@ -6,7 +6,9 @@ use deltalake::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use deltalake::arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 
 use super::cell::{Cell, Measure};
+use super::chosen::{self, End};
 use super::group::{Group, Grouping, integers};
+use super::rows::Rows;
 use crate::contract::window::{Function, MeasurePlan};
 use crate::contract::{ARRIVED_AT, ColumnType, Contract, EventTime, WindowPlan};
 
@@ -47,7 +49,8 @@ fn event_times_us(contract: &Contract, rows: &RecordBatch) -> Result<Vec<i64>, N
 
 fn aggregate_window(window: &WindowPlan, rows: &RecordBatch, times_us: &[i64]) -> Result<WindowCells, NotTheContracts> {
     let wrong = |column: &str| NotTheContracts { window: window.name.clone(), column: column.to_owned() };
-    let mut grouping = Grouping::by_start(times_us, window.every_us);
+    let rows = Rows::all(rows, times_us);
+    let mut grouping = Grouping::by_start(&rows.times_us, window.every_us);
     for key in &window.keys {
         grouping = grouping.refine(key, rows.column(key.column)).ok_or_else(|| wrong(&key.name))?;
     }
@@ -56,37 +59,75 @@ fn aggregate_window(window: &WindowPlan, rows: &RecordBatch, times_us: &[i64]) -
         cells[*group as usize].records += 1;
     }
     for (index, measure) in window.measures.iter().enumerate() {
-        observe(measure, index, rows, &grouping.by_row, &mut cells).ok_or_else(|| wrong(&measure.name))?;
+        observe(measure, index, &rows, &grouping.by_row, &mut cells).ok_or_else(|| wrong(&measure.name))?;
     }
     Ok(grouping.groups.into_iter().zip(cells).collect())
 }
 
 /// Runs one measure over all rows.
-fn observe(plan: &MeasurePlan, measure: usize, rows: &RecordBatch, by_row: &[u32], cells: &mut [Cell]) -> Option<()> {
-    let (column, column_type) = match plan.function {
+fn observe(plan: &MeasurePlan, measure: usize, rows: &Rows<'_>, by_row: &[u32], cells: &mut [Cell]) -> Option<()> {
+    let (column, source) = match plan.function {
         Function::Count => {
             for cell in cells {
                 cell.measures[measure] = Measure::Count(cell.records);
             }
             return Some(());
         }
+        Function::First(column, source) => return choose(End::First, column, source, measure, rows, by_row, cells),
+        Function::Last(column, source) => return choose(End::Last, column, source, measure, rows, by_row, cells),
         Function::SumDouble(column) | Function::MeanDouble(column) => (column, ColumnType::Double),
         Function::SumInteger(column) | Function::MeanInteger(column) => (column, integer_type(rows.column(column))),
-        Function::Min(column, column_type) | Function::Max(column, column_type) => (column, column_type),
+        Function::Min(column, source)
+        | Function::Max(column, source)
+        | Function::Distinct(column, source)
+        | Function::Quantiles(column, source)
+        | Function::Top(column, source, _) => (column, source),
     };
     let column = rows.column(column);
-    if column_type == ColumnType::Double {
-        for (value, group) in column.as_primitive_opt::<Float64Type>()?.iter().zip(by_row) {
-            if let Some(value) = value {
-                cells[*group as usize].measures[measure].observe_double(value);
+    let groups = by_row.iter().map(|group| *group as usize);
+    match source {
+        ColumnType::Double => {
+            for (value, group) in column.as_primitive_opt::<Float64Type>()?.iter().zip(groups) {
+                value.into_iter().for_each(|value| cells[group].measures[measure].observe_double(value));
             }
         }
-        return Some(());
-    }
-    for (value, group) in integers(column_type, column)?.into_iter().zip(by_row) {
-        if let Some(value) = value {
-            cells[*group as usize].measures[measure].observe_integer(value);
+        ColumnType::String => {
+            for (text, group) in column.as_string_opt::<i32>()?.iter().zip(groups) {
+                text.into_iter().for_each(|text| cells[group].measures[measure].observe_text(text));
+            }
         }
+        ColumnType::Boolean => {
+            for (flag, group) in column.as_boolean_opt()?.iter().zip(groups) {
+                flag.into_iter().for_each(|flag| cells[group].measures[measure].observe_integer(flag.into()));
+            }
+        }
+        ColumnType::Integer
+        | ColumnType::Long
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::StringArray
+        | ColumnType::LongArray
+        | ColumnType::DoubleArray => {
+            for (value, group) in integers(source, column)?.into_iter().zip(groups) {
+                value.into_iter().for_each(|value| cells[group].measures[measure].observe_integer(value));
+            }
+        }
+    }
+    Some(())
+}
+
+fn choose(
+    end: End,
+    column: usize,
+    source: ColumnType,
+    measure: usize,
+    rows: &Rows<'_>,
+    by_row: &[u32],
+    cells: &mut [Cell],
+) -> Option<()> {
+    let chosen = chosen::choose(end, source, rows.column(column), rows, by_row, cells.len())?;
+    for (cell, chosen) in cells.iter_mut().zip(chosen) {
+        cell.measures[measure] = Measure::Chosen(end, chosen);
     }
     Some(())
 }

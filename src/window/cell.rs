@@ -2,8 +2,10 @@
 //!
 //! Merging is commutative and associative in value for everything that is promised exact (counts, integer sums,
 //! extremes), so cells of any shards, workers and restarts may be added up in any order. Sums of doubles carry
-//! their rounding error along and agree within 1e-12 of the sum of magnitudes.
+//! their rounding error along and agree within 1e-12 of the sum of magnitudes. Sketches: see [`super::sketch`].
 
+use super::chosen::{Chosen, End};
+use super::sketch::{Distinct, Quantiles, Top};
 use crate::contract::window::{Function, MeasurePlan};
 
 /// Measures over some records.
@@ -32,6 +34,14 @@ pub enum Measure {
     MeanInteger(i128, u64),
     /// Sum and count of doubles.
     MeanDouble(Compensated, u64),
+    /// The value of the first or last record that has one.
+    Chosen(End, Option<Box<Chosen>>),
+    /// How many different values, estimated.
+    Distinct(Distinct),
+    /// The distribution of numbers, estimated.
+    Quantiles(Quantiles),
+    /// The most frequent values, estimated.
+    Top(Top),
 }
 
 /// A value that has an order: integers, timestamps (us) and dates (days) as `Integer`.
@@ -107,9 +117,10 @@ impl Cell {
         }
     }
 
-    /// Estimated bytes of heap and stack.
+    /// Estimated bytes of heap and stack. They grow with what is added.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.measures.len() * size_of::<Measure>()
+        size_of::<Self>()
+            + self.measures.iter().map(|measure| size_of::<Measure>() + measure.heap_bytes()).sum::<usize>()
     }
 }
 
@@ -124,6 +135,28 @@ impl Measure {
             Function::Max(..) => Self::Max(None),
             Function::MeanInteger(_) => Self::MeanInteger(0, 0),
             Function::MeanDouble(_) => Self::MeanDouble(Compensated::default(), 0),
+            Function::First(..) => Self::Chosen(End::First, None),
+            Function::Last(..) => Self::Chosen(End::Last, None),
+            Function::Distinct(..) => Self::Distinct(Distinct::default()),
+            Function::Quantiles(..) => Self::Quantiles(Quantiles::default()),
+            Function::Top(_, _, shown) => Self::Top(Top::new(shown)),
+        }
+    }
+
+    /// Estimated bytes beside the measure's own.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Count(_)
+            | Self::SumInteger(_)
+            | Self::SumDouble(_)
+            | Self::Min(_)
+            | Self::Max(_)
+            | Self::MeanInteger(..)
+            | Self::MeanDouble(..) => 0,
+            Self::Chosen(_, chosen) => chosen.as_ref().map_or(0, |chosen| chosen.heap_bytes()),
+            Self::Distinct(sketch) => sketch.heap_bytes(),
+            Self::Quantiles(sketch) => sketch.heap_bytes(),
+            Self::Top(sketch) => sketch.heap_bytes(),
         }
     }
 
@@ -149,6 +182,14 @@ impl Measure {
                 sum.merge(*more);
                 *count += others;
             }
+            (Self::Chosen(end, mine), Self::Chosen(_, Some(theirs)))
+                if mine.as_ref().is_none_or(|mine| end.prefers(&theirs.place, &mine.place)) =>
+            {
+                *mine = Some(theirs.clone());
+            }
+            (Self::Distinct(mine), Self::Distinct(theirs)) => mine.merge(theirs),
+            (Self::Quantiles(mine), Self::Quantiles(theirs)) => mine.merge(theirs),
+            (Self::Top(mine), Self::Top(theirs)) => mine.merge(theirs),
             // What is left: the other side has seen no value, or is no better than ours. Two different measures
             // never meet, since cells are merged only within one window of one definition.
             (
@@ -158,7 +199,11 @@ impl Measure {
                 | Self::Min(_)
                 | Self::Max(_)
                 | Self::MeanInteger(..)
-                | Self::MeanDouble(..),
+                | Self::MeanDouble(..)
+                | Self::Chosen(..)
+                | Self::Distinct(_)
+                | Self::Quantiles(_)
+                | Self::Top(_),
                 _,
             ) => {}
         }
@@ -176,6 +221,28 @@ impl Measure {
             Self::Min(_) => self.merge(&Self::Min(Some(Scalar::Integer(value)))),
             Self::Max(_) => self.merge(&Self::Max(Some(Scalar::Integer(value)))),
             Self::SumDouble(_) | Self::MeanDouble(..) => self.observe_double(value as f64),
+            Self::Distinct(sketch) => sketch.observe_integer(value),
+            Self::Quantiles(sketch) => sketch.observe(value as f64),
+            Self::Top(sketch) => sketch.observe_integer(value),
+            // Chosen by its place, which the value alone does not say.
+            Self::Chosen(..) => {}
+        }
+    }
+
+    /// Counts one record's text.
+    pub fn observe_text(&mut self, text: &str) {
+        match self {
+            Self::Distinct(sketch) => sketch.observe_text(text),
+            Self::Top(sketch) => sketch.observe_text(text),
+            Self::Count(count) => *count += 1,
+            Self::SumInteger(_)
+            | Self::SumDouble(_)
+            | Self::Min(_)
+            | Self::Max(_)
+            | Self::MeanInteger(..)
+            | Self::MeanDouble(..)
+            | Self::Chosen(..)
+            | Self::Quantiles(_) => {}
         }
     }
 
@@ -193,7 +260,9 @@ impl Measure {
             }
             Self::Min(_) => self.merge(&Self::Min(Some(Scalar::Double(value)))),
             Self::Max(_) => self.merge(&Self::Max(Some(Scalar::Double(value)))),
-            Self::SumInteger(_) | Self::MeanInteger(..) => {}
+            Self::Distinct(sketch) => sketch.observe_double(value),
+            Self::Quantiles(sketch) => sketch.observe(value),
+            Self::SumInteger(_) | Self::MeanInteger(..) | Self::Chosen(..) | Self::Top(_) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The committed layer: cells of what is in the lake, as a cache with bounds of its own.
 //!
-//! The lake holds everything. Memory holds the newest starts of each window, and beyond a number of bytes new keys
-//! show as one folded `__other__`, counted. Partials and sealed rows never fold.
+//! The lake holds everything. Memory holds the newest starts of each window, and beyond a number of bytes new keys,
+//! and those whose sketches grow, show as one folded `__other__`, counted. Partials and sealed rows never fold.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use super::cell::Cell;
 use super::group::{Group, KeyValue};
 use super::merge_cell;
-use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_MAX};
+use crate::limits::LIVE_WINDOWS_MAX;
 use crate::metrics::StreamMetrics;
 
 /// Cells by (window, start).
@@ -21,15 +21,17 @@ pub struct Committed {
     since_us: Vec<AtomicI64>,
     starts: DashMap<(usize, i64), HashMap<Vec<KeyValue>, Cell>>,
     bytes: AtomicUsize,
+    bytes_max: usize,
     version: AtomicU64,
     metrics: StreamMetrics,
 }
 
 impl Committed {
-    /// An empty layer for this many declared windows.
-    pub fn new(windows: usize, metrics: StreamMetrics) -> Self {
+    /// An empty layer for this many declared windows, which folds keys beyond `bytes_max`.
+    pub fn new(windows: usize, bytes_max: usize, metrics: StreamMetrics) -> Self {
         let since_us = (0..windows).map(|_| AtomicI64::new(i64::MIN)).collect();
-        Self { since_us, starts: DashMap::new(), bytes: AtomicUsize::new(0), version: AtomicU64::new(0), metrics }
+        let (bytes, version) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { since_us, starts: DashMap::new(), bytes, bytes_max, version, metrics }
     }
 
     /// Starts before `since_us` are in the lake, but not wholly in memory.
@@ -48,19 +50,42 @@ impl Committed {
             return;
         }
         let mut cells = self.starts.entry((window, group.start_us)).or_default();
-        if cells.contains_key(&group.key) {
-            merge_cell(&mut cells, &group.key, cell);
+        if group.key.is_empty() {
+            self.put(&mut cells, &group.key, cell);
             return;
         }
-        let bytes = group.bytes() + cell.bytes();
-        let full = self.bytes.load(Ordering::Relaxed) + bytes > LIVE_BYTES_MAX;
-        if full && !group.key.is_empty() {
+        let other = vec![KeyValue::Other; group.key.len()];
+        let known = cells.contains_key(&group.key);
+        // Of a start that has folded a key, any new one may be that one, and would show a part of its records only.
+        if !known && (self.is_full(group.bytes() + cell.bytes()) || cells.contains_key(&other)) {
             self.metrics.live_folded(1);
-            merge_cell(&mut cells, &vec![KeyValue::Other; group.key.len()], cell);
-        } else {
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            merge_cell(&mut cells, &group.key, cell);
+            self.put(&mut cells, &other, cell);
+            return;
         }
+        let grows = self.put(&mut cells, &group.key, cell);
+        if known && grows && self.is_full(0) {
+            self.metrics.live_folded(1);
+            if let Some(grown) = cells.remove(&group.key) {
+                self.bytes.fetch_sub(key_bytes(&group.key) + grown.bytes(), Ordering::Relaxed);
+                self.put(&mut cells, &other, &grown);
+            }
+        }
+    }
+
+    fn is_full(&self, more_bytes: usize) -> bool {
+        self.bytes.load(Ordering::Relaxed) + more_bytes > self.bytes_max
+    }
+
+    /// Merges a cell and keeps account of the bytes. Says whether there are more now.
+    fn put(&self, cells: &mut HashMap<Vec<KeyValue>, Cell>, key: &[KeyValue], cell: &Cell) -> bool {
+        let bytes =
+            |cells: &HashMap<Vec<KeyValue>, Cell>| cells.get(key).map_or(0, |cell| key_bytes(key) + cell.bytes());
+        let before = bytes(cells);
+        merge_cell(cells, key, cell);
+        let after = bytes(cells);
+        self.bytes.fetch_add(after, Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        after > before
     }
 
     /// Calls `with` for every start of a window, in no order.
@@ -94,10 +119,7 @@ impl Committed {
             for start in &starts[..surplus] {
                 if let Some((_, cells)) = self.starts.remove(&(window, *start)) {
                     let bytes: usize = cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();
-                    // A folded key was never counted, so the sum may exceed what was.
-                    self.bytes
-                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| Some(held.saturating_sub(bytes)))
-                        .ok();
+                    self.bytes.fetch_sub(bytes, Ordering::Relaxed);
                 }
             }
         }
@@ -119,5 +141,71 @@ impl Group {
     /// Estimated bytes of heap and stack.
     pub fn bytes(&self) -> usize {
         key_bytes(&self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::ColumnType;
+    use crate::contract::window::{Function, MeasurePlan};
+    use crate::metrics::Registry;
+
+    fn committed(bytes_max: usize) -> Committed {
+        Committed::new(1, bytes_max, Registry::new().unwrap().stream("orders"))
+    }
+
+    /// A cell with these distinct values.
+    fn cell(values: std::ops::Range<i64>) -> Cell {
+        let plan = MeasurePlan { name: "d".to_owned(), function: Function::Distinct(0, ColumnType::Long) };
+        let mut cell = Cell::empty(&[plan]);
+        for value in values {
+            cell.records += 1;
+            cell.measures[0].observe_integer(value);
+        }
+        cell
+    }
+
+    fn group(start_us: i64, key: &str) -> Group {
+        Group { start_us, key: vec![KeyValue::Text(key.into())] }
+    }
+
+    fn records(committed: &Committed) -> Vec<(i64, KeyValue, u64)> {
+        let mut records = Vec::new();
+        committed.each_start(0, |start_us, cells| {
+            records.extend(cells.iter().map(|(key, cell)| (start_us, key[0].clone(), cell.records)));
+        });
+        records.sort();
+        records
+    }
+
+    #[test]
+    fn sketches_are_charged_as_they_grow_and_what_is_evicted_is_taken_off() {
+        let committed = committed(usize::MAX);
+        committed.add(0, group(0, "x"), &cell(0..1));
+        let small = committed.bytes.load(Ordering::Relaxed);
+        committed.add(0, group(0, "x"), &cell(1..5_000));
+        let grown = committed.bytes.load(Ordering::Relaxed);
+        assert!(grown >= small + 4_000, "{small} {grown}");
+        for start in 1..=LIVE_WINDOWS_MAX as i64 {
+            committed.add(0, Group { start_us: start, key: Vec::new() }, &cell(0..0));
+        }
+        committed.evict();
+        let left: usize = LIVE_WINDOWS_MAX * (key_bytes(&[]) + cell(0..0).bytes());
+        assert_eq!(committed.bytes.load(Ordering::Relaxed), left);
+    }
+
+    #[test]
+    fn keys_whose_sketches_outgrow_memory_fold_and_never_come_back_with_a_part_of_their_records() {
+        let text = |text: &str| KeyValue::Text(text.into());
+        let committed = committed(4_000);
+        committed.add(0, group(0, "x"), &cell(0..3));
+        committed.add(0, group(0, "y"), &cell(0..2));
+        committed.add(0, group(7, "z"), &cell(0..1));
+        committed.add(0, group(0, "y"), &cell(0..5_000));
+        committed.add(0, group(0, "y"), &cell(5_000..10_000));
+        assert_eq!(records(&committed), [(0, text("x"), 3), (0, KeyValue::Other, 10_002), (7, text("z"), 1)]);
+        committed.add(0, group(7, "z"), &cell(0..1));
+        assert_eq!(records(&committed)[2], (7, text("z"), 2), "what does not grow stays");
     }
 }

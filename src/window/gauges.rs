@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 
-use super::StreamWindows;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::mean;
 use super::view::integer_json;
-use crate::contract::window::{Function, KeyPlan, MeasurePlan};
+use super::{StreamWindows, merge_cell};
+use crate::contract::window::{KeyPlan, MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 use crate::limits::WINDOW_LABEL_BYTES_MAX;
 use crate::metrics::{StartGauges, StartState, WindowGauges, WindowValue};
@@ -27,7 +27,7 @@ const OTHER: &str = "__other__";
 const STAYING_POWER: u64 = 2;
 
 /// By window, the keys of the last scrape.
-pub type Shown = HashMap<usize, BTreeSet<String>>;
+pub type ShownKeys = HashMap<usize, BTreeSet<String>>;
 
 impl StreamWindows {
     /// Both starts of every window as of `now_us` (epoch us), with up to `keys_max` keys. Counts and sums of a start add
@@ -39,18 +39,19 @@ impl StreamWindows {
     }
 
     fn window_gauges(&self, index: usize, plan: &WindowPlan, now_us: i64, keys_max: usize) -> WindowGauges {
-        let start_of = |at_us: i64| at_us.div_euclid(plan.every_us).saturating_mul(plan.every_us);
-        let complete_us = start_of(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
-        let starts = [(StartState::Complete, complete_us), (StartState::Running, start_of(now_us))];
-        let (mut merged, since_us) = {
+        let [complete_us, running_us] = starts_at(plan, now_us);
+        let (panes, since_us) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
             (self.merge_layers(index, complete_us), self.committed.since_us(index))
         };
-        let starts = starts.into_iter().filter(|(_, start_us)| *start_us >= since_us);
+        let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)].into_iter();
         let starts: Vec<_> = starts
+            .filter(|(_, start_us)| *start_us >= since_us)
             .map(|(state, start_us)| {
-                let cells = merged.remove(&start_us).unwrap_or_default();
-                (state, start_us, cells.len(), labelled(plan, cells.into_iter().map(|(key, (cell, _))| (key, cell))))
+                let of_it = panes.range(start_us..start_us.saturating_add(plan.every_us));
+                let cells = of_it.flat_map(|(_, cells)| cells.iter().map(|(key, (cell, _))| (key, cell)));
+                let cells = merge_keys(cells);
+                (state, start_us, cells.len(), labelled(plan, cells))
             })
             .collect();
         let shown = self.choose(index, starts.iter().map(|(.., cells)| cells), keys_max);
@@ -91,9 +92,23 @@ impl StreamWindows {
     }
 }
 
+/// The newest start that is complete, and the one that ends last of those with a record of now, epoch us.
+fn starts_at(plan: &WindowPlan, now_us: i64) -> [i64; 2] {
+    let begin = |at_us: i64| at_us.div_euclid(plan.every_us).saturating_mul(plan.every_us);
+    let complete_us = begin(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
+    [complete_us, begin(now_us)]
+}
+
+/// Cells by key, over all panes of a window.
+fn merge_keys<'a>(cells: impl Iterator<Item = (&'a Vec<KeyValue>, &'a Cell)>) -> HashMap<Vec<KeyValue>, Cell> {
+    let mut merged = HashMap::new();
+    cells.for_each(|(key, cell)| merge_cell(&mut merged, key, cell));
+    merged
+}
+
 /// Cells by readable key. Two keys may read alike once they are cut or joined; then they are one, since a series that
 /// is there twice makes the whole scrape invalid.
-fn labelled(plan: &WindowPlan, cells: impl Iterator<Item = (Vec<KeyValue>, Cell)>) -> BTreeMap<String, Cell> {
+fn labelled(plan: &WindowPlan, cells: HashMap<Vec<KeyValue>, Cell>) -> BTreeMap<String, Cell> {
     let mut by_label: BTreeMap<String, Cell> = BTreeMap::new();
     for (key, cell) in cells {
         let label = label(plan, &key);
@@ -126,7 +141,7 @@ fn readable(plan: &KeyPlan, value: &KeyValue) -> String {
         // Not all of a mebibyte, and still too long if it was.
         KeyValue::Text(text) => text[..text.floor_char_boundary(2 * WINDOW_LABEL_BYTES_MAX)].to_owned(),
         KeyValue::Integer(value) => {
-            let json = integer_json(plan.output(), *value);
+            let json = integer_json(Some(plan.output()), *value);
             json.as_str().map_or_else(|| json.to_string(), str::to_owned)
         }
         KeyValue::Double(bits) => f64::from_bits(*bits).to_string(),
@@ -171,12 +186,21 @@ fn values(plan: &WindowPlan, cells: BTreeMap<String, Cell>, shown: &BTreeSet<Str
 fn is_additive(measure: &Measure) -> bool {
     match measure {
         Measure::Count(_) | Measure::SumInteger(_) | Measure::SumDouble(_) => true,
-        Measure::Min(_) | Measure::Max(_) | Measure::MeanInteger(..) | Measure::MeanDouble(..) => false,
+        Measure::Min(_)
+        | Measure::Max(_)
+        | Measure::MeanInteger(..)
+        | Measure::MeanDouble(..)
+        | Measure::Chosen(..)
+        | Measure::Distinct(_)
+        | Measure::Quantiles(_)
+        | Measure::Top(_) => false,
     }
 }
 
-/// What a measure says in numbers: none without a value. Times and dates are epoch seconds.
+/// What a measure says in numbers: none without a value, or of values that are no numbers. Times and dates are epoch
+/// seconds.
 fn numbers(plan: &MeasurePlan, state: &Measure) -> Vec<(String, f64)> {
+    let unit = unit_of(plan.value_type());
     let value = match state {
         Measure::Count(count) => Some(*count as f64),
         Measure::SumInteger(sum) => sum.map(|sum| sum as f64),
@@ -184,23 +208,38 @@ fn numbers(plan: &MeasurePlan, state: &Measure) -> Vec<(String, f64)> {
         Measure::MeanInteger(..) | Measure::MeanDouble(..) => mean(state),
         Measure::Min(value) | Measure::Max(value) => value.map(|value| match value {
             Scalar::Double(value) => value,
-            Scalar::Integer(value) => value as f64 * seconds_of(plan.function),
+            Scalar::Integer(value) => value as f64 * unit,
         }),
+        Measure::Chosen(_, chosen) => chosen.as_ref().and_then(|chosen| number(&chosen.value, unit)),
+        Measure::Distinct(sketch) => Some(sketch.count() as f64),
+        Measure::Quantiles(sketch) => return quantiles(plan, sketch.values()),
+        Measure::Top(_) => None,
     };
     value.map(|value| (plan.name.clone(), value)).into_iter().collect()
 }
 
-/// What an integer of this measure's column is to be multiplied with.
-fn seconds_of(function: Function) -> f64 {
-    match function {
-        Function::Min(_, ColumnType::Timestamp) | Function::Max(_, ColumnType::Timestamp) => 1e-6,
-        Function::Min(_, ColumnType::Date) | Function::Max(_, ColumnType::Date) => 86_400.0,
-        Function::Min(..)
-        | Function::Max(..)
-        | Function::Count
-        | Function::SumInteger(_)
-        | Function::SumDouble(_)
-        | Function::MeanInteger(_)
-        | Function::MeanDouble(_) => 1.0,
+/// Under the names of the tables' columns.
+fn quantiles(plan: &MeasurePlan, values: Option<[f64; QUANTILES.len()]>) -> Vec<(String, f64)> {
+    let named = QUANTILES.iter().zip(values.into_iter().flatten());
+    named.map(|((_, suffix), value)| (format!("{}{suffix}", plan.name), value)).collect()
+}
+
+fn number(value: &KeyValue, unit: f64) -> Option<f64> {
+    match value {
+        KeyValue::Integer(value) => Some(*value as f64 * unit),
+        KeyValue::Double(bits) => Some(f64::from_bits(*bits)),
+        KeyValue::Boolean(flag) => Some(f64::from(*flag)),
+        KeyValue::Null | KeyValue::Text(_) | KeyValue::Other => None,
+    }
+}
+
+/// How many seconds the one of a timestamp or date is; 1 for what is no time.
+fn unit_of(column: Option<ColumnType>) -> f64 {
+    if column == Some(ColumnType::Timestamp) {
+        1e-6
+    } else if column == Some(ColumnType::Date) {
+        86_400.0
+    } else {
+        1.0
     }
 }

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike};
-use deltalake::arrow::array::{ArrayRef, AsArray};
+use deltalake::arrow::array::{Array, ArrayRef, AsArray};
 use deltalake::arrow::datatypes::{Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 
 use crate::contract::ColumnType;
@@ -152,6 +152,32 @@ fn year(source: ColumnType, value: i64) -> Option<i64> {
         DateTime::from_timestamp_micros(value)
     };
     instant.map(|instant| i64::from(instant.year()))
+}
+
+/// One value of a column that holds no lists, null if it is. `None` if the column is not of that type.
+pub fn value_at(source: ColumnType, column: &ArrayRef, row: usize) -> Option<KeyValue> {
+    let value = match source {
+        ColumnType::String => {
+            let texts = column.as_string_opt::<i32>()?;
+            texts.is_valid(row).then(|| KeyValue::Text(texts.value(row).into()))
+        }
+        ColumnType::Boolean => {
+            let flags = column.as_boolean_opt()?;
+            flags.is_valid(row).then(|| KeyValue::Boolean(flags.value(row)))
+        }
+        ColumnType::Double => {
+            let doubles = column.as_primitive_opt::<Float64Type>()?;
+            doubles.is_valid(row).then(|| KeyValue::Double(doubles.value(row).to_bits()))
+        }
+        ColumnType::Integer
+        | ColumnType::Long
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::StringArray
+        | ColumnType::LongArray
+        | ColumnType::DoubleArray => integers(source, &column.slice(row, 1))?.pop().flatten().map(KeyValue::Integer),
+    };
+    Some(value.unwrap_or(KeyValue::Null))
 }
 
 /// Integers, timestamps (us) and dates (days) of a column, row by row.

@@ -10,10 +10,13 @@
 
 mod aggregate;
 mod cell;
+mod chosen;
 mod committed;
 mod gauges;
 mod group;
 mod partials;
+mod rows;
+mod sketch;
 mod view;
 
 use std::collections::{HashMap, VecDeque};
@@ -23,17 +26,18 @@ use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
 
 pub use aggregate::NotTheContracts;
+pub use partials::Undecodable;
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 use crate::checkpoint::{Position, PositionRange, ShardId};
 use crate::contract::Contract;
-use crate::limits::LIVE_WINDOWS_RESTORED;
+use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_RESTORED};
 use crate::metrics::StreamMetrics;
 use crate::record::{CleanBatch, ShardGrant, WindowSink};
 use aggregate::{WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
-use gauges::Shown;
+use gauges::ShownKeys;
 
 /// The live windows of one stream. Readers add, the writer moves, anybody looks.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ pub struct StreamWindows {
     moving: RwLock<()>,
     pending: DashMap<ShardId, VecDeque<Pending>>,
     committed: Committed,
-    shown: Mutex<Shown>,
+    shown: Mutex<ShownKeys>,
     metrics: StreamMetrics,
 }
 
@@ -62,7 +66,7 @@ impl StreamWindows {
     pub fn new(stream: &str, contract: Arc<Contract>, metrics: StreamMetrics) -> Self {
         Self {
             stream: stream.to_owned(),
-            committed: Committed::new(contract.windows.len(), metrics.clone()),
+            committed: Committed::new(contract.windows.len(), LIVE_BYTES_MAX, metrics.clone()),
             contract,
             moving: RwLock::new(()),
             shown: Mutex::default(),
@@ -95,19 +99,23 @@ impl StreamWindows {
     }
 
     /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
-    /// from now on: their rows are not all in memory. Rows of another definition are left out.
-    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) {
+    /// from now on: their rows are not all in memory. Rows of another definition are left out. Nothing is added if one
+    /// row cannot be decoded: less than all of them would be wrong numbers.
+    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) -> Result<(), Undecodable> {
+        let cells = rows.iter().map(|rows| partials::decode_current(&self.contract.windows[window], rows));
+        let cells: Vec<_> = cells.collect::<Result<_, _>>()?;
         self.committed.begin_at(window, since_us);
-        for (group, cell) in rows.iter().flat_map(|rows| partials::decode_current(&self.contract.windows[window], rows))
-        {
+        for (group, cell) in cells.into_iter().flatten() {
             self.committed.add(window, group, &cell);
         }
+        Ok(())
     }
 
-    /// The first start that is wholly ahead of `now_us`, epoch us: what is shown when nothing could be restored.
-    pub fn next_start_us(&self, window: usize, now_us: i64) -> i64 {
+    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us): what is shown when nothing
+    /// could be restored.
+    pub fn restore_nothing(&self, window: usize, now_us: i64) {
         let every_us = self.contract.windows[window].every_us;
-        now_us.div_euclid(every_us).saturating_add(1).saturating_mul(every_us)
+        self.committed.begin_at(window, now_us.div_euclid(every_us).saturating_add(1).saturating_mul(every_us));
     }
 
     /// The committed layer now stands for this version of the rows table.
@@ -247,5 +255,7 @@ fn merge_cell(into: &mut HashMap<Vec<group::KeyValue>, Cell>, key: &[group::KeyV
     }
 }
 
+#[cfg(test)]
+mod measures_tests;
 #[cfg(test)]
 mod tests;

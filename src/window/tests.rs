@@ -180,7 +180,7 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert!(places(&windows).into_keys().all(|(minute, _)| minute > 0));
 
     let restarted = super::tests::windows();
-    restarted.restore(0, 5 * MINUTE_US, &[]);
+    restarted.restore(0, 5 * MINUTE_US, &[]).unwrap();
     restarted.observe(&batch(&restarted, range("a", 0, 2), &[order("x", 1, 4), order("x", 1, 5)])).unwrap();
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
 }
@@ -209,7 +209,7 @@ proptest! {
             let covered = [range(&shard, 0, 1)];
             source.observe(&batch(&source, covered[0].clone(), part)).unwrap();
             for (window, rows) in source.partials(&covered).iter().enumerate() {
-                restored.restore(window, i64::MIN, std::slice::from_ref(rows));
+                restored.restore(window, i64::MIN, std::slice::from_ref(rows)).unwrap();
             }
         }
         restored.committed(&[], 9);

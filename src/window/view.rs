@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
-use super::partials::mean;
+use super::partials::{mean, top_json};
 use super::{StreamWindows, merge_cell};
-use crate::contract::window::{Function, KeyPlan, MeasurePlan};
+use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
 /// Which windows to show.
@@ -64,7 +64,8 @@ pub struct LiveStart {
 pub struct LiveRow {
     /// Its keys, in the window's order. Timestamps and dates as ISO text; `__other__` = folded keys.
     pub key: Vec<Value>,
-    /// Its measures, in the window's order. Sums beyond 64 bits as text.
+    /// Its measures, in the window's order. Sums beyond 64 bits as text; quantiles as `{"p50": .., "p90": .., "p99": ..}`;
+    /// the most frequent values as `[{"value": .., "count": ..}, ..]`.
     pub measures: Vec<Value>,
     /// Records in it.
     pub records: u64,
@@ -161,7 +162,7 @@ fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (C
     let rows: Vec<LiveRow> = cells
         .into_iter()
         .map(|(key, (cell, pending))| LiveRow {
-            key: plan.keys.iter().zip(&key).map(|(plan, value)| key_json(plan, value)).collect(),
+            key: plan.keys.iter().zip(&key).map(|(plan, value)| value_json(Some(plan.output()), value)).collect(),
             measures: plan.measures.iter().zip(&cell.measures).map(|(plan, state)| measure_json(plan, state)).collect(),
             records: cell.records,
             pending,
@@ -177,11 +178,16 @@ fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (C
     }
 }
 
-fn key_json(plan: &KeyPlan, value: &KeyValue) -> Value {
+fn quantiles_json(values: [f64; QUANTILES.len()]) -> Value {
+    let named = QUANTILES.iter().zip(values);
+    Value::Object(named.map(|((_, suffix), value)| (suffix[1..].to_owned(), Value::from(value))).collect())
+}
+
+fn value_json(column_type: Option<ColumnType>, value: &KeyValue) -> Value {
     match value {
         KeyValue::Null => Value::Null,
         KeyValue::Text(text) => Value::from(text.as_ref()),
-        KeyValue::Integer(value) => integer_json(plan.output(), *value),
+        KeyValue::Integer(value) => integer_json(column_type, *value),
         KeyValue::Double(bits) => Value::from(f64::from_bits(*bits)),
         KeyValue::Boolean(flag) => Value::from(*flag),
         KeyValue::Other => Value::from("__other__"),
@@ -194,21 +200,24 @@ fn measure_json(plan: &MeasurePlan, state: &Measure) -> Value {
         Measure::SumInteger(sum) => sum.map_or(Value::Null, big_json),
         Measure::SumDouble(sum) => sum.map_or(Value::Null, |sum| Value::from(sum.value())),
         Measure::MeanInteger(..) | Measure::MeanDouble(..) => mean(state).map_or(Value::Null, Value::from),
-        Measure::Min(value) | Measure::Max(value) => match (value, plan.function) {
-            (None, _) => Value::Null,
-            (Some(Scalar::Double(value)), _) => Value::from(*value),
-            (Some(Scalar::Integer(value)), Function::Min(_, column) | Function::Max(_, column)) => {
-                integer_json(column, *value)
-            }
-            (Some(Scalar::Integer(value)), _other) => Value::from(*value),
+        Measure::Chosen(_, chosen) => {
+            chosen.as_ref().map_or(Value::Null, |chosen| value_json(plan.value_type(), &chosen.value))
+        }
+        Measure::Distinct(sketch) => Value::from(sketch.count()),
+        Measure::Quantiles(sketch) => sketch.values().map_or(Value::Null, quantiles_json),
+        Measure::Top(sketch) => sketch.error().map_or(Value::Null, |_| Value::from_iter(top_json(sketch))),
+        Measure::Min(value) | Measure::Max(value) => match value {
+            None => Value::Null,
+            Some(Scalar::Double(value)) => Value::from(*value),
+            Some(Scalar::Integer(value)) => integer_json(plan.value_type(), *value),
         },
     }
 }
 
-pub(super) fn integer_json(column_type: ColumnType, value: i64) -> Value {
-    let text = if column_type == ColumnType::Timestamp {
+pub(super) fn integer_json(column_type: Option<ColumnType>, value: i64) -> Value {
+    let text = if column_type == Some(ColumnType::Timestamp) {
         DateTime::from_timestamp_micros(value).map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-    } else if column_type == ColumnType::Date {
+    } else if column_type == Some(ColumnType::Date) {
         let days = TimeDelta::try_days(value);
         days.and_then(|days| NaiveDate::default().checked_add_signed(days)).map(|day| day.to_string())
     } else {

@@ -68,7 +68,7 @@ fn a_start_is_complete_when_its_grace_is_over_and_the_future_is_neither() {
 #[test]
 fn of_a_start_that_is_not_wholly_in_memory_nothing_is_said() {
     let windows = windows();
-    windows.restore(0, 8 * MINUTE_US, &[]);
+    windows.restore(0, 8 * MINUTE_US, &[]).unwrap();
     windows.observe(&batch(&windows, range("a", 0, 1), &[order("x", 1, 7), order("x", 1, 8)])).unwrap();
     let states: Vec<StartState> = by_place(&windows, NOW_US, 5).starts.iter().map(|start| start.state).collect();
     assert_eq!(states, [StartState::Running]);
@@ -139,4 +139,49 @@ proptest! {
             prop_assert_eq!(series(&shown, "n").len(), keys.len(), "no series twice");
         }
     }
+}
+
+const ESTIMATES: &str = r#"
+table = "orders"
+[[column]]
+name = "place"
+type = "string"
+[[column]]
+name = "amount"
+type = "integer"
+[[column]]
+name = "weight"
+type = "double"
+[[window]]
+name = "by_place"
+every = "1m"
+by = []
+[window.measure]
+places = "distinct(place)"
+amounts = "quantiles(amount)"
+heaviest = "quantiles(weight)"
+first = "first(amount)"
+first_place = "first(place)"
+places_often = "top(place, 3)"
+"#;
+
+#[test]
+fn estimates_are_numbers_under_the_names_of_their_columns_and_texts_are_none() {
+    let problems = Problems::default();
+    let contract = contract::parse("orders.toml", ESTIMATES.to_owned(), &problems);
+    problems.into_result().unwrap();
+    let windows = StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"));
+    let orders = [order("x", 5, 8), order("y", 7, 8), order("y", 7, 8)];
+    windows.observe(&batch(&windows, range("a", 0, 1), &orders)).unwrap();
+    let gauges = by_place(&windows, NOW_US, 2);
+    let values = start(&gauges, StartState::Running).values.iter();
+    let values: Vec<_> = values.map(|value| (value.measure.as_str(), value.key.as_str(), value.value)).collect();
+    let expected = [
+        ("places", "(all)", 2.0),
+        ("amounts_p50", "(all)", 7.0),
+        ("amounts_p90", "(all)", 7.0),
+        ("amounts_p99", "(all)", 7.0),
+        ("first", "(all)", 5.0),
+    ];
+    assert_eq!(values, expected, "without a weight there is no quantile of it");
 }
