@@ -163,11 +163,11 @@ def lake():
 
 
 def windows():
-    def value(window, measure, state="complete"):
-        return f'sum by (key) (pintail_window_value{{{HERE}, window="{window}", measure="{measure}", state="{state}"}})'
+    def value(window, measure, state="complete", which=""):
+        return f'sum by (key) (pintail_window_value{{{HERE}, window="{window}", measure="{measure}", state="{state}"{which}}})'
 
-    def shown(window, measure, state="complete"):
-        return value(window, measure, state).replace("key)", "key)", 1).replace('state="', 'key!~"__other__|[(]null[)]", state="')
+    def named(window, measure):
+        return value(window, measure, which=', key!~"__other__|[(]null[)]"')
 
     minute = "Each point is a whole minute: the last one whose end and grace are past."
     running = "The minute that is being counted; starts anew every minute."
@@ -179,8 +179,8 @@ def windows():
         ]),
         (12, [
             countries("Posts by country", "Posts of the last whole minute, where they were posted. Countries by their English names; names that Grafana's list does not have are only in the bars.",
-                      shown("posts_by_country", "posts"), width=16),
-            bars("Countries", "Posts of the last whole minute: the twenty largest.", "none", "sort_desc(topk(20, " + shown("posts_by_country", "posts") + "))", "{{key}}", width=8),
+                      named("posts_by_country", "posts"), width=16),
+            bars("Countries", "Posts of the last whole minute: the twenty largest.", "none", "sort_desc(topk(20, " + named("posts_by_country", "posts") + "))", "{{key}}", width=8),
         ]),
         (8, [
             lines("Users by age group", f"Users a minute. (null): younger than 18, or no age. {minute}", "none", (value("users_by_age_group", "users"), "{{key}}"), stacked=True, stepped=True),
@@ -188,8 +188,8 @@ def windows():
             bars("Users by year joined", "Users of the last whole minute.", "none", value("users_by_year_joined", "users"), "{{key}}"),
         ]),
         (8, [
-            lines("Mean followers by category", f"Of the posters of a minute's pins. {minute}", "short", (shown("pins_by_category", "mean_followers"), "{{key}}"), stepped=True),
-            lines("Most followers by category", f"Of one poster. {minute}", "short", (shown("pins_by_category", "max_followers"), "{{key}}"), stepped=True),
+            lines("Mean followers by category", f"Of the posters of a minute's pins. {minute}", "short", (named("pins_by_category", "mean_followers"), "{{key}}"), stepped=True),
+            lines("Most followers by category", f"Of one poster. {minute}", "short", (named("pins_by_category", "max_followers"), "{{key}}"), stepped=True),
             lines("Pins by kind", f"Images, videos and stories a minute. {minute}", "none", (value("pins_by_media_type", "pins"), "{{key}}"), stacked=True, stepped=True),
         ]),
         (8, [

@@ -35,7 +35,7 @@ def variable(name, label, query):
     """A choice of label values; all of them unless somebody chooses."""
     everything = {"selected": True, "text": "All", "value": "$__all"}
     return {"name": name, "label": label, "type": "query", "datasource": DATASOURCE, "query": {"qryType": 1, "query": query, "refId": name},
-            "definition": query, "refresh": 2, "sort": 1, "includeAll": True, "allValue": ".*", "multi": True, "current": everything}
+            "refresh": 2, "sort": 1, "includeAll": True, "allValue": ".*", "multi": True, "current": everything}
 
 
 def steps(*pairs):

@@ -1,10 +1,12 @@
-"""The cases: volume, kill, reshard and maintenance, each against real third-party servers, each judged cell by cell.
+"""The cases: volume, kill, reshard and maintenance, each against real third-party servers, each judged cell by cell; and watch,
+which is judged by what a Prometheus sees.
 
 Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
 and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +29,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 import kinesis
 import servers
+import watching
 import windows
 from compare import Finding, Truth, compare, report, save_records
 from generate import Generator
@@ -71,6 +75,11 @@ class Case:
         self.figures["records"] = self.figures.get("records", 0) + count
         self.figures["put_s"] = self.figures.get("put_s", 0) + time.monotonic() - begun
 
+    def put_until(self, enough):
+        """Records at a steady pace until somebody has seen enough."""
+        while not enough.is_set():
+            self.put(200, seconds=1)
+
     def wait_until_complete(self):
         """Until the tables hold as many records as were accepted, partials included."""
         begun = time.monotonic()
@@ -114,7 +123,7 @@ class Case:
         save_records(records, self.folder / "records.jsonl")
         truth = Truth(records, self.given.contracts)
         begun = time.monotonic()
-        findings = [self._drained(exit_code), self._read_back(records)]
+        findings = [self.drained(exit_code), self._read_back(records)]
         if counters:
             findings.append(self._counted(counted, truth))
         findings += compare(truth, self.lake, self.folder / "read")
@@ -168,7 +177,7 @@ class Case:
         except TableNotFoundError:
             return 0
 
-    def _drained(self, exit_code):
+    def drained(self, exit_code):
         return Finding("exit code after SIGTERM", "process", 0, 0, [] if exit_code == 0 else [f"{exit_code}, not 0"])
 
     def _read_back(self, records):
@@ -293,12 +302,34 @@ def maintenance(case):
         case.refuse(late)
 
 
-CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance}
+def watch(case):
+    """A Prometheus scrapes Pintail for some minutes of records: what the dashboards ask for is there, and nothing is alarmed."""
+    case.set_up(case.lake_in_folder(), case.stack.enter_context(servers.ministack(case.folder)), shards=2, garbage=0.002, damaged=0.01, twisted=0.01, large=0.0)
+    findings = watching.judge_files(case.folder)
+    with case.pintail, ThreadPoolExecutor(1) as beside:
+        config = watching.configure(case.folder, case.pintail.listen)
+        prometheus = watching.Prometheus(case.stack.enter_context(servers.prometheus(case.folder, config)))
+        posting = threading.Event()
+        posted = beside.submit(case.put_until, posting)
+        try:
+            findings += watching.judge_queries(prometheus)
+            findings.append(watching.judge_rules(prometheus))
+            findings.append(watching.judge_metrics(case.pintail.ask("/metrics")))
+            findings.append(watching.judge_windows(prometheus, lambda: json.loads(case.pintail.ask("/api/windows?starts=4&rows=0"))))
+        finally:
+            posting.set()
+        posted.result()
+        case.pintail.must_run()
+        findings.append(case.drained(case.pintail.stop()))
+    case.passed = report(findings)
+
+
+CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance, "watch": watch}
 
 
 def unit_tests():
-    print("== tests of the cleaning and of the comparison", flush=True)
-    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare"], cwd=servers.HERE).returncode == 0
+    print("== tests of the judges", flush=True)
+    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare", "test_dashboards"], cwd=servers.HERE).returncode == 0
 
 
 def default_pintail():
