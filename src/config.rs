@@ -3,6 +3,7 @@
 //! `PINTAIL__LAKE__URI=s3://...` stands for `uri` in `[lake]`. AWS credentials are never configuration: they come
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
+mod grafana_live;
 mod maintenance;
 mod values;
 
@@ -16,6 +17,7 @@ pub use self::maintenance::MaintenanceSection;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::{READ_COST_MAX, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX};
+use crate::serve::GrafanaLiveConfig;
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
@@ -40,6 +42,9 @@ const OVERRIDABLE: &[&str] = &[
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
+    "grafana_live.url",
+    "grafana_live.token_file",
+    "grafana_live.interval",
     "maintenance.enabled",
     "maintenance.interval",
     "maintenance.checkpoint_commits",
@@ -62,6 +67,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How many keys of each window have series of their own in the metrics.
     pub window_series_max: usize,
+    /// Where the windows are pushed to, if anywhere.
+    pub grafana_live: Option<GrafanaLiveConfig>,
     /// Where Kinesis is.
     pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
@@ -167,6 +174,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let listen = serve.optional::<SocketAddr>("listen");
     let window_series_max = window_series_max(&mut serve, problems);
     serve.finish();
+    let grafana_live = grafana_live::read(root.section("grafana_live"), folder, problems);
     let mut aws = root.section("aws");
     let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
     aws.finish();
@@ -190,6 +198,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
         budget_bytes,
         listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
         window_series_max,
+        grafana_live,
         aws: aws_config,
         shutdown_grace: Duration::from_millis(grace_ms),
         maintenance,

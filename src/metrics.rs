@@ -7,6 +7,7 @@
 //! the first event of a counter that begins with it. Only what records bring along (columns with nulls, unknown
 //! fields) cannot be known before.
 
+mod grafana_live;
 mod maintenance;
 mod process;
 mod shard;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub use self::grafana_live::GrafanaLiveMetrics;
 pub use self::maintenance::MaintenanceMetrics;
 pub use self::shard::ShardMetrics;
 pub use self::windows::{StartGauges, StartState, WindowGauges, WindowValue};
@@ -72,6 +74,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_grafana_live_pushes_total", Kind::Counter, "Pushes of windows to Grafana Live, by result"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
     ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
     ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
@@ -162,6 +165,11 @@ impl Registry {
     /// The numbers of the maintenance of these tables of one stream.
     pub fn maintenance(&self, stream: &str, tables: &[String]) -> MaintenanceMetrics {
         MaintenanceMetrics::new(self.clone(), stream, tables)
+    }
+
+    /// The numbers of the pushes to Grafana Live.
+    pub fn grafana_live(&self) -> GrafanaLiveMetrics {
+        GrafanaLiveMetrics::new(self)
     }
 
     /// The names of all counters.

@@ -26,7 +26,7 @@ use crate::cores::Cores;
 use crate::lake::LakeStore;
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
-use crate::serve::{Server, Sources};
+use crate::serve::{GrafanaLive, Server, Sources};
 use crate::source::Kinesis;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
@@ -49,6 +49,7 @@ pub struct App {
     status: StatusBoard,
     windows: Vec<Arc<StreamWindows>>,
     server: Server,
+    grafana_live: Option<GrafanaLive>,
     probe: Option<ProbeRef>,
 }
 
@@ -76,9 +77,14 @@ impl App {
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };
+        let grafana_live = config
+            .grafana_live
+            .clone()
+            .map(|live| GrafanaLive::new(live, windows.clone(), config.window_series_max, registry.grafana_live()));
+        let grafana_live = grafana_live.transpose().context("`grafana_live`: no HTTP client can be made")?;
         let server = Server::bind(config.listen, sources).await.context("`serve.listen`")?;
         let store = LakeStore::open(&config.lake.location).await?;
-        Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
+        Ok(Self { config, kinesis, store, registry, status, windows, server, grafana_live, probe })
     }
 
     /// Where HTTP listens (port 0 is resolved).
@@ -98,6 +104,13 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
+        if let Some(live) = self.grafana_live {
+            let stop = serving.clone();
+            around.spawn(async move {
+                live.run(stop).await;
+                Ok(())
+            });
+        }
         let maintenance = maintenance::start(&self.config, &self.registry, &self.status, reading.child_token());
         let cores = Cores::available();
         let mut streams = JoinSet::new();

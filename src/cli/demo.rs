@@ -79,6 +79,7 @@ fn config(setup: &ProcessorSetup) -> anyhow::Result<Config> {
         budget_bytes: 256 << 20,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, setup.port.unwrap_or(0))),
         window_series_max: WINDOW_SERIES_DEFAULT,
+        grafana_live: None,
         aws: KinesisConfig::default(),
         shutdown_grace: Duration::from_secs(60),
         maintenance: MaintenanceSection { interval: MAINTENANCE_INTERVAL, ..MaintenanceSection::default() },

@@ -189,3 +189,29 @@ fn the_shipped_example_is_what_it_says() {
         Some(config.shutdown_grace)
     );
 }
+
+#[test]
+fn grafana_live_is_off_until_it_is_asked_for_and_whole() {
+    assert!(load(SMALL, &[]).unwrap().grafana_live.is_none());
+    let with = |keys: &str| format!("{SMALL}[grafana_live]\n{keys}");
+    let live =
+        load(&with("url = \"http://grafana:3000\"\ntoken_file = \"a.toml\"\n"), &[]).unwrap().grafana_live.unwrap();
+    assert_eq!((live.url.as_str(), live.interval), ("http://grafana:3000/", Duration::from_millis(250)));
+    assert!(live.token_file.is_absolute(), "beside the file that names it");
+    for (keys, problem) in [
+        ("interval = \"1s\"\n", "pintail.toml:7: `grafana_live` needs both"),
+        (
+            "url = \"http://g\"\ntoken_file = \"none\"\n",
+            "pintail.toml:9: `grafana_live.token_file` = \"none\" cannot be read",
+        ),
+        ("url = \"http://me:secret@g\"\ntoken_file = \"a.toml\"\n", "pintail.toml:8: `grafana_live.url` is not one"),
+        (
+            "url = \"http://g\"\ntoken_file = \"a.toml\"\ninterval = \"1ms\"\n",
+            "pintail.toml:10: `grafana_live.interval` = 1 ms",
+        ),
+    ] {
+        let problems = load(&with(keys), &[]).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with(problem), "{problem} not in {problems:?}");
+        assert!(!problems[0].contains("secret"), "{problems:?}");
+    }
+}

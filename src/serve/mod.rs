@@ -21,6 +21,7 @@
 mod api;
 mod connections;
 mod error;
+mod grafana_live;
 mod guard;
 mod history;
 mod line;
@@ -43,6 +44,8 @@ use crate::limits::{SERVE_GRACE, SERVE_HEAD_MAX, SERVE_LOOKS_MAX, SERVE_SILENCE_
 use crate::metrics::Registry;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
+pub use grafana_live::{GrafanaLive, GrafanaLiveConfig};
+
 use connections::{Connections, Patience};
 use history::History;
 use line::with_lines;

@@ -106,7 +106,7 @@ by = []
 measure = { words = "count", letters = "sum(letters)" }
 "#;
 
-fn contract() -> Contract {
+pub(super) fn contract() -> Contract {
     let problems = Problems::default();
     let contract = contract::parse("words.toml", CONTRACT.to_owned(), &problems);
     problems.into_result().unwrap();
@@ -123,7 +123,7 @@ fn rows_schema() -> Arc<Schema> {
 }
 
 /// A batch of `(kind, arrival in ms)`, as the `number`th of its shard.
-fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
+pub(super) fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
     let position = |number: u64| match number {
         0 => Position::Beginning,
         number => Position::After(SequenceNumber::parse(&number.to_string()).unwrap()),
