@@ -225,9 +225,14 @@ pub struct ShardEntry {
     pub ended: bool,
     /// Arrival time (epoch ms) up to which the shard is known to be complete.
     pub seen_ms: Option<i64>,
+    /// How far event time has come in what is committed of it, epoch ms. None yet: minus infinity.
+    pub watermark_ms: Option<i64>,
 }
 
 impl ShardEntry {
+    /// Registered a moment ago: nothing of it is read, nothing is known.
+    pub const NEW: Self = Self { start_ms: 0, position: None, ended: false, seen_ms: None, watermark_ms: None };
+
     /// Where reading goes on.
     pub fn resume(&self) -> Position {
         match (self.ended, self.position, self.start_ms) {
@@ -246,6 +251,33 @@ pub struct LedgerView {
     pub version: u64,
     /// Every registered shard.
     pub shards: BTreeMap<ShardId, ShardEntry>,
+}
+
+impl LedgerView {
+    /// The stream's watermark, epoch ms: the lowest of its open shards'. None if one of them has none, and if no shard
+    /// is open: those that come next may begin anywhere. A replay of rejects is no shard of the stream: what it
+    /// recovers is late, and it may lie there unfinished for ever.
+    pub fn watermark_ms(&self) -> Option<i64> {
+        self.watermark_with(|_| None)
+    }
+
+    /// As [`Self::watermark_ms`], if some shards were further on, as `more_ms` says.
+    pub fn watermark_with(&self, more_ms: impl Fn(&ShardId) -> Option<i64>) -> Option<i64> {
+        let open = self.shards.iter().filter(|(shard, entry)| !entry.ended && shard.replay().is_none());
+        // `None` is less than every time, and is what the minimum of nothing is.
+        open.map(|(shard, entry)| entry.watermark_ms.max(more_ms(shard))).min().flatten()
+    }
+
+    /// Time (epoch ms) at which the shard that was begun last was begun; 0 if all were at their beginning.
+    pub fn begun_ms(&self) -> i64 {
+        self.shards.values().map(|entry| entry.start_ms).max().unwrap_or(0)
+    }
+
+    /// Time (epoch ms) before which records may have been read already; `None` if no shard is known.
+    pub fn read_until_ms(&self) -> Option<i64> {
+        let entries = self.shards.values();
+        entries.map(|entry| entry.start_ms.max(entry.seen_ms.max(entry.watermark_ms).unwrap_or(0))).max()
+    }
 }
 
 /// A shard that enters the ledger before it is read.

@@ -5,6 +5,7 @@
 
 mod grafana_live;
 mod maintenance;
+mod serve;
 mod values;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::maintenance::MaintenanceSection;
+use self::serve::TOKEN_VARIABLE;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
-use crate::limits::{READ_COST_MAX, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX};
-use crate::serve::GrafanaLiveConfig;
+use crate::limits::READ_COST_MAX;
+use crate::serve::{Access, GrafanaLiveConfig};
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
@@ -36,9 +38,12 @@ const OVERRIDABLE: &[&str] = &[
     "source.on_data_loss",
     "source.foreign_records",
     "source.reads_per_second",
+    "source.align_within",
     "budget.bytes",
     "serve.listen",
     "serve.window_series_max",
+    "serve.token_file",
+    "serve.protect_metrics",
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
@@ -69,6 +74,8 @@ pub struct Config {
     pub window_series_max: usize,
     /// Where the windows are pushed to, if anywhere.
     pub grafana_live: Option<GrafanaLiveConfig>,
+    /// Who may look there.
+    pub access: Access,
     /// Where Kinesis is.
     pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
@@ -95,6 +102,8 @@ pub struct SourceSection {
     pub on_data_loss: OnDataLoss,
     /// GetRecords calls a second and shard, of the 5 that all its consumers share.
     pub reads_per_second: f64,
+    /// How far ahead of the slowest shard, by arrival times, one may be read while catching up.
+    pub align_within: Duration,
 }
 
 /// `[[stream]]`
@@ -125,10 +134,12 @@ impl Config {
     /// Reads the file, its contracts, and `environment`. Fails with everything that is wrong.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let problems = Problems::default();
+        let (tokens, environment): (Vec<_>, Vec<_>) = environment.partition(|(variable, _)| variable == TOKEN_VARIABLE);
+        let token = tokens.first().map(|(_, token)| token.as_str()).filter(|token| !token.is_empty());
         let config = Document::read(path, None, &problems).and_then(|mut document| {
-            override_from(environment, &mut document, &problems);
+            override_from(environment.into_iter(), &mut document, &problems);
             let folder = path.parent().unwrap_or(Path::new("."));
-            read(&document, folder, &problems)
+            read(&document, folder, token, &problems)
         });
         match (config, problems.into_result()) {
             (Some(config), Ok(())) => Ok(config),
@@ -152,7 +163,8 @@ fn override_from(environment: impl Iterator<Item = (String, String)>, document: 
         if OVERRIDABLE.contains(&path.as_str()) {
             document.override_value(&path, &variable, &value);
         } else {
-            let keys = OVERRIDABLE.iter().map(|path| variable_of(path)).collect::<Vec<_>>().join(", ");
+            let known = OVERRIDABLE.iter().map(|path| variable_of(path)).chain([TOKEN_VARIABLE.to_owned()]);
+            let keys = known.collect::<Vec<_>>().join(", ");
             problems.note(&Place::environment(&variable), format_args!("stands for no key; known: {keys}"));
         }
     }
@@ -162,7 +174,7 @@ fn variable_of(path: &str) -> String {
     format!("{ENV_PREFIX}{}", path.to_uppercase().replace('.', "__"))
 }
 
-fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Config> {
+fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Problems) -> Option<Config> {
     let mut root = document.root(problems);
     let pipeline = root.required::<String>("pipeline").filter(|name| usable_pipeline(name, problems));
     let (location, flush) = read_lake(root.section("lake"), problems);
@@ -170,10 +182,7 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let mut budget = root.section("budget");
     let budget_bytes = budget.optional::<ByteSize>("bytes");
     budget.finish();
-    let mut serve = root.section("serve");
-    let listen = serve.optional::<SocketAddr>("listen");
-    let window_series_max = window_series_max(&mut serve, problems);
-    serve.finish();
+    let (listen, access, window_series_max) = serve::read(root.section("serve"), folder, token, problems);
     let grafana_live = grafana_live::read(root.section("grafana_live"), folder, problems);
     let mut aws = root.section("aws");
     let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
@@ -196,7 +205,8 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
         lake: LakeSection { location, flush },
         source,
         budget_bytes,
-        listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
+        listen,
+        access,
         window_series_max,
         grafana_live,
         aws: aws_config,
@@ -218,18 +228,6 @@ fn usable_pipeline(name: &At<String>, problems: &Problems) -> bool {
         );
     }
     usable
-}
-
-fn window_series_max(serve: &mut Section<'_>, problems: &Problems) -> usize {
-    let Some(At { value, place }) = serve.optional::<i64>("window_series_max") else {
-        return WINDOW_SERIES_DEFAULT;
-    };
-    let keys = usize::try_from(value).ok().filter(|keys| *keys <= WINDOW_SERIES_MAX);
-    if keys.is_none() {
-        let expected = format!("expected 0 (only totals) to {WINDOW_SERIES_MAX} keys of each window");
-        problems.note(&place, format_args!("`serve.window_series_max` = {value}; {expected}"));
-    }
-    keys.unwrap_or(WINDOW_SERIES_DEFAULT)
 }
 
 fn text(section: &mut Section<'_>, key: &str) -> Option<String> {
@@ -302,8 +300,19 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
     {
         problems.note(place, format_args!("`source.reads_per_second` = {value}; a shard gives 5 to all its consumers"));
     }
+    let align = section.optional::<DurationMs>("align_within");
+    if let Some(At { value: DurationMs(ms), place }) = &align
+        && *ms < 1_000
+    {
+        problems.note(place, format_args!("`source.align_within` = {ms} ms; expected at least 1s (`366d` is never)"));
+    }
     section.finish();
-    (SourceSection { on_data_loss, reads_per_second: reads.map_or(4.0, |reads| reads.value) }, defaults)
+    let source = SourceSection {
+        on_data_loss,
+        reads_per_second: reads.map_or(4.0, |reads| reads.value),
+        align_within: Duration::from_millis(align.map_or(600_000, |align| align.value.0)),
+    };
+    (source, defaults)
 }
 
 fn read_streams(

@@ -59,6 +59,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
     ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
     ("pintail_flush_interval_seconds", Kind::Gauge, "`lake.flush_interval`: how old a record gets before its flush"),
+    ("pintail_reads_aligned_total", Kind::Counter, "Reads that waited because slower shards were far behind"),
     ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
     ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
     ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
@@ -75,14 +76,17 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
     ("pintail_grafana_live_pushes_total", Kind::Counter, "Pushes of windows to Grafana Live, by result"),
+    ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
+    ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
     ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
     ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
 ];
 
 /// Counters that a stream has one of.
-const COUNTERS_OF_A_STREAM: [&str; 7] = [
+const COUNTERS_OF_A_STREAM: [&str; 8] = [
     "pintail_rows_cleaned_total",
+    "pintail_reads_aligned_total",
     "pintail_commit_conflicts_total",
     "pintail_commit_failures_total",
     "pintail_rows_in_null_partition_total",
@@ -324,6 +328,11 @@ impl StreamMetrics {
         self.gauge("pintail_flush_interval_seconds").set(interval.as_secs_f64());
     }
 
+    /// A read waited for slower shards.
+    pub fn read_aligned(&self) {
+        self.counter("pintail_reads_aligned_total").increment(1);
+    }
+
     /// A micro-batch was encoded and uploaded.
     pub fn flushed(&self, took: Duration) {
         self.shared.flush.record(took);
@@ -381,6 +390,11 @@ impl StreamMetrics {
         self.shared.end_to_end.record(took);
     }
 
+    /// How far event time has come in all open shards, epoch ms.
+    pub fn watermark(&self, watermark_ms: i64) {
+        self.gauge("pintail_watermark_timestamp_seconds").set(watermark_ms as f64 / 1000.0);
+    }
+
     /// Whether the stream reads and commits.
     pub fn ready(&self, ready: bool) {
         self.gauge("pintail_ready").set(if ready { 1.0 } else { 0.0 });
@@ -391,6 +405,11 @@ impl StreamMetrics {
         let labels = [("stream", self.stream()), ("layer", layer)];
         self.shared.registry.gauge("pintail_live_cells", &labels).set(cells as f64);
         self.shared.registry.gauge("pintail_live_bytes", &labels).set(bytes as f64);
+    }
+
+    /// Records that have no value in a column that is the time of a window; their arrival was used.
+    pub fn without_time(&self, column: &str, records: u64) {
+        self.counter_with("pintail_records_without_time_total", "column", column).increment(records);
     }
 
     /// Cells folded into `__other__` in the live view.

@@ -55,11 +55,20 @@ impl ShardGrant {
     }
 }
 
+/// A shard that holds what came after its parents were closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heir {
+    /// The shard.
+    pub shard: ShardId,
+    /// All its parents: one (a split) or two (a merge).
+    pub parents: Vec<ShardId>,
+}
+
 /// The shard is closed and this batch holds its last records.
 #[derive(Debug)]
 pub struct ShardEnd {
     /// Shards that name it as a parent; the commit that ends it registers them.
-    pub children: Vec<ShardId>,
+    pub children: Vec<Heir>,
     /// Told once `/end` is committed. Dropped untold if the batch was fenced off.
     pub committed: oneshot::Sender<()>,
 }
@@ -93,6 +102,9 @@ pub struct CleanBatch {
     pub rejects: Vec<Reject>,
     /// See [`RawBatch::seen_ms`].
     pub seen_ms: Option<i64>,
+    /// How far event time has come by this batch, epoch ms: the highest min(event time, arrival time) of its records.
+    /// Of a batch without records it is what is seen: nothing that arrived before is still to come.
+    pub watermark_ms: Option<i64>,
     /// See [`RawBatch::end`].
     pub end: Option<ShardEnd>,
     /// See [`RawBatch::grant`].
@@ -267,6 +279,9 @@ pub trait WindowSink: Send + Sync {
     fn committed(&self, ranges: &[PositionRange], version: u64);
     /// This shard's pending cells count for nothing (fenced, or to be read again).
     fn discard(&self, shard: &ShardId);
+    /// Whether a window that has records in memory closes when the stream's watermark goes from here to there, epoch
+    /// ms. Windows of which nothing is in memory are not known here.
+    fn closes(&self, from_ms: Option<i64>, to_ms: i64) -> bool;
 }
 
 /// Somebody who wants to know how far records have come (the demo's latency figures). Must not block.

@@ -188,8 +188,9 @@ def windows():
             bars("Users by year joined", "Users of the last whole minute.", "none", value("users_by_year_joined", "users"), "{{key}}"),
         ]),
         (8, [
-            lines("Mean followers by category", f"Of the posters of a minute's pins. {minute}", "short", (named("pins_by_category", "mean_followers"), "{{key}}"), stepped=True),
-            lines("Most followers by category", f"Of one poster. {minute}", "short", (named("pins_by_category", "max_followers"), "{{key}}"), stepped=True),
+            lines("Median followers by category", f"Of the posters of a minute's pins: half have fewer. Estimated (KLL). {minute}", "short",
+                  (named("pins_by_category", "follower_count_p50"), "{{key}}"), stepped=True),
+            lines("Posters by category", f"How many different ones. Estimated (HLL). {minute}", "short", (named("pins_by_category", "posters"), "{{key}}"), stepped=True),
             lines("Pins by kind", f"Images, videos and stories a minute. {minute}", "none", (value("pins_by_media_type", "pins"), "{{key}}"), stacked=True, stepped=True),
         ]),
         (8, [

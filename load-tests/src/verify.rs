@@ -105,7 +105,9 @@ pub async fn partials_differing(
     partials: &str,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     let (mut counted, mut grouped, mut added_up) = (Cells::new(), Cells::new(), 0);
-    Snapshot::each_file(lake, partials, &window.partials_columns(), |file| {
+    let columns = window.partials_columns();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    Snapshot::each_file(lake, partials, &columns, |file| {
         added_up += window.sum_up(&mut counted, file)?;
         Ok(())
     })

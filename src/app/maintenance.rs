@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
-use crate::lake::{MaintenanceEnded, MaintenanceEvent, MaintenancePlan, MaintenanceService, TableName};
+use crate::lake::{
+    MaintenanceEnded, MaintenanceEvent, MaintenancePlan, MaintenanceService, SealBell, SealEvent, TableName,
+};
 use crate::metrics::{MaintenanceMetrics, Registry};
 use crate::status::{StatusBoard, StreamBoard};
 
@@ -18,6 +20,7 @@ pub fn start(
     config: &Config,
     registry: &Registry,
     status: &StatusBoard,
+    bell: SealBell,
     stop: CancellationToken,
 ) -> Option<MaintenanceService> {
     if !config.maintenance.enabled {
@@ -29,6 +32,7 @@ pub fn start(
         streams: config.streams.iter().map(|stream| (stream.name().to_owned(), Arc::clone(&stream.contract))).collect(),
         interval: config.maintenance.interval,
         options: config.maintenance.options,
+        bell,
     };
     let watcher = |stream: &StreamConfig| {
         let (name, tables) = (stream.name(), stream.contract.tables());
@@ -41,7 +45,18 @@ pub fn start(
             watcher.saw(table.table, event);
         }
     };
-    match MaintenanceService::start(plan, stop, observe) {
+    let seal_watcher = |stream: &StreamConfig| {
+        let (name, tables) = (stream.name(), stream.contract.tables());
+        let (metrics, board) = (registry.maintenance(name, &tables), status.stream(name));
+        (name.to_owned(), SealWatcher { metrics, board })
+    };
+    let seals: BTreeMap<String, SealWatcher> = config.streams.iter().map(seal_watcher).collect();
+    let observe_seals = move |table: TableName<'_>, event| {
+        if let Some(watcher) = seals.get(table.stream) {
+            watcher.saw(table.table, event);
+        }
+    };
+    match MaintenanceService::start(plan, stop, observe, observe_seals) {
         Ok(service) => Some(service),
         Err(error) => {
             tracing::error!(%error, "maintenance cannot start; run `pintail maintain` until it can");
@@ -75,11 +90,14 @@ impl Watcher {
                 tracing::info!(stream, table, version, "log checkpoint written");
                 self.metrics.checkpointed(table);
             }
+            MaintenanceEvent::Repointed { version } => {
+                tracing::warn!(table, version, "_last_checkpoint led nowhere and was written anew");
+            }
             MaintenanceEvent::Cleaned { objects, below } => {
                 tracing::info!(stream, table, objects, below, "old log objects deleted");
                 self.metrics.log_objects_deleted(table, objects);
             }
-            MaintenanceEvent::Waits { reason } => tracing::info!(stream, table, reason, "log cleanup waits"),
+            MaintenanceEvent::Waits { reason } => tracing::info!(stream, table, reason, "maintenance waits"),
             MaintenanceEvent::Vacuumed { files, bytes } => {
                 tracing::debug!(stream, table, files, bytes, "old data files deleted");
                 self.metrics.vacuumed(table, files, bytes);
@@ -109,6 +127,43 @@ impl Watcher {
                 status.maintained_ms = if trouble.is_none() { Some(now_ms) } else { status.maintained_ms };
                 status.maintenance_trouble = trouble;
             });
+        }
+    }
+}
+
+/// Tells what happens to the sealed rows of one stream's windows.
+struct SealWatcher {
+    metrics: MaintenanceMetrics,
+    board: StreamBoard,
+}
+
+impl SealWatcher {
+    fn saw(&self, table: &str, event: SealEvent) {
+        match event {
+            SealEvent::Sealed { version, through_ms, rows, files, bytes } => {
+                tracing::debug!(table, version, through_ms, rows, files, bytes, "sealed");
+                self.metrics.sealed(table, through_ms, rows, files, bytes);
+                let now_ms = now_ms();
+                self.board.table(table, |status| {
+                    status.version = version;
+                    status.rows += rows;
+                    status.files += files;
+                    status.bytes += bytes;
+                    status.last_commit_ms = Some(now_ms);
+                });
+            }
+            SealEvent::Overtaken => {
+                tracing::debug!(table, "another process has sealed these windows");
+                self.metrics.seal_overtaken(table);
+            }
+            SealEvent::Late { records } => {
+                tracing::debug!(table, records, "records came to sealed windows");
+                self.metrics.late(table, records);
+            }
+            SealEvent::Failed { reason } => {
+                tracing::warn!(table, reason, "windows could not be sealed, trying again");
+                self.metrics.failed(table, "seal");
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ impl Way {
         self.cleaners.lock().unwrap_or_else(PoisonError::into_inner).push(cleaner);
         let rows = cleaned.rows.num_rows() as u64;
         self.metrics.cleaned(rows, cleaned.rejects.iter().map(|reject| reject.reason), &counts);
-        self.board.cleaned(rows, cleaned.rejects.iter().map(|reject| reject.reason), &counts);
+        self.board.cleaned(&cleaned.range.shard, rows, &cleaned.rejects, &counts);
         let cells_bytes = self.windows.observe(&cleaned).unwrap_or_else(|error| {
             panic!("{error}; rows without their windows would break the tables' agreement for good")
         });

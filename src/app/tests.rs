@@ -21,7 +21,7 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     let registry = app.registry.clone();
     app.run(std::future::ready(())).await.unwrap();
     let text = registry.render();
-    assert_eq!(tables.len(), 3);
+    assert_eq!(tables.len(), 4, "rows, rejects, partials, sealed rows");
     assert!(text.contains("pintail_flush_interval_seconds{stream=\"orders\"} 5\n"), "{text}");
     for name in Registry::counters().filter(|name| text.contains(&format!("{name}{{stream=\"orders\",table="))) {
         for table in &tables {
@@ -31,4 +31,17 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     for name in ["pintail_rows_committed_total", "pintail_compactions_overtaken_total"] {
         assert!(text.contains(&format!("{name}{{stream=\"orders\",table=\"orders\"}} 0\n")), "{name} in {text}");
     }
+}
+
+#[test]
+fn what_befalls_every_stream_is_one_cause_and_what_befalls_one_is_another() {
+    let refused = |stream: &str, cause: &str| {
+        let error = anyhow::anyhow!(cause.to_owned()).context(format!("stream {stream} cannot be read"));
+        error.context(format!("stream {stream}"))
+    };
+    let first = refused("pin", "no credentials found in chain");
+    assert!(is_of_one_cause(&refused("geo", "no credentials found in chain"), &first));
+    assert!(!is_of_one_cause(&refused("geo", "access denied"), &first));
+    let lost = |stream: &str| anyhow::anyhow!("records were trimmed").context(format!("stream {stream}"));
+    assert!(!is_of_one_cause(&lost("pin"), &lost("geo")), "each has a range of its own to tell");
 }

@@ -23,6 +23,8 @@ pub(super) struct RowsBuilder {
     columns: Vec<(ColumnBuilder, NullCounts)>,
     place: PlaceBuilder,
     dates: Date32Builder,
+    /// How far event time has come, epoch us.
+    watermark_us: Option<i64>,
     joined: String,
 }
 
@@ -34,6 +36,7 @@ impl RowsBuilder {
             columns: columns.collect(),
             place: PlaceBuilder::default(),
             dates: Date32Builder::new(),
+            watermark_us: None,
             joined: String::new(),
         }
     }
@@ -56,8 +59,16 @@ impl RowsBuilder {
             builder.append(column, fields, &mut self.joined, nulls);
         }
         self.place.append(shard, record);
-        self.dates.append_value(day_of(event_time(contract, fields, record)));
+        let event_time_us = event_time(contract, fields, record);
+        self.dates.append_value(day_of(event_time_us));
+        // A clock that is ahead of Kinesis's proves nothing.
+        self.watermark_us = self.watermark_us.max(Some(event_time_us.min(record.arrived_at_us)));
         Ok(())
+    }
+
+    /// The highest min(event time, arrival time) of the rows since it was asked last, epoch us.
+    pub fn take_watermark_us(&mut self) -> Option<i64> {
+        self.watermark_us.take()
     }
 
     /// The batch in the contract's rows schema; the next one starts empty.

@@ -169,6 +169,32 @@ fn batches_do_not_influence_each_other() {
 }
 
 #[test]
+fn event_time_comes_as_far_as_the_latest_record_and_never_further_than_kinesis_clock() {
+    let by_column = compiled(
+        "table = \"t\"\nevent_time = \"at\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n\
+         [[column]]\nname = \"at\"\ntype = \"timestamp\"",
+    );
+    let arrival_ms = ARRIVED_AT_US / 1000;
+    let mut cleaner = Cleaner::new(by_column);
+    let mut come_to = |payloads: &[&str]| {
+        let payloads: Vec<&[u8]> = payloads.iter().map(|payload| payload.as_bytes()).collect();
+        cleaner.clean(raw(&payloads)).0.watermark_ms
+    };
+    let (old, older) = ("{\"id\":1,\"at\":\"1969-12-31T23:59:59.999Z\"}", "{\"id\":1,\"at\":\"1969-12-31T23:59:59Z\"}");
+    assert_eq!(come_to(&[old, older]), Some(-1));
+    assert_eq!(come_to(&[older]), Some(-1000), "a batch says nothing of the one before it");
+    assert_eq!(come_to(&[old, "{\"id\":1,\"at\":\"2099-01-01T00:00:00Z\"}"]), Some(arrival_ms), "not in 2099");
+    assert_eq!(come_to(&[old, "{\"id\":1,\"at\":null}"]), Some(arrival_ms), "without a time: when it came");
+    assert_eq!(
+        come_to(&[old, "junk", "{\"id\":null,\"at\":\"2020-01-01T00:00:00Z\"}"]),
+        Some(-1),
+        "rejects say nothing"
+    );
+    assert_eq!(come_to(&["junk"]), Some(arrival_ms), "unless there is nothing else");
+    assert_eq!(come_to(&[]), Some(7), "an empty answer says what is seen");
+}
+
+#[test]
 fn rows_and_rejects_say_where_the_record_stood() {
     let contract = shipped("geo.toml");
     let cleaned = clean(&contract, &[GEO_7528.as_bytes(), b"junk", GEO_7528.as_bytes()]);

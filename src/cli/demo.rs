@@ -15,6 +15,7 @@ use crate::contract;
 use crate::demo::{self, DemoArgs, Kind, PostArgs, Processor, ProcessorSetup, StreamTables};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::WINDOW_SERIES_DEFAULT;
+use crate::serve::Access;
 use crate::source::{ForeignRecords, Kinesis, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::Problems;
 
@@ -75,11 +76,16 @@ fn config(setup: &ProcessorSetup) -> anyhow::Result<Config> {
             location: LakeConfig { uri, region: None, endpoint: None },
             flush: WriterOptions { flush_interval: FLUSH_INTERVAL, flush_bytes: 32 << 20 },
         },
-        source: SourceSection { on_data_loss: OnDataLoss::Fail, reads_per_second: 5.0 },
+        source: SourceSection {
+            on_data_loss: OnDataLoss::Fail,
+            reads_per_second: 5.0,
+            align_within: Duration::from_secs(600),
+        },
         budget_bytes: 256 << 20,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, setup.port.unwrap_or(0))),
         window_series_max: WINDOW_SERIES_DEFAULT,
         grafana_live: None,
+        access: Access::default(),
         aws: KinesisConfig::default(),
         shutdown_grace: Duration::from_secs(60),
         maintenance: MaintenanceSection { interval: MAINTENANCE_INTERVAL, ..MaintenanceSection::default() },

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::positions::time;
 use super::say::say;
 use crate::config::Config;
-use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, TableName};
+use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, SealEvent, Sealers, TableName};
 
 /// Everything that can be done for every table; a line for each thing that was done, a table at the end.
 pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
@@ -16,15 +17,35 @@ pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
     let Some(store) = LakeStore::open_existing(&config.lake.location).await? else {
         bail!("there is no lake at {uri} yet; `pintail run` makes it");
     };
-    let mut maintainer = Maintainer::new(store, config.maintenance.options);
+    let mut maintainer = Maintainer::new(store.clone(), config.maintenance.options);
     for stream in &config.streams {
         maintainer.add(&config.pipeline, stream.name(), &stream.contract);
     }
+    let mut sealers = Sealers::new(store, config.maintenance.options);
+    for stream in &config.streams {
+        sealers.add(&config.pipeline, stream.name(), &stream.contract);
+    }
+    let mut is_sealed = true;
+    sealers.look(None, &mut |table, event| is_sealed &= say_sealed(table, &event)).await;
     let mut done = Vec::new();
     maintainer.round(true, &mut |table, event| note(table, event, &mut done)).await;
     print(&done);
     let well = done.iter().all(|table| matches!(table.ended, MaintenanceEnded::Well(_) | MaintenanceEnded::Absent));
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well && is_sealed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what happened to a window's rows; `false` if it did not work.
+fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
+    let name = table.table;
+    match event {
+        SealEvent::Sealed { version, through_ms, rows, .. } => {
+            say!("{name}: windows up to {} sealed with {rows} rows in version {version}", time(*through_ms));
+        }
+        SealEvent::Overtaken => say!("{name}: another process was sealing it"),
+        SealEvent::Late { records } => say!("{name}: {records} records came late"),
+        SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
+    }
+    !matches!(event, SealEvent::Failed { .. })
 }
 
 /// What was done for one table.
@@ -69,6 +90,10 @@ fn note(table: TableName<'_>, event: MaintenanceEvent, done: &mut Vec<Done>) {
         MaintenanceEvent::Checkpointed { version } => {
             sum.checkpoint = Some(version);
             say!("{name}: log checkpoint of version {version}");
+        }
+        MaintenanceEvent::Repointed { version } => {
+            let now = version.map_or_else(|| "was deleted".to_owned(), |version| format!("names version {version}"));
+            say!("{name}: _last_checkpoint led nowhere and {now}");
         }
         MaintenanceEvent::Cleaned { objects, below } => {
             sum.log_objects += objects;

@@ -49,6 +49,8 @@ fn print_table(store: &LakeStore, table: &str, ledgers: &[StreamLedger]) {
             time(identity.created_at_s.saturating_mul(1000)),
             ledger.view.version
         );
+        let watermark = ledger.view.watermark_ms().map_or_else(|| "none yet".to_owned(), time);
+        say!("    watermark of the open shards: {watermark}");
         for (shard, entry) in &ledger.view.shards {
             match shard.replay() {
                 Some(_) => say!("    {shard}  {}", describe_replay(entry)),
@@ -61,6 +63,8 @@ fn print_table(store: &LakeStore, table: &str, ledgers: &[StreamLedger]) {
 /// Where a shard stands, in words.
 pub fn describe(entry: &ShardEntry) -> String {
     let seen = entry.seen_ms.map_or_else(String::new, |seen| format!(", complete up to {}", time(seen)));
+    let watermark = entry.watermark_ms.map_or_else(String::new, |ms| format!(", watermark {}", time(ms)));
+    let seen = seen + &watermark;
     match entry.resume() {
         Position::End => "ended".to_owned(),
         Position::Beginning => format!("from the beginning{seen}"),
@@ -87,6 +91,7 @@ fn document(table: &str, ledger: &StreamLedger) -> Value {
             "start_ms": entry.start_ms,
             "ended": entry.ended,
             "seen_ms": entry.seen_ms,
+            "watermark_ms": entry.watermark_ms,
         })
     });
     json!({
@@ -95,6 +100,7 @@ fn document(table: &str, ledger: &StreamLedger) -> Value {
         "stream": ledger.identity.stream,
         "created_at_s": ledger.identity.created_at_s,
         "version": ledger.view.version,
+        "watermark_ms": ledger.view.watermark_ms(),
         "shards": shards.collect::<Vec<_>>(),
     })
 }

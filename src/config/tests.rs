@@ -26,7 +26,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!((config.lake.flush.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.window_series_max, 50);
-    assert_eq!(config.source.reads_per_second, 4.0);
+    assert_eq!((config.source.reads_per_second, config.source.align_within), (4.0, Duration::from_secs(600)));
     assert!(config.maintenance.enabled);
     assert_eq!(config.maintenance.interval, Duration::from_secs(60));
     let expected = MaintenanceOptions { checkpoint_commits: 100, compact_files: 16, target_file_bytes: 128 << 20 };
@@ -37,7 +37,7 @@ fn defaults_are_what_the_documentation_says() {
 #[test]
 fn everything_wrong_is_said_at_once_with_file_and_line() {
     let text = "pipeline = \"a/b\"\n[lake]\nuri = \"gs://x\"\nflush_interval = \"1ms\"\n[source]\nstart = \"oldest\"\n\
-                reads_per_second = 9\n[serve]\nlisten = \"9464\"\nwindow_series_max = 5000\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
+                reads_per_second = 9\nalign_within = \"1ms\"\n[serve]\nlisten = \"9464\"\nwindow_series_max = 5000\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
     let problems = load(text, &[]).unwrap_err();
     let starts = [
         "pintail.toml:1: `pipeline` = \"a/b\"",
@@ -45,11 +45,12 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
         "pintail.toml:3: `lake.uri` = \"gs://x\"",
         "pintail.toml:6: `source.start` = \"oldest\"",
         "pintail.toml:7: `source.reads_per_second` = 9",
-        "pintail.toml:9: `serve.listen` = \"9464\"",
-        "pintail.toml:10: `serve.window_series_max` = 5000",
-        "pintail.toml:11: a stream needs `name` or `arn`",
-        "pintail.toml:12: contract \"missing.toml\": cannot be read: No such file",
-        "pintail.toml:13: unknown key `budgets`; did you mean `budget`?",
+        "pintail.toml:8: `source.align_within` = 1 ms",
+        "pintail.toml:10: `serve.listen` = \"9464\"",
+        "pintail.toml:11: `serve.window_series_max` = 5000",
+        "pintail.toml:12: a stream needs `name` or `arn`",
+        "pintail.toml:13: contract \"missing.toml\": cannot be read: No such file",
+        "pintail.toml:14: unknown key `budgets`; did you mean `budget`?",
     ];
     for start in starts {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
@@ -173,6 +174,7 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(ByteSize::from_text(&shown("flush_bytes")).unwrap().0, config.lake.flush.flush_bytes);
     assert_eq!(ByteSize::from_text(&shown("bytes")).unwrap().0, config.budget_bytes);
     assert_eq!(shown("listen"), config.listen.to_string());
+    assert_eq!(shown("protect_metrics").parse(), Ok(config.access.protect_metrics));
     assert_eq!(ForeignRecords::from_text(&shown("foreign_records")), Some(config.streams[0].foreign_records));
     assert_eq!(shown("enabled").parse(), Ok(config.maintenance.enabled));
     assert_eq!(
@@ -184,6 +186,10 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(shown("compact_files").parse(), Ok(options.compact_files));
     assert_eq!(ByteSize::from_text(&shown("target_file_bytes")).unwrap().0, options.target_file_bytes);
     assert_eq!(shown("reads_per_second").parse(), Ok(config.source.reads_per_second));
+    assert_eq!(
+        DurationMs::from_text(&shown("align_within")).map(|within| Duration::from_millis(within.0)),
+        Some(config.source.align_within)
+    );
     assert_eq!(
         DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),
         Some(config.shutdown_grace)
@@ -214,4 +220,21 @@ fn grafana_live_is_off_until_it_is_asked_for_and_whole() {
         assert!(problems.len() == 1 && problems[0].starts_with(problem), "{problem} not in {problems:?}");
         assert!(!problems[0].contains("secret"), "{problems:?}");
     }
+}
+
+#[test]
+fn the_readmes_trial_configuration_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let trial = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("schemas")).unwrap();
+    for name in ["pin", "geo", "user"] {
+        let contract = format!("schemas/{name}.toml");
+        std::fs::copy(root.join(&contract), folder.path().join(&contract)).unwrap();
+    }
+    let file = folder.path().join("trial.toml");
+    std::fs::write(&file, trial.replace("PORT", "4567")).unwrap();
+    let config = Config::load(&file, std::iter::empty()).unwrap();
+    assert_eq!(config.streams.iter().map(StreamConfig::name).collect::<Vec<_>>(), ["pin", "geo", "user"]);
 }

@@ -10,6 +10,7 @@ mod fields;
 mod names;
 mod read;
 mod read_column;
+mod read_filter;
 mod read_measure;
 mod read_window;
 #[cfg(test)]
@@ -72,7 +73,7 @@ pub struct Contract {
 }
 
 /// What a record's event time is; the partition `_date` is its UTC day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventTime {
     /// Kinesis's arrival time.
     Arrival,
@@ -81,9 +82,9 @@ pub enum EventTime {
 }
 
 impl Contract {
-    /// Every table that it asks for: rows, rejects, one a window.
+    /// Every table that it asks for: rows, rejects, two a window.
     pub fn tables(&self) -> Vec<String> {
-        let windows = self.windows.iter().map(WindowPlan::partials_table);
+        let windows = self.windows.iter().flat_map(|window| [window.partials_table(), window.name.clone()]);
         [self.table.clone(), self.rejects_table()].into_iter().chain(windows).collect()
     }
 

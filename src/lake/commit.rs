@@ -7,6 +7,7 @@
 //! a commit lands once. Whoever loses a version reads what the winner did and builds its entry anew.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +21,7 @@ use super::moment::{Moment, MomentClock};
 use super::schema::{Fit, compare};
 use super::store::{Created, LakeStore};
 use super::table::{Kind, TableSpec, log_retention_ms};
+use crate::contract::WindowPlan;
 
 /// A head proof is believed for a quarter of the log retention, and never longer than this.
 const PROOF_AGE_MS_MAX: i64 = 60 * 60 * 1000;
@@ -115,6 +117,11 @@ impl TableLog {
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// The window whose partials the table holds, if it holds any.
+    pub fn window(&self) -> Option<&Arc<WindowPlan>> {
+        self.spec.window.as_ref()
     }
 
     /// What part the table plays.
@@ -230,9 +237,14 @@ impl TableLog {
     ) -> Result<bool, LakeError> {
         let version = self.state.version + 1;
         let bytes = entry_bytes(proposal, &attempted.id, self.clock.now().wall_ms);
+        let sent_at = self.clock.now();
+        if sent_at.ms_since(proof) > self.proof_age_ms_max {
+            // Building it took long, or the machine slept.
+            self.doubted = true;
+            return Ok(false);
+        }
         // From here on it may be in the table, whatever the answer is.
         attempted.sent = Some(proposal.txns.clone());
-        let sent_at = self.clock.now();
         match self.store.create(&entry_path(&self.store, &self.spec.name, version), bytes).await? {
             Created::Exists => Ok(false),
             Created::Yes(_) if self.clock.now().ms_since(proof) > self.proof_age_ms_max => {

@@ -31,7 +31,7 @@ use crate::checkpoint::{LedgerView, Position, Registration, ShardId};
 use crate::contract::{ARRIVED_AT, SHARD_ID};
 use crate::limits::STAGED_AGE_MS_MAX;
 use crate::metrics::StreamMetrics;
-use crate::record::{ProbeRef, WindowSink};
+use crate::record::{Heir, ProbeRef, WindowSink};
 use crate::status::StreamBoard;
 
 /// `commitInfo.operation` of every commit that only appends.
@@ -116,11 +116,10 @@ impl Committer {
             let Some(lost) = standing else { return };
             txns.end(shard);
             for descendant in descendants.iter().filter(|id| !view.shards.contains_key(*id)) {
+                // Without a watermark: how far its lost parent had come by the end, nobody knows.
                 txns.register(view, descendant, 0);
                 // Or nobody would be told what retention has trimmed of it.
-                if let Some(seen_ms) = lost.seen_ms {
-                    txns.seen(descendant, seen_ms);
-                }
+                txns.seen(view, descendant, lost.seen_ms);
             }
         })
         .await
@@ -218,7 +217,12 @@ impl Committer {
             if staged.null_partition_rows > 0 {
                 self.metrics.null_partition(staged.null_partition_rows);
                 let rows = staged.null_partition_rows;
-                tracing::warn!(table = staged.table, rows, "rows of too many days went to the null partition");
+                tracing::warn!(
+                    stream = self.board.stream(),
+                    table = staged.table,
+                    rows,
+                    "rows of too many days went to the null partition"
+                );
             }
         }
         for part in batch.into_parts().into_values() {
@@ -229,7 +233,7 @@ impl Committer {
             if let Some(end) = part.end
                 && end.committed.send(()).is_err()
             {
-                tracing::debug!("a shard's end is committed and its reader has gone");
+                tracing::debug!(stream = self.board.stream(), "a shard's end is committed and its reader has gone");
             }
         }
     }
@@ -237,7 +241,8 @@ impl Committer {
     fn fence(&self, batch: &mut MicroBatch, shards: &[ShardId]) {
         self.metrics.fenced(shards.len() as u64);
         for shard in shards {
-            tracing::warn!(%shard, "fenced: another writer moved the shard's position, its rows are dropped");
+            let stream = self.board.stream();
+            tracing::warn!(stream, %shard, "fenced: another writer moved the shard's position, its rows are dropped");
             if let Some(part) = batch.remove(shard) {
                 part.grant.revoke();
             }
@@ -252,7 +257,7 @@ impl Committer {
 
     /// The rows of every table, in the order rows, rejects, partials.
     fn rows_of_tables(&self, batch: &MicroBatch, partials: &[RecordBatch]) -> Result<Vec<TableRows>, LakeError> {
-        let TableSet { rows, rejects, partials: windows } = &self.tables;
+        let TableSet { rows, rejects, partials: windows, sealed: _ } = &self.tables;
         let mut rejected = Vec::new();
         for (shard, part) in batch.parts().iter().filter(|(_, part)| !part.rejects.is_empty()) {
             let batch = rejects_batch(&rejects.schema, shard, &part.rejects)
@@ -276,6 +281,12 @@ impl Committer {
     fn rows_committed(&self, version: u64, took: Duration) {
         let now_ms = self.clock.now().wall_ms;
         self.metrics.commit_landed(took, now_ms as f64 / 1000.0);
+        if let Some(watermark_ms) = self.view.watermark_ms() {
+            self.metrics.watermark(watermark_ms);
+        }
+        for (shard, entry) in &self.view.shards {
+            self.board.shard_if_known(shard, |status| status.watermark_ms = entry.watermark_ms);
+        }
         self.board.table(self.rows.name(), |table| {
             table.version = version;
             table.last_commit_ms = Some(now_ms);
@@ -296,27 +307,31 @@ fn batch_txns(identity: &StreamIdentity, view: &LedgerView, batch: &MicroBatch) 
         if part.through != part.after {
             txns.position(shard, part.through);
         }
-        let known_ms = view.shards.get(shard).and_then(|entry| entry.seen_ms);
-        if let Some(seen_ms) = part.seen_ms.filter(|seen_ms| known_ms.is_none_or(|known_ms| *seen_ms > known_ms)) {
-            txns.seen(shard, seen_ms);
-        }
+        txns.seen(view, shard, part.seen_ms);
+        txns.watermark(view, shard, part.watermark_ms);
         if let Some(end) = &part.end {
             txns.end(shard);
             // A child holds only what came after its parent: what the parent is known to cover is a loss of neither.
             // One that is known already, from the first listing or by its other parent, has not been read yet.
-            let seen_ms = part.seen_ms.max(known_ms);
+            let seen_ms = part.seen_ms.max(view.shards.get(shard).and_then(|entry| entry.seen_ms));
             for child in &end.children {
-                txns.register(view, child, 0);
-                let child_seen_ms = view.shards.get(child).and_then(|entry| entry.seen_ms);
-                if let Some(seen_ms) =
-                    seen_ms.filter(|seen_ms| child_seen_ms.is_none_or(|known_ms| *seen_ms > known_ms))
-                {
-                    txns.seen(child, seen_ms);
-                }
+                txns.register(view, &child.shard, 0);
+                txns.seen(view, &child.shard, seen_ms);
+                txns.watermark(view, &child.shard, inherited_watermark(view, batch, shard, child));
             }
         }
     }
     Ok(txns.into_set())
+}
+
+/// How far event time has come in all parents of a shard that nobody has read: the one that ends now, and those that
+/// the ledger knows. A parent that was trimmed before the ledger began has left nothing.
+fn inherited_watermark(view: &LedgerView, batch: &MicroBatch, ended: &ShardId, heir: &Heir) -> Option<i64> {
+    let come_to = |shard: &ShardId| {
+        let known = view.shards.get(shard)?;
+        Some(known.watermark_ms.max(batch.parts().get(shard).and_then(|part| part.watermark_ms)))
+    };
+    heir.parents.iter().chain([ended]).filter_map(come_to).min().flatten()
 }
 
 fn row_adds(table: &str, staged: &[Staged]) -> Vec<Value> {
@@ -336,7 +351,9 @@ fn commit_info(
             Position::After(number) => number.to_string(),
             other @ (Position::Beginning | Position::At(_) | Position::End) => other.to_string(),
         };
-        (shard.to_string(), json!({ "through": through, "seenMs": part.seen_ms, "ended": part.end.is_some() }))
+        let (seen_ms, watermark_ms, ended) = (part.seen_ms, part.watermark_ms, part.end.is_some());
+        let said = json!({ "through": through, "seenMs": seen_ms, "watermarkMs": watermark_ms, "ended": ended });
+        (shard.to_string(), said)
     };
     let positions: Map<String, Value> = batch.parts().iter().map(position).collect();
     let mut info = vec![(INFO_LEDGER, json!(identity.prefix())), ("positions", Value::Object(positions))];

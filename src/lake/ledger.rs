@@ -1,8 +1,8 @@
 //! Positions as Delta application transactions: what is written beside the rows, and what is read back.
 //!
-//! A sequence number does not fit the i64 of a `txn`, so it is four of them, the limbs; beside them `start`, `end`
-//! and `seen`. Names: `{pipeline}/{stream}@{creation epoch, s}/{shard}/{0..3|start|end|seen}` in the rows table and
-//! `{pipeline}/{stream}@{creation epoch, s}/applied` in the tables that follow it. A replay of rejects is a shard
+//! A sequence number does not fit the i64 of a `txn`, so it is four of them, the limbs; beside them `start`, `end`,
+//! `seen` and `watermark`. Names: `{pipeline}/{stream}@{creation epoch, s}/{shard}/{0..3|start|end|seen|watermark}` in
+//! the rows table and `{pipeline}/{stream}@{creation epoch, s}/{applied|watermark|since}` in the tables that follow it. A replay of rejects is a shard
 //! `replay-{n}` with a part of its own (`replay`), a replayed time range has its bounds beside its shards (`range`).
 //! Other last parts are left alone, so that a later version may add some. Everything here is a pure function.
 
@@ -15,7 +15,10 @@ use crate::checkpoint::{LedgerView, Position, SequenceNumber, SequenceNumberErro
 use crate::error_chain::chain;
 
 const LIMBS: usize = 4;
-const KNOWN_PARTS: [&str; 7] = ["0", "1", "2", "3", "start", "end", "seen"];
+/// Last part of the application id under which a partials table says from when on it is complete.
+pub(crate) const SINCE: &str = "/since";
+
+const KNOWN_PARTS: [&str; 8] = ["0", "1", "2", "3", "start", "end", "seen", "watermark"];
 
 /// One stream of one pipeline, from its creation on. A stream that was deleted and made again is another one: its
 /// shards have the old names and new numbers.
@@ -45,8 +48,20 @@ impl StreamIdentity {
         format!("{}applied", self.prefix())
     }
 
+    /// The application id under which a partials table keeps the stream's watermark (epoch ms) as of a rows version that
+    /// it has applied.
+    pub(crate) fn watermark_id(&self) -> String {
+        format!("{}watermark", self.prefix())
+    }
+
+    /// The application id under which a partials table keeps the time (epoch ms) from which on no record is missing in
+    /// it.
+    pub(crate) fn since_id(&self) -> String {
+        format!("{}{}", self.prefix().trim_end_matches('/'), SINCE)
+    }
+
     /// The identity that an application id belongs to.
-    fn of(app_id: &str) -> Option<Self> {
+    pub(crate) fn of(app_id: &str) -> Option<Self> {
         let (pipeline, rest) = app_id.split_once('/')?;
         let (stream, rest) = rest.split_once('@')?;
         let (created_at_s, _) = rest.split_once('/')?;
@@ -95,6 +110,7 @@ struct Draft {
     start_ms: Option<i64>,
     ended: bool,
     seen_ms: Option<i64>,
+    watermark_ms: Option<i64>,
 }
 
 impl Draft {
@@ -107,6 +123,7 @@ impl Draft {
             "start" => self.start_ms = Some(value),
             "end" => self.ended = value != 0,
             "seen" => self.seen_ms = Some(value),
+            "watermark" => self.watermark_ms = Some(value),
             _ => {}
         }
     }
@@ -120,7 +137,8 @@ impl Draft {
             ),
             limbs => return Err(LedgerError::TornLimbs { shard: shard.clone(), limbs }),
         };
-        Ok(ShardEntry { start_ms: self.start_ms.unwrap_or(0), position, ended: self.ended, seen_ms: self.seen_ms })
+        let Self { limbs: _, start_ms, ended, seen_ms, watermark_ms } = self;
+        Ok(ShardEntry { start_ms: start_ms.unwrap_or(0), position, ended, seen_ms, watermark_ms })
     }
 }
 
@@ -150,10 +168,23 @@ impl Txns {
         }
     }
 
-    /// The shard is known to be complete up to this arrival time; of several, the latest holds.
-    pub fn seen(&mut self, shard: &ShardId, seen_ms: i64) {
-        let told = self.set.entry(format!("{}{shard}/seen", self.prefix)).or_insert(seen_ms);
-        *told = seen_ms.max(*told);
+    /// The shard is known to be complete up to this arrival time.
+    pub fn seen(&mut self, view: &LedgerView, shard: &ShardId, seen_ms: Option<i64>) {
+        let known_ms = view.shards.get(shard).and_then(|entry| entry.seen_ms);
+        self.raise(shard, "seen", known_ms, seen_ms);
+    }
+
+    /// Event time has come this far in the shard.
+    pub fn watermark(&mut self, view: &LedgerView, shard: &ShardId, watermark_ms: Option<i64>) {
+        let known_ms = view.shards.get(shard).and_then(|entry| entry.watermark_ms);
+        self.raise(shard, "watermark", known_ms, watermark_ms);
+    }
+
+    /// A time never goes back: of the one that is known, those that were told here and this one, the latest holds.
+    fn raise(&mut self, shard: &ShardId, part: &str, known_ms: Option<i64>, ms: Option<i64>) {
+        let Some(ms) = ms.filter(|ms| known_ms.is_none_or(|known_ms| *ms > known_ms)) else { return };
+        let told = self.set.entry(format!("{}{shard}/{part}", self.prefix)).or_insert(ms);
+        *told = ms.max(*told);
     }
 
     /// The shard is finished.
@@ -217,13 +248,14 @@ mod tests {
         let mut txns = Txns::new("p/s@17/");
         txns.register(&LedgerView::default(), &shard, 5);
         txns.position(&shard, Position::After(number("49590338271490256608559692538361571095921575989136588898")));
-        txns.seen(&shard, 99);
-        txns.seen(&shard, 98);
+        txns.seen(&LedgerView::default(), &shard, Some(99));
+        txns.seen(&LedgerView::default(), &shard, Some(98));
+        txns.watermark(&LedgerView::default(), &shard, Some(-7));
         txns.end(&shard);
         txns.register(&LedgerView::default(), &child, 0);
         let mut set = txns.into_set();
-        set.insert("p/s@17/shardId-000000000002/watermark".to_owned(), 3);
-        set.insert("p/s@17/seal/per_minute".to_owned(), 3);
+        set.insert("p/s@17/shardId-000000000002/of_a_later_version".to_owned(), 3);
+        set.insert("p/s@17/watermark".to_owned(), 3);
         set.insert("p/s@18/shardId-000000000003/start".to_owned(), 3);
         set.insert("p/s@17/applied".to_owned(), 3);
 
@@ -232,14 +264,15 @@ mod tests {
         assert_eq!(view.shards.len(), 2);
         let entry = view.shards[&shard];
         let position = Some(number("49590338271490256608559692538361571095921575989136588898"));
-        assert_eq!(entry, ShardEntry { start_ms: 5, position, ended: true, seen_ms: Some(99) });
+        let expected = ShardEntry { start_ms: 5, position, ended: true, seen_ms: Some(99), watermark_ms: Some(-7) };
+        assert_eq!(entry, expected);
         assert_eq!(view.shards[&child].resume(), Position::Beginning);
     }
 
     #[test]
     fn a_shard_that_is_registered_keeps_its_start() {
         let shard = ShardId::new("a");
-        let entry = ShardEntry { start_ms: 7, position: None, ended: false, seen_ms: None };
+        let entry = ShardEntry { start_ms: 7, ..ShardEntry::NEW };
         let known = LedgerView { version: 1, shards: BTreeMap::from([(shard.clone(), entry)]) };
         let mut txns = Txns::new("p/s@1/");
         txns.register(&known, &shard, 0);

@@ -22,6 +22,7 @@ pub(crate) struct Part {
     pub after: Position,
     pub through: Position,
     pub seen_ms: Option<i64>,
+    pub watermark_ms: Option<i64>,
     pub grant: ShardGrant,
     pub end: Option<ShardEnd>,
     pub rows: Vec<RecordBatch>,
@@ -42,7 +43,7 @@ impl Part {
 impl MicroBatch {
     /// Adds a batch that begins where the shard's part ends. What brings no news is dropped.
     pub fn push(&mut self, batch: CleanBatch, now: Instant) {
-        let CleanBatch { range, rows, rejects, seen_ms, end, grant, permit } = batch;
+        let CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, grant, permit } = batch;
         let has_content = rows.num_rows() > 0 || !rejects.is_empty();
         if !has_content && range.after == range.through && seen_ms.is_none() && end.is_none() {
             return;
@@ -54,6 +55,7 @@ impl MicroBatch {
             after: range.after,
             through: range.after,
             seen_ms: None,
+            watermark_ms: None,
             grant,
             end: None,
             rows: Vec::new(),
@@ -62,6 +64,7 @@ impl MicroBatch {
         });
         part.through = range.through;
         part.seen_ms = part.seen_ms.max(seen_ms);
+        part.watermark_ms = part.watermark_ms.max(watermark_ms);
         part.end = end.or(part.end.take());
         part.rejects.extend(rejects);
         if rows.num_rows() > 0 {

@@ -35,7 +35,7 @@ pub async fn plan_tables(
 ) -> Result<StreamPlan, LakeError> {
     let set = TableSet::of(contract, identity);
     let (mut tables, mut problems, mut ledger) = (Vec::new(), Vec::new(), LedgerView::default());
-    for spec in std::iter::once(&set.rows).chain(set.following()) {
+    for spec in set.all() {
         let name = spec.name.clone();
         let Some(state) = read_table(store, &name, &spec.txn_prefix).await? else {
             tables.push(TablePlan { name, state: "will be created".to_owned() });

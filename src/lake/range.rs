@@ -47,6 +47,11 @@ impl StreamIdentity {
     }
 }
 
+/// A range has an end, after which no time passes that would close its windows: their partials are all of it.
+fn tables_of(contract: &Contract, identity: &StreamIdentity) -> TableSet {
+    TableSet { sealed: Vec::new(), ..TableSet::of(contract, identity) }
+}
+
 /// How far this replay is, by its tables. Tables that are not its own are refused. Reads only.
 pub async fn look_at_range(
     store: &LakeStore,
@@ -54,7 +59,7 @@ pub async fn look_at_range(
     contract: &Contract,
     range: TimeRange,
 ) -> Result<RangeState, LakeError> {
-    look(store, identity, &TableSet::of(contract, identity), range).await
+    look(store, identity, &tables_of(contract, identity), range).await
 }
 
 async fn look(
@@ -104,7 +109,7 @@ impl StreamLake {
         contract: &Contract,
         range: TimeRange,
     ) -> Result<Self, LakeError> {
-        let tables = TableSet::of(contract, &identity);
+        let tables = tables_of(contract, &identity);
         Self::open_range_tables(store, identity, tables, range, MomentClock::system()).await
     }
 

@@ -14,7 +14,7 @@ use super::error::LakeError;
 use super::flush::OPERATION;
 use super::ledger::{StreamIdentity, read_ledgers};
 use super::log::{TableState, read_table};
-use super::staging::{INFO_LEDGER, is_bare, newest_followers};
+use super::staging::{INFO_LEDGER, is_bare, newest_followers, staged_by};
 use super::store::LakeStore;
 use super::stream::{StreamLake, TableSet, as_txn, ledger_of, view_of};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
@@ -50,6 +50,8 @@ pub struct ReplayLook {
     pub under_way: Option<RejectsReplay>,
     /// The rejects table's newest version.
     pub rejects_version: u64,
+    /// Rejects are committed with their rows that are not in their table yet.
+    pub is_behind: bool,
 }
 
 /// Looks at a stream's tables, all of which must be there. `None`: nothing of the stream was ever committed. Of a
@@ -73,7 +75,27 @@ pub async fn look_at_replays(
     same_followers(store, &identity, &set, rows.version).await?;
     let last = last_replay(&identity, &set.rows.name, &rows)?;
     let under_way = last.filter(|last| !last.ended).map(|last| last.replay);
-    Ok(Some(ReplayLook { identity, under_way, rejects_version: rejects.version }))
+    let is_behind = is_behind(store, &identity, &set, &rejects, rows.version).await?;
+    Ok(Some(ReplayLook { identity, under_way, rejects_version: rejects.version, is_behind }))
+}
+
+/// Whether files wait for the rejects table. If it does not say how far it has followed, opening it will tell.
+async fn is_behind(
+    store: &LakeStore,
+    identity: &StreamIdentity,
+    set: &TableSet,
+    rejects: &TableState,
+    head: u64,
+) -> Result<bool, LakeError> {
+    let applied = rejects.txns.get(&identity.applied_id()).and_then(|applied| u64::try_from(*applied).ok());
+    let Some(applied) = applied else { return Ok(true) };
+    let prefix = identity.any_creation();
+    for version in applied.saturating_add(1)..=head {
+        if !staged_by(store, &set.rows.name, version, &prefix, &set.rejects.name).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Recovered rows count in every window, so a table that the service has yet to make would miss what comes between.

@@ -13,6 +13,7 @@ use super::flush::OPERATION;
 use super::ledger::{self, StreamIdentity};
 use super::log::{TableState, read_table};
 use super::moment::MomentClock;
+use super::seal::SealBell;
 use super::store::LakeStore;
 use super::table::{Kind, TableSpec, check, open_table};
 use crate::checkpoint::LedgerView;
@@ -30,6 +31,8 @@ pub(crate) struct TableSet {
     pub rejects: TableSpec,
     /// One a window, in the contract's order.
     pub partials: Vec<TableSpec>,
+    /// The same for its sealed rows. A table of which no window closes has none.
+    pub sealed: Vec<TableSpec>,
 }
 
 /// A stream's tables, each made, adopted or found to fit its contract, and its ledger.
@@ -42,10 +45,11 @@ pub struct StreamLake {
     pub(crate) rows: TableLog,
     pub(crate) followers: Vec<TableLog>,
     pub(crate) view: LedgerView,
+    pub(crate) bell: SealBell,
 }
 
 impl StreamLake {
-    /// Opens `{table}`, `{table}_rejects` and a `{window}_partials` for each window. Makes what is missing, adds the
+    /// Opens `{table}`, `{table}_rejects`, and a `{window}_partials` and a `{window}` for each window. Makes what is missing, adds the
     /// contract's new columns, and refuses with every reason at once, before anything is written, if a table does
     /// not fit.
     pub async fn open(store: LakeStore, identity: StreamIdentity, contract: &Contract) -> Result<Self, LakeError> {
@@ -100,13 +104,24 @@ impl StreamLake {
         let mut followers = Vec::new();
         for spec in tables.following() {
             // What was committed before a table existed was not staged for it.
-            let applied = BTreeMap::from([(identity.applied_id(), as_txn(rows.state().version))]);
-            let mut follower = open_table(&store, &clock, spec.clone(), applied).await?;
+            let mut first = BTreeMap::from([(identity.applied_id(), as_txn(rows.state().version))]);
+            let missed_ms = view_of(&identity, &rows)?.read_until_ms().filter(|_| spec.kind == Kind::Partials);
+            first.extend(missed_ms.map(|ms| (identity.since_id(), ms)));
+            let mut follower = open_table(&store, &clock, spec.clone(), first).await?;
             begin_following(&mut follower, &identity, &mut rows).await?;
             followers.push(follower);
         }
+        for spec in &tables.sealed {
+            open_table(&store, &clock, spec.clone(), BTreeMap::new()).await?;
+        }
         let view = view_of(&identity, &rows)?;
-        Ok(Self { store, clock, identity, tables, rows, followers, view })
+        Ok(Self { store, clock, identity, tables, rows, followers, view, bell: SealBell::default() })
+    }
+
+    /// Whoever seals hears this bell.
+    pub fn ringing(mut self, bell: SealBell) -> Self {
+        self.bell = bell;
+        self
     }
 
     /// The ledger as it was when the tables were opened.
@@ -118,25 +133,26 @@ impl StreamLake {
 impl TableSet {
     pub fn of(contract: &Contract, identity: &StreamIdentity) -> Self {
         let partials = contract.windows.iter().map(|window| {
-            Self::follower(
-                identity,
-                window.partials_table(),
-                Kind::Partials,
-                &window.partials_schema,
-                Some(&window.definition),
-            )
+            let (name, schema) = (window.partials_table(), &window.partials_schema);
+            let spec = Self::follower(identity, name, Kind::Partials, schema, Some(&window.definition));
+            TableSpec { window: Some(Arc::new(window.clone())), ..spec }
+        });
+        let sealed = contract.windows.iter().map(|window| {
+            let (name, schema) = (window.sealed_table().to_owned(), &window.sealed_schema);
+            Self::follower(identity, name, Kind::Sealed, schema, Some(&window.definition))
         });
         let rejects = contract.rejects_table();
         Self {
             rows: Self::ledger(identity, contract.table.clone(), &contract.rows_schema),
             rejects: Self::follower(identity, rejects, Kind::Rejects, &contract.rejects_schema, None),
             partials: partials.collect(),
+            sealed: sealed.collect(),
         }
     }
 
     pub fn ledger(identity: &StreamIdentity, name: String, schema: &SchemaRef) -> TableSpec {
         let txn_prefix = identity.prefix();
-        TableSpec { name, kind: Kind::Rows, schema: Arc::clone(schema), definition: None, txn_prefix }
+        TableSpec { name, kind: Kind::Rows, schema: Arc::clone(schema), definition: None, window: None, txn_prefix }
     }
 
     pub fn follower(
@@ -146,13 +162,19 @@ impl TableSet {
         schema: &SchemaRef,
         definition: Option<&str>,
     ) -> TableSpec {
-        let definition = definition.map(str::to_owned);
-        TableSpec { name, kind, schema: Arc::clone(schema), definition, txn_prefix: identity.any_creation() }
+        let (schema, definition, txn_prefix) =
+            (Arc::clone(schema), definition.map(str::to_owned), identity.any_creation());
+        TableSpec { name, kind, schema, definition, window: None, txn_prefix }
     }
 
-    /// All but the rows table.
+    /// Those that get what is staged for them.
     pub fn following(&self) -> impl Iterator<Item = &TableSpec> {
         std::iter::once(&self.rejects).chain(&self.partials)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &TableSpec> {
+        std::iter::once(&self.rows).chain(self.following()).chain(&self.sealed)
     }
 }
 
@@ -177,7 +199,7 @@ pub(crate) fn ledger_of(identity: &StreamIdentity, table: &str, state: &TableSta
 
 async fn check_all(store: &LakeStore, tables: &TableSet) -> Result<(), LakeError> {
     let mut all = Vec::new();
-    for spec in std::iter::once(&tables.rows).chain(tables.following()) {
+    for spec in tables.all() {
         let Some(state) = read_table(store, &spec.name, &spec.txn_prefix).await? else { continue };
         match check(spec, &state) {
             Ok(()) => {}

@@ -4,6 +4,7 @@
 //! loads what the other wrote; two tables in one log cannot come of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use deltalake::arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
@@ -16,9 +17,9 @@ use super::log::{TableState, entry_path, read_table};
 use super::moment::MomentClock;
 use super::schema::{Fit, READER_VERSION, WRITER_VERSION, compare, schema_string};
 use super::store::LakeStore;
-use crate::contract::DATE;
+use crate::contract::{DATE, WindowPlan};
 
-/// Property of a partials table: the hash of the window's declaration that its rows were computed by.
+/// Property of a window's tables: the hash of the window's declaration that its rows were computed by.
 pub(crate) const DEFINITION_PROPERTY: &str = "pintail.definition";
 
 const LOG_RETENTION_PROPERTY: &str = "delta.logRetentionDuration";
@@ -38,6 +39,7 @@ pub(crate) enum Kind {
     Rows,
     Rejects,
     Partials,
+    Sealed,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Rows => "rows",
             Self::Rejects => "rejects",
             Self::Partials => "partials",
+            Self::Sealed => "sealed",
         }
     }
 
@@ -55,7 +58,7 @@ impl Kind {
             // The followers read this log. An engine that cleans it along with a checkpoint does not know `applied`,
             // up to where they have, and what they still need would be gone.
             Self::Rows => &[(LOG_RETENTION_PROPERTY, "interval 7 days"), (LOG_CLEANUP_PROPERTY, "false")],
-            Self::Rejects => &[],
+            Self::Rejects | Self::Sealed => &[],
             // Small files by nature: whoever compacts them need not keep a week of what was replaced.
             Self::Partials => &[(FILE_RETENTION_PROPERTY, "interval 1 days")],
         }
@@ -68,8 +71,10 @@ pub(crate) struct TableSpec {
     pub name: String,
     pub kind: Kind,
     pub schema: SchemaRef,
-    /// Partials only: see [`DEFINITION_PROPERTY`].
+    /// Partials and sealed rows only: see [`DEFINITION_PROPERTY`].
     pub definition: Option<String>,
+    /// Partials only: their window.
+    pub window: Option<Arc<WindowPlan>>,
     /// Application ids that matter to us start with this.
     pub txn_prefix: String,
 }

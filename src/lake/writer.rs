@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::alarm::{Alarm, Troubles};
 use super::error::LakeError;
 use super::flush::Committer;
-use super::follower::Follower;
+use super::follower::{Follower, Head};
 use super::micro_batch::MicroBatch;
 use super::parquet::joined;
 use super::stream::StreamLake;
@@ -60,7 +60,7 @@ impl Writer {
         metrics: StreamMetrics,
         board: StreamBoard,
     ) -> Self {
-        let StreamLake { store, clock, identity, tables, rows, followers, view } = lake;
+        let StreamLake { store, clock, identity, tables, rows, followers, view, bell } = lake;
         for table in std::iter::once(&rows).chain(&followers) {
             board.table(table.name(), |status| {
                 status.kind = table.kind().as_str();
@@ -68,10 +68,17 @@ impl Writer {
                 status.version = table.state().version;
             });
         }
+        for spec in &tables.sealed {
+            board.table(&spec.name, |status| {
+                status.kind = spec.kind.as_str();
+                status.location = store.table_uri(&spec.name);
+            });
+        }
         let behind = Troubles::new(board.clone(), "followers");
         let follow = |table| {
             let (store, metrics, board) = (store.clone(), metrics.clone(), board.clone());
-            Follower::new(store, table, rows.name(), &identity, metrics, board, Arc::clone(&behind))
+            let follower = Follower::new(store, table, rows.name(), &identity, metrics, board, Arc::clone(&behind));
+            follower.ringing(bell.clone())
         };
         let followers = followers.into_iter().map(follow).collect();
         let troubles = Troubles::new(board.clone(), "lake");
@@ -105,7 +112,7 @@ impl Writer {
         batches: mpsc::Receiver<CleanBatch>,
         requests: mpsc::Receiver<LedgerRequest>,
     ) -> Result<(), LakeError> {
-        let (head, heads) = watch::channel(self.committer.view.version);
+        let (head, heads) = watch::channel(Head::of(&self.committer.view));
         let mut following = JoinSet::new();
         for follower in self.followers {
             following.spawn(follower.run(heads.clone()));
@@ -149,7 +156,7 @@ struct Desk {
     options: WriterOptions,
     budget: Budget,
     metrics: StreamMetrics,
-    head: watch::Sender<u64>,
+    head: watch::Sender<Head>,
 }
 
 struct Tail {
@@ -158,7 +165,7 @@ struct Tail {
 }
 
 impl Desk {
-    fn new(committer: Committer, options: WriterOptions, budget: Budget, head: watch::Sender<u64>) -> Self {
+    fn new(committer: Committer, options: WriterOptions, budget: Budget, head: watch::Sender<Head>) -> Self {
         Self {
             flight: JoinSet::new(),
             pending: MicroBatch::default(),
@@ -240,7 +247,8 @@ impl Desk {
         self.pending.drop_revoked();
         // What is neither pending nor in the air is where the ledger says.
         self.tails.retain(|shard, _| self.pending.parts().contains_key(shard));
-        self.head.send_if_modified(|head| std::mem::replace(head, self.view.version) != self.view.version);
+        let head = Head::of(&self.view);
+        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
         Ok(())
     }
 
@@ -250,6 +258,7 @@ impl Desk {
             || self.pending.ends_a_shard()
             || self.pending.bytes() >= self.options.flush_bytes
             || self.is_pressed()
+            || self.closes_a_window()
             || Instant::now() >= self.deadline();
         urgent && !self.pending.is_empty()
     }
@@ -260,6 +269,17 @@ impl Desk {
     fn is_pressed(&self) -> bool {
         let room = self.budget.bytes_max().saturating_sub(2 * READ_COST_MAX);
         self.pending.content_since().is_some() && self.budget.waiting() > 0 && self.pending.bytes() > room
+    }
+
+    /// Whether what is pending moves the stream's watermark past the end of a window that somebody waits for. Records
+    /// take it along with their own flush.
+    fn closes_a_window(&self) -> bool {
+        if self.pending.content_since().is_some() {
+            return false;
+        }
+        let pending = |shard: &ShardId| self.pending.parts().get(shard)?.watermark_ms;
+        let (from_ms, to_ms) = (self.view.watermark_ms(), self.view.watermark_with(pending));
+        to_ms.is_some_and(|to_ms| from_ms.is_none_or(|from_ms| to_ms > from_ms) && self.windows.closes(from_ms, to_ms))
     }
 
     fn deadline(&self) -> Instant {
@@ -287,13 +307,14 @@ impl Desk {
             self.pending.push(batch, Instant::now());
             return;
         }
+        let stream = self.metrics.stream();
         match ledger.filter(|ledger| tail.is_none() && is_beyond(*ledger, after)) {
             Some(ledger) => {
                 self.metrics.fenced(1);
-                tracing::warn!(%shard, %after, %ledger, "fenced: the ledger is beyond where the shard's reader started");
+                tracing::warn!(stream, %shard, %after, %ledger, "fenced: the ledger is beyond where the shard's reader started");
             }
             None => {
-                tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
+                tracing::error!(stream, %shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
             }
         }
         batch.grant.revoke();
@@ -378,7 +399,8 @@ mod tests {
 
     fn desk_of(committer: Committer, flush_interval: Duration) -> Desk {
         let options = WriterOptions { flush_interval, flush_bytes: u64::MAX };
-        Desk::new(committer, options, Budget::new(1 << 20), watch::channel(0).0)
+        let head = watch::channel(Head::of(&committer.view)).0;
+        Desk::new(committer, options, Budget::new(1 << 20), head)
     }
 
     #[tokio::test]
@@ -394,6 +416,25 @@ mod tests {
         assert!(desk.is_due(true), "unless this is the end");
         desk.admit(batch("a", 0, 10, &grant));
         assert!(desk.is_due(false), "a row waits for the flush interval only");
+    }
+
+    #[tokio::test]
+    async fn an_idle_stream_is_committed_at_once_when_that_closes_a_window_and_not_at_every_answer() {
+        let lake = Lake::in_memory();
+        let mut desk = desk_of(lake.committer(&["a", "b"]).await.committer, Duration::ZERO);
+        let grant = ShardGrant::new();
+        desk.admit(quiet("a", 0, 25_000, &grant));
+        assert!(!desk.is_due(false), "of the other shard nothing is known");
+        desk.admit(quiet("b", 0, 9_000, &grant));
+        assert!(!desk.is_due(false), "no window ends");
+        desk.admit(quiet("b", 0, 10_000, &grant));
+        assert!(desk.is_due(false));
+        desk.take_off(false);
+        let landed = desk.flight.join_next().await.unwrap().unwrap();
+        desk.land(landed).unwrap();
+        assert_eq!((desk.view.watermark_ms(), *desk.head.borrow()), (Some(10_000), Head::of(&desk.view)));
+        desk.admit(quiet("b", 0, 19_999, &grant));
+        assert!(!desk.is_due(false), "that window is closed already");
     }
 
     #[tokio::test]

@@ -17,6 +17,9 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_compactions_overtaken_total", Kind::Counter, "Compactions given up because another writer was faster"),
     ("pintail_files_compacted_total", Kind::Counter, "Files that compaction replaced (in) and wrote (out)"),
     ("pintail_bytes_compacted_total", Kind::Counter, "Bytes that compaction replaced (in) and wrote (out)"),
+    ("pintail_sealed_through_timestamp_seconds", Kind::Gauge, "End of the last windows that were sealed, by window"),
+    ("pintail_seals_overtaken_total", Kind::Counter, "Seals given up because another process was faster"),
+    ("pintail_late_records_total", Kind::Counter, "Records that came after their window was sealed, by window"),
     ("pintail_files_vacuumed_total", Kind::Counter, "Old data files deleted"),
     ("pintail_bytes_vacuumed_total", Kind::Counter, "Bytes of old data files deleted"),
 ];
@@ -112,6 +115,28 @@ impl MaintenanceMetrics {
     fn failures(&self, table: &str, step: &str) -> Counter {
         let labels = [("stream", self.stream.as_str()), ("table", table), ("step", step)];
         self.registry.counter("pintail_maintenance_failures_total", &labels)
+    }
+
+    /// Windows were sealed, all that end at or before this.
+    pub fn sealed(&self, window: &str, through_ms: i64, rows: u64, files: u64, bytes: u64) {
+        let labels = [("stream", self.stream.as_str()), ("window", window)];
+        let through_s = through_ms as f64 / 1000.0;
+        self.registry.gauge("pintail_sealed_through_timestamp_seconds", &labels).set(through_s);
+        self.add("pintail_rows_committed_total", window, rows);
+        self.add("pintail_files_committed_total", window, files);
+        self.add("pintail_bytes_committed_total", window, bytes);
+    }
+
+    /// A seal was given up.
+    pub fn seal_overtaken(&self, window: &str) {
+        let labels = [("stream", self.stream.as_str()), ("window", window)];
+        self.registry.counter("pintail_seals_overtaken_total", &labels).increment(1);
+    }
+
+    /// Records came too late for their windows' first rows.
+    pub fn late(&self, window: &str, records: u64) {
+        let labels = [("stream", self.stream.as_str()), ("window", window)];
+        self.registry.counter("pintail_late_records_total", &labels).increment(records);
     }
 
     fn add(&self, name: &'static str, table: &str, count: u64) {

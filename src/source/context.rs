@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::alignment::Alignment;
 use super::kinesis::Kinesis;
 use super::loss::LostRange;
 use super::stream::StreamDescription;
@@ -29,6 +30,7 @@ pub(super) struct Context<S> {
     pub metrics: StreamMetrics,
     pub board: StreamBoard,
     pub troubles: Troubles,
+    pub alignment: Alignment,
     pub options: SourceOptions,
     pub timing: Timing,
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::alignment::Alignment;
 use super::context::{Context, ReaderExit};
 use super::error::{Action, ReadError, SourceError};
 use super::kinesis::Kinesis;
@@ -124,6 +125,7 @@ impl<S: BatchSink + 'static> Crew<S> {
             metrics: parts.metrics,
             board: parts.board,
             troubles,
+            alignment: Alignment::within(parts.options.align_within),
             options: parts.options,
             timing: parts.timing,
         };

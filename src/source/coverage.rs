@@ -98,7 +98,7 @@ mod tests {
     use crate::checkpoint::SequenceNumber;
 
     const HORIZON: i64 = 1_000_000_000;
-    const NEW: ShardEntry = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+    const NEW: ShardEntry = ShardEntry::NEW;
 
     fn read(seen_ms: i64) -> ShardEntry {
         ShardEntry { position: SequenceNumber::parse("5").ok(), seen_ms: Some(seen_ms), ..NEW }

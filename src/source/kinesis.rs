@@ -27,7 +27,7 @@ use aws_sdk_kinesis::types::{
 use super::error::{Call, Fault, ReadError};
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
-use crate::record::RawRecord;
+use crate::record::{Heir, RawRecord};
 
 /// Pages of one listing; at up to 1,000 shards a page far above any account's quota.
 const LISTING_PAGES_MAX: usize = 1000;
@@ -295,11 +295,15 @@ fn micros(at: DateTime) -> i64 {
 }
 
 /// All of them or none: a child without a name or without parents makes the list worthless.
-fn credible(children: Vec<ChildShard>) -> Vec<ShardId> {
+fn credible(children: Vec<ChildShard>) -> Vec<Heir> {
     if children.iter().any(|child| child.shard_id.is_empty() || child.parent_shards.is_empty()) {
         return Vec::new();
     }
-    children.into_iter().map(|child| ShardId::new(child.shard_id)).collect()
+    let heir = |child: ChildShard| {
+        let parents = child.parent_shards.into_iter().map(ShardId::new).collect();
+        Heir { shard: ShardId::new(child.shard_id), parents }
+    };
+    children.into_iter().map(heir).collect()
 }
 
 // === From the SDK's errors to ours ===

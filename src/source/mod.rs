@@ -6,7 +6,8 @@
 //! 1. [`describe`] finds the stream. Its creation time is part of the ledger's keys, so this comes before all else.
 //! 2. [`Coordinator::run`] lists the shards (`survey`), asks the ledger what it knows of them, and lets the pure
 //!    family tree (`tree`) decide which to register, to read, to keep waiting, and which are lost (`loss`).
-//! 3. One reader per shard (`reader`) reserves memory, waits for its pace (`pacing`), reads, and delivers to the
+//! 3. One reader per shard (`reader`) waits for its pace (`pacing`) and for shards that are far behind (`alignment`),
+//!    reserves memory, reads, and delivers to the
 //!    [`BatchSink`](crate::record::BatchSink). What it returns when it stops is its message to the coordinator.
 //! 4. Aggregated records are taken apart (`aggregated`), so that everybody behind the source sees user records only.
 //! 5. Whatever a call answers passes through one file (`kinesis`), and whatever fails through one table (`error`).
@@ -15,6 +16,7 @@
 //! where reading goes on, which is why a reader may be stopped, fenced or killed at any instruction.
 
 pub(crate) mod aggregated;
+mod alignment;
 mod context;
 mod coordinator;
 mod coverage;
@@ -70,6 +72,8 @@ pub struct SourceOptions {
     pub foreign_records: ForeignRecords,
     /// GetRecords calls a second and shard, of the five that all consumers share.
     pub reads_per_second: f64,
+    /// How far ahead of the slowest shard one may be read, by arrival times.
+    pub align_within: Duration,
     /// The writer's, which sets the rhythm in which a fenced shard is looked at again.
     pub flush_interval: Duration,
     /// Only what arrived then, and the end when there is no more of it; `start` is its beginning. Default: everything,
@@ -84,6 +88,7 @@ impl Default for SourceOptions {
             on_data_loss: OnDataLoss::default(),
             foreign_records: ForeignRecords::default(),
             reads_per_second: 4.0,
+            align_within: Duration::from_secs(600),
             flush_interval: Duration::from_secs(5),
             range: None,
         }

@@ -85,7 +85,7 @@ mod tests {
 
     fn at(number: &str) -> LedgerView {
         let position = Some(SequenceNumber::parse(number).unwrap());
-        let entry = ShardEntry { start_ms: 0, position, ended: false, seen_ms: None };
+        let entry = ShardEntry { position, ..ShardEntry::NEW };
         LedgerView { version: 1, shards: [(ShardId::new("s"), entry)].into() }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::aggregated::{self, Rules, Taken};
+use super::alignment::Lane;
 use super::context::{Context, ReaderExit, Stop};
 use super::coverage::Coverage;
 use super::error::{Action, Call, Fault, ReadError};
@@ -26,7 +27,7 @@ use crate::clock;
 use crate::error_chain::chain;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
-use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, ShardGrant};
+use crate::record::{BatchSink, Heir, RawBatch, RawRecord, ShardEnd, ShardGrant};
 
 /// See the file's head.
 pub(super) struct Reader<S> {
@@ -37,6 +38,7 @@ pub(super) struct Reader<S> {
     rules: Rules,
     position: Position,
     coverage: Coverage,
+    lane: Lane,
     /// When the oldest record arrived that may be unread, epoch ms, as of the last read that worked.
     unread_since_ms: Option<i64>,
     iterator: Option<ShardIterator>,
@@ -80,6 +82,7 @@ impl<S: BatchSink> Reader<S> {
             rules,
             position: entry.resume(),
             unread_since_ms: coverage.seen_ms(),
+            lane: context.alignment.join(shard.clone(), coverage.seen_ms()),
             coverage,
             iterator: None,
             has_asked: false,
@@ -96,7 +99,7 @@ impl<S: BatchSink> Reader<S> {
     pub async fn run(mut self) -> ReaderExit {
         loop {
             if let Err(exit) = self.step().await {
-                self.context.troubles.clear(self.shard.as_str());
+                self.context.troubles.leave(self.shard.as_str());
                 if exit == ReaderExit::Ended {
                     telling::no_longer_read(&self.context, &self.shard, "ended");
                 }
@@ -110,6 +113,9 @@ impl<S: BatchSink> Reader<S> {
     async fn step(&mut self) -> Result<(), ReaderExit> {
         let stop = self.stop.clone();
         stop.or(tokio::time::sleep_until(self.pace.next_read())).await?;
+        if stop.or(self.while_telling(self.lane.turn())).await? {
+            self.metrics.of_stream().read_aligned();
+        }
         let asked = Instant::now();
         let permit = stop.or(self.while_telling(self.context.budget.reserve(READ_COST_MAX))).await?;
         self.metrics.of_stream().budget_waited(asked.elapsed());
@@ -184,7 +190,12 @@ impl<S: BatchSink> Reader<S> {
         }
         self.pace.took(taken.kinesis_records, taken.left);
         let (next, children, left) = (reply.next.clone(), std::mem::take(&mut reply.children), taken.left);
+        let at_the_end = reply.behind_ms == 0 && left == 0;
         self.deliver(reply, taken, permit).await?;
+        let held_bytes_max = self.context.budget.bytes_max();
+        self.context.board.shard(&self.shard, |status| {
+            status.caught_up |= at_the_end || status.bytes >= held_bytes_max;
+        });
         match next {
             None if left == 0 => return self.finish(children).await,
             // Its children hold what came later: they are looked at in their turn, and have nothing.
@@ -271,6 +282,10 @@ impl<S: BatchSink> Reader<S> {
             None => (self.position, reply.date_ms.filter(|_| caught_up)),
         };
         self.coverage.read_up_to(seen_ms);
+        // An answer without records has walked over a stretch without any.
+        let walked_to_ms = || reply.date_ms.unwrap_or_else(clock::now_ms) - reply.behind_ms;
+        let reached_ms = taken.last.map_or_else(walked_to_ms, |(_, arrived_at_us)| arrived_at_us / 1000);
+        self.lane.reached(reached_ms, reply.behind_ms);
         // Dropped aggregates leave no record, but the position is behind them all the same.
         if through == self.position && !self.coverage.is_news(seen_ms) {
             return Ok(());
@@ -303,7 +318,7 @@ impl<S: BatchSink> Reader<S> {
     // === The shard's end ===
 
     /// The reply had no next iterator. Believed if it names the children; otherwise the listing decides.
-    async fn finish(&mut self, told: Vec<ShardId>) -> Result<(), ReaderExit> {
+    async fn finish(&mut self, told: Vec<Heir>) -> Result<(), ReaderExit> {
         let children = if told.is_empty() { self.settle_end().await? } else { Some(told) };
         let Some(children) = children else {
             let what = "no next iterator, though the shard is open";
@@ -313,7 +328,7 @@ impl<S: BatchSink> Reader<S> {
     }
 
     /// Nothing more of this shard is wanted. Returns once that is committed.
-    async fn end(&mut self, children: Vec<ShardId>) -> Result<(), ReaderExit> {
+    async fn end(&mut self, children: Vec<Heir>) -> Result<(), ReaderExit> {
         let (committed, answer) = oneshot::channel();
         let end = ShardEnd { children, committed };
         self.send(self.position, Vec::new(), None, Some(end), Permit::default()).await?;
@@ -323,11 +338,21 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    /// The children of this shard if the listing says that it is closed; a shard that is no longer listed is.
-    async fn settle_end(&mut self) -> Result<Option<Vec<ShardId>>, ReaderExit> {
-        let listed = self.listing().await?;
-        let open = listed.iter().any(|shard| shard.id == self.shard && !shard.closed);
-        Ok((!open).then(|| tree::children(&listed, &self.shard)))
+    /// The children of this shard if the listing says that it is closed; a shard that is no longer listed is. Waits for
+    /// a listing that has them all: one that is registered later would have no part in the stream's watermark until
+    /// then, and windows would be sealed without its records.
+    async fn settle_end(&mut self) -> Result<Option<Vec<Heir>>, ReaderExit> {
+        loop {
+            let listed = self.listing().await?;
+            if listed.iter().any(|shard| shard.id == self.shard && !shard.closed) {
+                return Ok(None);
+            }
+            if let Some(heirs) = tree::heirs(&listed, &self.shard) {
+                return Ok(Some(heirs));
+            }
+            let what = "a closed shard, and not all of its children";
+            self.wait(&ReadError::new(Call::ListShards, Fault::InvalidReply, what)).await?;
+        }
     }
 
     /// The stream's shards, however long it takes.
@@ -349,7 +374,7 @@ impl<S: BatchSink> Reader<S> {
         let action = error.action();
         self.metrics.read_result(action.label());
         self.tell_headroom();
-        tracing::debug!(shard = %self.shard, ?action, error = chain(&error), "read failed");
+        tracing::debug!(stream = self.context.stream.name, shard = %self.shard, ?action, error = chain(&error), "read failed");
         match action {
             Action::AwaitPace => {
                 self.pace.throttled(Instant::now());

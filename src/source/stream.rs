@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::checkpoint::ShardId;
-use crate::record::RawRecord;
+use crate::record::{Heir, RawRecord};
 
 /// Where Kinesis is. Credentials always come from the SDK's default chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub struct ReadReply {
     /// `MillisBehindLatest`.
     pub behind_ms: i64,
     /// The children, if the reply names them credibly: each has a name and parents.
-    pub children: Vec<ShardId>,
+    pub children: Vec<Heir>,
     /// The response's `Date`, epoch ms (whole seconds).
     pub date_ms: Option<i64>,
 }

@@ -11,6 +11,7 @@ use std::fmt;
 
 use super::stream::ListedShard;
 use crate::checkpoint::{LedgerView, ShardId};
+use crate::record::Heir;
 
 /// How Kinesis names its shards. What the ledger holds under other names (replays) is no business of the source.
 const SHARD_PREFIX: &str = "shardId-";
@@ -65,6 +66,33 @@ pub fn plan(listed: &[ListedShard], ledger: &LedgerView) -> Plan {
 /// Listed shards that name `parent` as a parent.
 pub fn children(listed: &[ListedShard], parent: &ShardId) -> Vec<ShardId> {
     listed.iter().filter(|shard| shard.parents.contains(parent)).map(|shard| shard.id.clone()).collect()
+}
+
+/// The shards that hold what came after `parent`, with all their parents. `None` while the listing does not show them
+/// all: a closed shard that is still listed has children that take every one of its hash keys.
+pub fn heirs(listed: &[ListedShard], parent: &ShardId) -> Option<Vec<Heir>> {
+    let children = || listed.iter().filter(|shard| shard.parents.contains(parent));
+    if let Some(closed) = listed.iter().find(|shard| shard.id == *parent)
+        && !are_all_taken(closed.hash_range, children().map(|child| child.hash_range))
+    {
+        return None;
+    }
+    Some(children().map(|child| Heir { shard: child.id.clone(), parents: child.parents.clone() }).collect())
+}
+
+/// Whether these ranges cover that one. Of a range that is not known it is enough that there is one.
+fn are_all_taken(range: Option<(u128, u128)>, by: impl Iterator<Item = Option<(u128, u128)>>) -> bool {
+    let mut by: Vec<Option<(u128, u128)>> = by.collect();
+    by.sort_unstable();
+    let known: Option<Vec<(u128, u128)>> = by.iter().copied().collect();
+    let (Some((from, to)), Some(known)) = (range, known) else { return !by.is_empty() };
+    let mut free = Some(from);
+    for (first, last) in known {
+        if free.is_some_and(|next| first <= next && last >= next) {
+            free = if last >= to { None } else { last.checked_add(1) };
+        }
+    }
+    free.is_none()
 }
 
 /// Whether nothing of this shard can have been trimmed: a parent of it is still listed. Kinesis lists a closed shard
@@ -128,7 +156,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::ShardEntry;
 
-    const OPEN: ShardEntry = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+    const OPEN: ShardEntry = ShardEntry::NEW;
     const ENDED: ShardEntry = ShardEntry { ended: true, ..OPEN };
 
     fn id(n: usize) -> ShardId {
@@ -171,6 +199,30 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn the_heirs_of_a_listed_shard_are_known_when_they_take_all_of_its_hash_keys() {
+        let parent = shard(0, &[], (10, 19), true);
+        let (left, right) = (shard(1, &[0], (10, 14), false), shard(2, &[0], (15, 19), false));
+        let merged = shard(3, &[0, 9], (0, 19), false);
+        let known = |listed: &[&ListedShard]| {
+            let listed: Vec<ListedShard> = listed.iter().map(|shard| (*shard).clone()).collect();
+            heirs(&listed, &id(0)).map(|heirs| heirs.into_iter().map(|heir| heir.shard).collect::<Vec<_>>())
+        };
+        assert_eq!(known(&[&parent]), None);
+        assert_eq!(known(&[&parent, &left]), None);
+        assert_eq!(known(&[&parent, &right]), None);
+        assert_eq!(known(&[&parent, &right, &left]), Some(vec![id(2), id(1)]));
+        assert_eq!(known(&[&parent, &merged]), Some(vec![id(3)]));
+        assert_eq!(
+            known(&[&left]),
+            Some(vec![id(1)]),
+            "a parent that is no longer listed: what is left of its children"
+        );
+        assert_eq!(heirs(&[parent, merged], &id(0)).unwrap()[0].parents, [id(0), id(9)]);
+        let unknown = ListedShard { hash_range: None, ..left };
+        assert_eq!(known(&[&shard(0, &[], (10, 19), true), &unknown]), Some(vec![id(1)]));
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::mean;
-use super::view::integer_json;
+use super::view::{LiveFilter, integer_json};
 use super::{StreamWindows, merge_cell};
 use crate::contract::window::{KeyPlan, MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
@@ -42,7 +42,10 @@ impl StreamWindows {
         let [complete_us, running_us] = starts_at(plan, now_us);
         let (panes, since_us) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            (self.merge_layers(index, complete_us), self.committed.since_us(index))
+            (
+                self.merge_layers(index, plan, &[complete_us, running_us], &LiveFilter::default()),
+                self.committed.since_us(index),
+            )
         };
         let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)].into_iter();
         let starts: Vec<_> = starts
@@ -92,11 +95,13 @@ impl StreamWindows {
     }
 }
 
-/// The newest start that is complete, and the one that ends last of those with a record of now, epoch us.
+/// The newest start that is complete, and the running one, epoch us. Of windows that overlap, the running one is that
+/// which ends with the pane of now: one that has just begun would say next to nothing.
 fn starts_at(plan: &WindowPlan, now_us: i64) -> [i64; 2] {
-    let begin = |at_us: i64| at_us.div_euclid(plan.every_us).saturating_mul(plan.every_us);
-    let complete_us = begin(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
-    [complete_us, begin(now_us)]
+    let pane = |at_us: i64| at_us.div_euclid(plan.pane_us).saturating_mul(plan.pane_us);
+    let complete_us = pane(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
+    let running_us = pane(now_us).saturating_add(plan.pane_us).saturating_sub(plan.every_us);
+    [complete_us, running_us]
 }
 
 /// Cells by key, over all panes of a window.

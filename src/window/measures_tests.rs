@@ -113,7 +113,7 @@ fn batch(contract: &Contract, rows: &[Row]) -> RecordBatch {
 }
 
 fn cells(contract: &Contract, rows: &[Row]) -> WindowCells {
-    aggregate(contract, &batch(contract, rows)).unwrap().remove(0)
+    aggregate(contract, &batch(contract, rows)).unwrap().windows.remove(0)
 }
 
 /// The same as it comes back from the table.

@@ -64,13 +64,19 @@ async fn a_stream_that_is_not_there_is_one_line_and_a_failure() -> anyhow::Resul
     Ok(())
 }
 
+const CREDENTIALS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")];
+
 /// `pintail check` as a newcomer calls it: with credentials, and whatever else `environment` says.
 async fn check(config: &Path, environment: &[(&str, &str)]) -> anyhow::Result<(Option<i32>, String)> {
-    let mut command = Command::new(PINTAIL);
-    command.args(["pintail", "check", "--config"]).arg(config).env_clear().kill_on_drop(true);
-    command.envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")]);
-    command.envs([("AWS_EC2_METADATA_DISABLED", "true")]).envs(environment.iter().copied());
-    let output = command.output().await?;
+    call("check", config, &[&CREDENTIALS, environment].concat()).await
+}
+
+/// Calls a command that ends by itself, in this environment and nothing else.
+async fn call(command: &str, config: &Path, environment: &[(&str, &str)]) -> anyhow::Result<(Option<i32>, String)> {
+    let mut program = Command::new(PINTAIL);
+    program.args(["pintail", command, "--config"]).arg(config).env_clear().kill_on_drop(true);
+    program.envs([("AWS_EC2_METADATA_DISABLED", "true")]).envs(environment.iter().copied());
+    let output = program.output().await?;
     let said = String::from_utf8(output.stdout)? + std::str::from_utf8(&output.stderr)?;
     Ok((output.status.code(), said))
 }
@@ -103,5 +109,38 @@ async fn a_check_without_a_region_says_so_once_for_each_service_and_goes_on() ->
     let (code, said) = check(&scene.write("on_s3.toml", &on_s3)?, &[]).await?;
     assert_eq!((code, said.matches("no region is set").count()), (Some(1), 2), "{said}");
     assert_eq!(said.matches("\nstream ").count(), Kind::ALL.len(), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_are_missing_are_told_at_length_once_and_not_once_for_each_stream() -> anyhow::Result<()> {
+    let scene = Scene::new(1).await?;
+    let (code, said) = call("run", &scene.configure()?, &[]).await?;
+    assert_eq!((code, said.matches("no credentials found in chain").count()), (Some(1), 1), "{said}");
+    assert!(said.contains("check credentials, region and endpoint"), "{said}");
+    assert!(said.matches("failed for the same reason").count() < Kind::ALL.len(), "{said}");
+    let (code, said) = call("check", &scene.configure()?, &[]).await?;
+    assert_eq!((code, said.matches("no credentials found in chain").count()), (Some(1), 1), "{said}");
+    assert!(said.ends_with("not ready: 3 problems to mend before `pintail run`\n"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_is_not_ready_for_a_lake_that_is_a_file_or_below_one_and_leaves_no_trace_in_one_that_can_be()
+-> anyhow::Result<()> {
+    let scene = Scene::new(1).await?;
+    let check = async || -> anyhow::Result<(Option<i32>, String)> {
+        let mut child = scene.call(PINTAIL, &["check"])?;
+        Ok((child.ended().await?.code(), child.stdout()?))
+    };
+    let (code, said) = check().await?;
+    assert!(code == Some(0) && said.contains("will be created") && !scene.lake().exists(), "{said}");
+    std::fs::write(scene.lake(), "not a folder")?;
+    let (code, said) = check().await?;
+    assert!(code == Some(1) && said.contains("PROBLEM: lake uri") && said.contains("is a file"), "{said}");
+    std::fs::remove_file(scene.lake())?;
+    std::fs::create_dir(scene.lake())?;
+    let (code, said) = check().await?;
+    assert_eq!((code, std::fs::read_dir(scene.lake())?.count()), (Some(0), 0), "{said}");
     Ok(())
 }

@@ -10,7 +10,7 @@ use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::properties::WriterProperties;
 
-use super::upload::Upload;
+use crate::lake::upload::Upload;
 use crate::limits::{CHECKPOINT_GROUP_BYTES, CHECKPOINT_GROUP_ROWS};
 
 const BATCH_ROWS: usize = 1024;

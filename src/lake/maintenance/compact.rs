@@ -7,7 +7,7 @@
 //! uploaded is named by nobody, and vacuum's.
 //!
 //! Rows are copied, never understood. A file whose columns are not exactly the table's (or some of them: those that
-//! came later are null) is somebody else's and stays where it is.
+//! came later are null) is somebody else's and stays where it is. A file that cannot be read is left out, and told.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,28 +16,25 @@ use deltalake::arrow::array::{RecordBatch, new_null_array};
 use deltalake::arrow::compute::cast;
 use deltalake::arrow::datatypes::{Schema, SchemaRef};
 use deltalake::arrow::error::ArrowError;
-use deltalake::parquet::arrow::AsyncArrowWriter;
 use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::choose::{Group, is_full};
+use super::choose::Group;
 use super::input::{self, Input};
-use super::upload::Upload;
-use crate::contract::DATE;
+use super::small_files::BrokenFile;
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::LakeError;
 use crate::lake::moment::MomentClock;
-use crate::lake::parquet::properties;
-use crate::lake::partition::folder;
+use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::file_schema;
-use crate::lake::stats::{Counts, stats_json};
 use crate::lake::store::LakeStore;
-use crate::limits::COMPACT_GROUP_BYTES;
+use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX};
 
 /// `commitInfo.operation`, as other engines call it.
 const OPERATION: &str = "OPTIMIZE";
+const MISSING: &str = "is not there";
 
 /// What one compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +47,8 @@ pub(super) struct Compacted {
     pub bytes_out: u64,
     /// Files that are not ours to rewrite.
     pub unfit: Vec<String>,
+    /// Files that cannot be read.
+    pub broken: Vec<BrokenFile>,
 }
 
 /// Rewrites files of one table.
@@ -59,10 +58,36 @@ pub(super) struct Compactor<'a> {
     pub target_bytes: u64,
 }
 
+/// What one try at a group came to.
+enum Tried {
+    Done(Compacted),
+    /// A file that could be opened cannot be decoded, and what was written holds rows of it.
+    Undecodable(BrokenFile),
+}
+
 impl Compactor<'_> {
-    /// Replaces a group's files. `log` is the table as it was before it was listed, so that it is told of every
-    /// removal since.
+    /// Replaces a group's files, those that can be read. `log` is the table as it was before it was listed, so that
+    /// it is told of every removal since.
     pub async fn compact(&self, log: &TableLog, group: &Group) -> Result<Compacted, LakeError> {
+        let (mut group, mut broken) = (group.clone(), Vec::new());
+        loop {
+            match self.compact_all(log, &group).await? {
+                Tried::Done(mut compacted) => {
+                    compacted.broken.append(&mut broken);
+                    return Ok(compacted);
+                }
+                Tried::Undecodable(file) => {
+                    group.files.retain(|it| it.path != file.path);
+                    broken.push(file);
+                }
+            }
+            if broken.len() > COMPACT_RESTARTS_MAX {
+                return Ok(Compacted { broken, ..Compacted::default() });
+            }
+        }
+    }
+
+    async fn compact_all(&self, log: &TableLog, group: &Group) -> Result<Tried, LakeError> {
         let metadata = &log.state().metadata;
         let schema = file_schema(&metadata.schema_string, &metadata.partition_columns)
             .map_err(|reason| LakeError::Refused { table: log.name().to_owned(), reason })?;
@@ -71,55 +96,77 @@ impl Compactor<'_> {
             Ok(merged) => merged,
             Err(error) => {
                 let reading = merge.reading.take();
-                merge.abort().await;
+                merge.output.abort().await;
                 return match (error, reading) {
                     // It will not be decoded next time either, and others of its day can be.
-                    (LakeError::Encode { source, .. }, Some(path)) if !matches!(source, ParquetError::External(_)) => {
-                        tracing::warn!(table = log.name(), path, %source, "a file that cannot be decoded stays as it is");
-                        Ok(Compacted { unfit: vec![path], ..Compacted::default() })
+                    (LakeError::Encode { source, .. }, Some((path, meta)))
+                        if !matches!(source, ParquetError::External(_)) =>
+                    {
+                        let reason = format!("cannot be decoded: {source}");
+                        Ok(Tried::Undecodable(BrokenFile { path, reason, found: Some(meta) }))
                     }
                     (error, _) => Err(error),
                 };
             }
         };
         let (removes, mut compacted) = merged;
+        self.check_missing(log, &compacted.broken).await?;
         // As many files as before, only because rows fill them: nothing is won.
-        if merge.adds.is_empty() || merge.adds.len() >= removes.len() {
-            return Ok(compacted);
+        let Output { adds, bytes, .. } = merge.output;
+        if adds.is_empty() || adds.len() >= removes.len() {
+            return Ok(Tried::Done(compacted));
         }
-        (compacted.files_out, compacted.bytes_out) = (merge.adds.len() as u64, merge.bytes);
-        compacted.version = Some(self.commit(log, removes, merge.adds).await?);
-        Ok(compacted)
+        (compacted.files_out, compacted.bytes_out) = (adds.len() as u64, bytes);
+        compacted.version = Some(self.commit(log, removes, adds).await?);
+        Ok(Tried::Done(compacted))
     }
 
     async fn merge(&self, merge: &mut Merge<'_>, group: &Group) -> Result<(Vec<Removed>, Compacted), LakeError> {
         let (mut removes, mut compacted) = (Vec::new(), Compacted::default());
-        let inputs = futures::stream::iter(&group.files).map(|file| input::fetch(self.store, merge.table, file));
+        let table = merge.table;
+        let inputs = futures::stream::iter(&group.files)
+            .map(|file| async move { Ok::<_, LakeError>((file, input::fetch(self.store, table, file).await?)) });
         let mut inputs = std::pin::pin!(inputs.buffered(2));
-        while let Some(fetched) = inputs.try_next().await? {
-            let path = fetched.path.clone();
-            let file = match Input::open(fetched).await {
-                Ok(file) => file,
+        while let Some((file, fetched)) = inputs.try_next().await? {
+            let (path, size) = (file.path.clone(), file.size);
+            let Some(fetched) = fetched else {
+                compacted.broken.push(BrokenFile { path, reason: MISSING.to_owned(), found: None });
+                continue;
+            };
+            let meta = fetched.meta.clone();
+            let input = match Input::open(fetched).await {
+                Ok(input) => input,
                 Err(source @ ParquetError::External(_)) => return Err(merge.failed(source)),
-                Err(_not_parquet) => {
-                    compacted.unfit.push(path);
+                Err(source) => {
+                    let reason = format!("has {} bytes of {size} and cannot be opened: {source}", meta.size);
+                    compacted.broken.push(BrokenFile { path, reason, found: Some(meta) });
                     continue;
                 }
             };
-            if !fits(&file.schema(), &merge.schema) {
-                compacted.unfit.push(file.path);
+            if !fits(&input.schema(), &merge.schema) {
+                compacted.unfit.push(path);
                 continue;
             }
-            let (path, size) = (file.path.clone(), file.size);
-            merge.reading = Some(path.clone());
-            merge.append(file).await?;
+            merge.reading = Some((path.clone(), meta));
+            merge.append(&path, input).await?;
             merge.reading = None;
             compacted.files_in += 1;
             compacted.bytes_in += size;
             removes.push(Removed { path, size });
         }
-        merge.finish_file().await?;
+        merge.output.finish_file().await?;
         Ok((removes, compacted))
+    }
+
+    /// A file that is not there is broken if the table names it still. If not, somebody has replaced and vacuumed it,
+    /// and the whole group is yesterday's.
+    async fn check_missing(&self, log: &TableLog, broken: &[BrokenFile]) -> Result<(), LakeError> {
+        let missing = broken.iter().filter(|file| file.found.is_none()).map(|file| file.path.clone());
+        let missing: HashSet<String> = missing.collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => log.replacing(missing).catch_up().await,
+        }
     }
 
     async fn commit(&self, log: &TableLog, removed: Vec<Removed>, adds: Vec<Value>) -> Result<u64, LakeError> {
@@ -183,26 +230,24 @@ fn arrange(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
 
 /// The files that a group becomes.
 struct Merge<'a> {
-    compactor: &'a Compactor<'a>,
     table: &'a str,
     schema: SchemaRef,
-    day: Option<String>,
-    open: Option<OpenFile>,
-    adds: Vec<Value>,
-    bytes: u64,
+    output: Output,
     /// The file whose rows are being copied.
-    reading: Option<String>,
-}
-
-struct OpenFile {
-    path: String,
-    writer: AsyncArrowWriter<Upload>,
-    counts: Counts,
+    reading: Option<(String, ObjectMeta)>,
 }
 
 impl<'a> Merge<'a> {
-    fn new(compactor: &'a Compactor<'a>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
-        Self { compactor, table, schema, day, open: None, adds: Vec::new(), bytes: 0, reading: None }
+    fn new(compactor: &Compactor<'_>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
+        let plan = OutputPlan {
+            table: table.to_owned(),
+            schema: Arc::clone(&schema),
+            prefix: "compact",
+            data_change: false,
+            target_bytes: compactor.target_bytes,
+            group_bytes: COMPACT_GROUP_BYTES,
+        };
+        Self { table, schema, output: Output::new(compactor.store, compactor.clock, plan, day), reading: None }
     }
 
     fn failed(&self, source: ParquetError) -> LakeError {
@@ -210,84 +255,20 @@ impl<'a> Merge<'a> {
     }
 
     /// Copies a file's rows, all of them.
-    async fn append(&mut self, file: Input) -> Result<(), LakeError> {
-        let (path, expected) = (file.path.clone(), file.rows());
+    async fn append(&mut self, path: &str, file: Input) -> Result<(), LakeError> {
+        let expected = file.rows();
         let mut batches = file.batches().map_err(|source| self.failed(source))?;
         let mut rows = 0;
         while let Some(batch) = batches.try_next().await.map_err(|source| self.failed(source))? {
             rows += batch.num_rows();
             let batch = arrange(&batch, &self.schema)
                 .map_err(|source| LakeError::Rows { table: self.table.to_owned(), source })?;
-            self.write(&batch).await.map_err(|source| self.failed(source))?;
-            self.end_full_file().await?;
+            self.output.write(&batch).await?;
         }
         if rows != expected {
             let reason = format!("{path} holds {expected} rows by its footer, and {rows} were read");
             return Err(self.failed(ParquetError::General(reason)));
         }
         Ok(())
-    }
-
-    async fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        let open = match self.open.as_mut() {
-            Some(open) => open,
-            None => {
-                let path = format!("{}/compact-{}.zstd.parquet", folder(self.day.as_deref()), Uuid::new_v4());
-                let store = self.compactor.store.clone();
-                let upload = Upload::of_new_name(store, self.compactor.store.path(self.table, &path));
-                let properties = properties(&self.schema, Some(batch))?;
-                let writer = AsyncArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties))?;
-                self.open.insert(OpenFile { path, writer, counts: Counts::default() })
-            }
-        };
-        open.writer.write(batch).await?;
-        open.counts.add(batch);
-        if open.writer.in_progress_size() > COMPACT_GROUP_BYTES {
-            open.writer.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn end_full_file(&mut self) -> Result<(), LakeError> {
-        let target = self.compactor.target_bytes;
-        let Some(open) = self.open.as_mut() else { return Ok(()) };
-        if ((open.writer.bytes_written() + open.writer.in_progress_size()) as u64) < target {
-            return Ok(());
-        }
-        // What is in progress is only an estimate, and a high one.
-        let flushed = open.writer.flush().await;
-        let is_full = is_full(open.writer.bytes_written() as u64, target);
-        flushed.map_err(|source| self.failed(source))?;
-        if is_full { self.finish_file().await } else { Ok(()) }
-    }
-
-    async fn finish_file(&mut self) -> Result<(), LakeError> {
-        let Some(OpenFile { path, mut writer, counts }) = self.open.take() else { return Ok(()) };
-        let finished = writer.finish().await;
-        let upload = writer.into_inner();
-        let size = upload.bytes();
-        let file = match finished {
-            Ok(file) => file,
-            Err(error) => {
-                upload.abort().await;
-                return Err(self.failed(error));
-            }
-        };
-        self.bytes += size;
-        self.adds.push(json!({
-            "path": path,
-            "partitionValues": { DATE: self.day },
-            "size": size,
-            "modificationTime": self.compactor.clock.now().wall_ms,
-            "dataChange": false,
-            "stats": stats_json(&self.schema, &counts, &file),
-        }));
-        Ok(())
-    }
-
-    async fn abort(self) {
-        if let Some(open) = self.open {
-            open.writer.into_inner().abort().await;
-        }
     }
 }

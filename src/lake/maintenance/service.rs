@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{Event, Maintainer, MaintenanceOptions, TableName};
 use crate::contract::Contract;
 use crate::error_chain::chain;
+use crate::lake::seal::{SealBell, SealEvent, Sealers};
 use crate::lake::store::{LakeConfig, LakeStore};
 
 /// Above the default of 0: what else wants the core gets nine tenths of it.
@@ -30,6 +31,8 @@ pub struct MaintenancePlan {
     pub interval: Duration,
     /// When something is worth doing.
     pub options: MaintenanceOptions,
+    /// Rung when a window may be sealed.
+    pub bell: SealBell,
 }
 
 /// A running one.
@@ -45,6 +48,7 @@ impl MaintenanceService {
         plan: MaintenancePlan,
         stop: CancellationToken,
         mut observe: impl FnMut(TableName<'_>, Event) + Send + 'static,
+        mut observe_seals: impl FnMut(TableName<'_>, SealEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let (tell_end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -52,7 +56,7 @@ impl MaintenanceService {
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
                 tracing::debug!(%error, "maintenance runs at the process's priority");
             }
-            runtime.block_on(stop.run_until_cancelled(work(plan, &mut observe)));
+            runtime.block_on(stop.run_until_cancelled(work(plan, &mut observe, &mut observe_seals)));
             runtime.shutdown_background();
             if tell_end.send(()).is_err() {
                 tracing::debug!("maintenance has ended and nobody waits for it");
@@ -68,21 +72,46 @@ impl MaintenanceService {
 }
 
 /// Never ends.
-async fn work(plan: MaintenancePlan, observe: &mut (dyn FnMut(TableName<'_>, Event) + Send)) {
-    let store = loop {
-        tokio::time::sleep(about(plan.interval)).await;
+async fn work(
+    plan: MaintenancePlan,
+    observe: &mut (dyn FnMut(TableName<'_>, Event) + Send),
+    observe_seals: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
+) {
+    let store = open(&plan).await;
+    tokio::join!(seal(&plan, store.clone(), observe_seals), maintain(&plan, store, observe));
+}
+
+async fn open(plan: &MaintenancePlan) -> LakeStore {
+    loop {
         match LakeStore::open(&plan.location).await {
-            Ok(store) => break store,
+            Ok(store) => return store,
             Err(error) => tracing::warn!(error = chain(&error), "maintenance cannot open the lake, trying again"),
         }
-    };
+        tokio::time::sleep(about(plan.interval)).await;
+    }
+}
+
+/// Seals when the bell rings, and looks at every window now and then. Never ends.
+async fn seal(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send)) {
+    let mut sealers = Sealers::new(store, plan.options);
+    for (stream, contract) in &plan.streams {
+        sealers.add(&plan.pipeline, stream, contract);
+    }
+    loop {
+        let rung = tokio::time::timeout(about(plan.interval), plan.bell.rung()).await.ok();
+        sealers.look(rung.as_ref(), &mut |table, event| observe(table, event)).await;
+    }
+}
+
+/// Never ends.
+async fn maintain(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, Event) + Send)) {
     let mut maintainer = Maintainer::new(store, plan.options);
     for (stream, contract) in &plan.streams {
         maintainer.add(&plan.pipeline, stream, contract);
     }
     loop {
-        maintainer.round(false, &mut |table, event| observe(table, event)).await;
         tokio::time::sleep(about(plan.interval)).await;
+        maintainer.round(false, &mut |table, event| observe(table, event)).await;
     }
 }
 

@@ -6,22 +6,26 @@ use tokio::sync::watch;
 use super::faults::Fault;
 use super::*;
 use crate::lake::alarm::Troubles;
-use crate::lake::follower::Follower;
+use crate::lake::follower::{Follower, Head};
 use crate::lake::table::open_table;
 use object_store::ObjectStoreExt;
 
 /// Follows up to a version and ends.
 async fn follow(follower: Follower, version: u64) {
-    let (head, heads) = watch::channel(version);
+    follow_head(follower, Head { version, watermark_ms: None, begun_ms: 0 }).await;
+}
+
+pub async fn follow_head(follower: Follower, head: Head) {
+    let (head, heads) = watch::channel(head);
     drop(head);
     let ended = tokio::time::timeout(Duration::from_secs(60), follower.run(heads)).await;
     ended.expect("it does not get there").unwrap();
 }
 
 pub async fn follow_all(instance: Instance) {
-    let version = instance.committer.view.version;
+    let head = Head::of(&instance.committer.view);
     for follower in instance.followers {
-        follow(follower, version).await;
+        follow_head(follower, head).await;
     }
 }
 
@@ -227,6 +231,8 @@ async fn a_new_window_begins_behind_what_an_older_process_commits_while_it_is_re
     new.committer.flush(micro([batch("a", 20, 30, &ShardGrant::new())])).await.unwrap();
     follow_all(new).await;
     assert_eq!(lake.records(PARTIALS).await, 1, "of the rows that were committed with it");
+    let txns = read_table(&lake.store, PARTIALS, "").await.unwrap().unwrap().txns;
+    assert!(txns[&identity().since_id()] > 1_700_000_000_000, "what came before now is not promised");
     assert_eq!(applied(&lake, PARTIALS).await, lake.version(ROWS).await as i64);
 }
 

@@ -7,6 +7,9 @@ mod opening;
 mod ranges;
 pub mod readers;
 mod replays;
+mod schedules;
+mod seal;
+mod watermarks;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -32,12 +35,14 @@ use super::micro_batch::MicroBatch;
 use super::moment::{Moment, MomentClock};
 use super::store::LakeStore;
 use super::stream::{StreamLake, TableSet};
-use super::table::Kind;
+use super::table::{Kind, TableSpec};
 use super::writer::{Writer, WriterOptions};
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{Position, PositionRange, Registration, SequenceNumber, ShardId};
+use crate::contract::window::SealPolicy;
+use crate::contract::{EventTime, WindowPlan};
 use crate::metrics::{Registry, StreamMetrics};
-use crate::record::{CleanBatch, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
+use crate::record::{CleanBatch, Heir, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
 use crate::status::{StatusBoard, StreamBoard};
 
 pub const ROWS: &str = "orders";
@@ -101,16 +106,31 @@ fn partials_schema() -> SchemaRef {
 }
 
 pub fn tables_of(identity: &StreamIdentity) -> TableSet {
+    let schema = partials_schema();
+    let partials = TableSet::follower(identity, PARTIALS.to_owned(), Kind::Partials, &schema, Some("d1"));
     TableSet {
         rows: TableSet::ledger(identity, ROWS.to_owned(), &rows_schema()),
         rejects: TableSet::follower(identity, REJECTS.to_owned(), Kind::Rejects, &rejects_schema(), None),
-        partials: vec![TableSet::follower(
-            identity,
-            PARTIALS.to_owned(),
-            Kind::Partials,
-            &partials_schema(),
-            Some("d1"),
-        )],
+        partials: vec![TableSpec { window: Some(Arc::new(window())), ..partials }],
+        sealed: Vec::new(),
+    }
+}
+
+/// Ten seconds, and two to wait.
+pub fn window() -> WindowPlan {
+    WindowPlan {
+        name: "orders_by_kind".to_owned(),
+        every_us: 10_000_000,
+        pane_us: 10_000_000,
+        time: EventTime::Arrival,
+        conditions: Vec::new(),
+        grace_us: 2_000_000,
+        keys: Vec::new(),
+        measures: Vec::new(),
+        definition: "d1".to_owned(),
+        partials_schema: partials_schema(),
+        seal: SealPolicy::Once,
+        sealed_schema: schema(&[("window_start", instant()), ("_date", DataType::Date32)]),
     }
 }
 
@@ -152,7 +172,7 @@ pub fn rows(shard: &str, ids: std::ops::Range<i64>, day: impl Fn(i64) -> i32) ->
     RecordBatch::try_new(rows_schema(), columns).unwrap()
 }
 
-fn reject(n: u64) -> Reject {
+pub fn reject(n: u64) -> Reject {
     let record = RawRecord {
         data: b"\xff\x00not json".to_vec(),
         sequence_number: number(n),
@@ -171,6 +191,7 @@ pub fn batch(shard: &str, from: u64, through: u64, grant: &ShardGrant) -> CleanB
         rows: rows(shard, from as i64 + 1..through as i64, |_| DAY),
         rejects: vec![reject(through)],
         seen_ms: Some(through as i64 * 1000),
+        watermark_ms: Some(through as i64 * 1000),
         end: None,
         grant: grant.clone(),
         permit: Permit::default(),
@@ -182,12 +203,14 @@ pub fn quiet(shard: &str, at: u64, seen_ms: i64, grant: &ShardGrant) -> CleanBat
     let range = PositionRange { shard: ShardId::new(shard), after: after(at), through: after(at) };
     let rows = RecordBatch::new_empty(rows_schema());
     let grant = grant.clone();
-    CleanBatch { range, rows, rejects: vec![], seen_ms: Some(seen_ms), end: None, grant, permit: Permit::default() }
+    let (rejects, end, permit) = (Vec::new(), None, Permit::default());
+    CleanBatch { range, rows, rejects, seen_ms: Some(seen_ms), watermark_ms: Some(seen_ms), end, grant, permit }
 }
 
 pub fn ending(mut batch: CleanBatch, children: &[&str]) -> (CleanBatch, oneshot::Receiver<()>) {
     let (committed, told) = oneshot::channel();
-    batch.end = Some(ShardEnd { children: children.iter().map(ShardId::new).collect(), committed });
+    let heir = |child: &&str| Heir { shard: ShardId::new(child), parents: vec![batch.range.shard.clone()] };
+    batch.end = Some(ShardEnd { children: children.iter().map(heir).collect(), committed });
     (batch, told)
 }
 
@@ -234,6 +257,11 @@ impl WindowSink for FakeWindows {
 
     fn discard(&self, shard: &ShardId) {
         self.discarded.lock().unwrap().push(shard.clone());
+    }
+
+    /// Windows of ten seconds from 1970 on, all of which have records.
+    fn closes(&self, from_ms: Option<i64>, to_ms: i64) -> bool {
+        to_ms.div_euclid(10_000) > from_ms.unwrap_or(0).div_euclid(10_000)
     }
 }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::checkpoint::LedgerView;
 use crate::contract::REPLAYED;
 use crate::lake::error::LakeError;
+use crate::lake::follower::Head;
 use crate::lake::rejected::{RejectBatch, RejectSet};
 use crate::lake::replay::{RejectsReplay, replayed_through, same_followers};
 
@@ -33,7 +34,7 @@ async fn open(lake: &Lake) -> StreamLake {
 
 async fn follow_all(instance: Instance) {
     for follower in instance.followers {
-        let (_, heads) = watch::channel(instance.committer.view.version);
+        let (_, heads) = watch::channel(Head::of(&instance.committer.view));
         follower.run(heads).await.unwrap();
     }
 }
@@ -72,6 +73,7 @@ fn recovered(replay: RejectsReplay, through: u64, numbers: &[u64], grant: &Shard
         rows: marked(&rows("a", 0..count, |_| DAY), Some(replay.number as i64), Some(numbers)),
         rejects: Vec::new(),
         seen_ms: None,
+        watermark_ms: None,
         end: None,
         grant: grant.clone(),
         permit: Permit::default(),
@@ -281,6 +283,55 @@ async fn what_an_earlier_replay_recovered_is_skipped_and_only_files_with_recover
     left.sort();
     assert_eq!(left, [20, 50, 60, 70].map(|n| number(n).to_string()));
     assert_eq!(batches.last().unwrap().through, N, "positions count those that are skipped");
+}
+
+#[tokio::test]
+async fn a_reject_that_somebody_doubled_is_one_record_and_is_recovered_once() {
+    for recovered_before in [false, true] {
+        let lake = Lake::in_memory();
+        let mut instance = Instance::of(open(&lake).await);
+        instance.committer.register(&[register("a")]).await.unwrap();
+        let mut batch = batch("a", 0, 10, &ShardGrant::new());
+        batch.rows = marked(&batch.rows, None, None);
+        batch.rejects = [10, 9, 10, 10].map(reject).into();
+        instance.committer.flush(micro([batch])).await.unwrap();
+        follow_all(instance).await;
+        let version = lake.version(REJECTS).await;
+        if recovered_before {
+            let mut opened = open(&lake).await;
+            let replay = opened.begin_replay(version, None).await.unwrap();
+            let mut instance = Instance::of(opened);
+            instance.committer.flush(micro([recovered(replay, 4, &[10], &ShardGrant::new())])).await.unwrap();
+        }
+        let set = RejectSet::of(&lake.store, REJECTS, version).await.unwrap();
+        let batches = read(&set, 0).await;
+        let wanted: &[u64] = if recovered_before { &[9] } else { &[10, 9] };
+        assert_eq!(numbers(&batches), wanted.iter().map(|n| number(*n).to_string()).collect::<Vec<_>>());
+        let skipped = batches.iter().map(|batch| batch.recovered).sum::<u64>();
+        assert_eq!((skipped, batches.last().unwrap().through), (4 - wanted.len() as u64, 4));
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_batch_begins_where_its_first_reject_stands_and_ends_where_the_batch_ends() {
+    let lake = Lake::in_memory();
+    let mut instance = Instance::of(open(&lake).await);
+    instance.committer.register(&[register("a")]).await.unwrap();
+    let mut batch = batch("a", 0, 10, &ShardGrant::new());
+    batch.rows = marked(&batch.rows, None, None);
+    // The third is no record of its own, so places are not just indices.
+    batch.rejects = [7, 8, 7, 9, 10].map(reject).into();
+    instance.committer.flush(micro([batch])).await.unwrap();
+    follow_all(instance).await;
+    let set = RejectSet::of(&lake.store, REJECTS, lake.version(REJECTS).await).await.unwrap();
+    let mut whole = read(&set, 1).await.remove(0);
+    let mut left = std::mem::take(&mut whole.rejects);
+    assert!(whole.rest(Default::default()).is_none());
+    left.drain(..2);
+    let rest = whole.rest(left).unwrap();
+    assert_eq!((rest.after, rest.through, rest.rejects.len()), (3, 5, 2));
+    let last = rest.rest(rest.rejects.iter().skip(1).cloned().collect()).unwrap();
+    assert_eq!((last.after, last.through), (4, 5));
 }
 
 #[tokio::test]

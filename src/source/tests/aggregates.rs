@@ -64,7 +64,7 @@ async fn user_records_are_what_is_read_and_counted_and_the_position_is_the_kines
 
 #[tokio::test]
 async fn what_the_permit_does_not_pay_for_is_read_again_also_at_the_end_of_a_shard() {
-    let fake = Fake::start(vec![closed(0, &[])]).await;
+    let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
     let all = ["1", "2", "3", "4", "5", "6", "7"].map(crowded);
     // Replies that must be cut are also the shard's last ones, which only counts for the last of them.
     fake.script().reads = [answer(&all, None), answer(&all[3..], None), answer(&all[6..], None)].into();
@@ -79,9 +79,9 @@ async fn what_the_permit_does_not_pay_for_is_read_again_also_at_the_end_of_a_sha
     let script = fake.script();
     let from: Vec<_> =
         script.calls_of("GetShardIterator").iter().map(|call| call["StartingSequenceNumber"].clone()).collect();
-    assert_eq!(from, [Value::Null, json!("3"), json!("6")]);
+    assert_eq!(from[..3], [Value::Null, json!("3"), json!("6")]);
     let limits: Vec<_> = script.calls_of("GetRecords").iter().map(|call| call["Limit"].as_u64().unwrap()).collect();
-    assert_eq!(limits[1..], [3, 3], "the next reads ask for what can be taken");
+    assert_eq!(limits[1..3], [3, 3], "the next reads ask for what can be taken");
 }
 
 /// A shard that owns the hash keys 0 to 9, which gets a mixed aggregate and one that belongs to it.

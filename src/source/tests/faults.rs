@@ -9,12 +9,13 @@ use super::fake::{Answer, Fake, closed, described, last, ok, open, read, record,
 use super::rig::{Run, STREAM, World, brisk, options, shard};
 use crate::checkpoint::{Position, SequenceNumber, ShardEntry};
 use crate::clock;
+use crate::record::Heir;
 use crate::source::{Kinesis, OnDataLoss, SourceError, SourceOptions, StartPosition, Timing, describe};
 use crate::status::StatusBoard;
 
 fn after(number: &str) -> ShardEntry {
     let position = Some(SequenceNumber::parse(number).unwrap());
-    ShardEntry { start_ms: 0, position, ended: false, seen_ms: Some(clock::now_ms()) }
+    ShardEntry { position, seen_ms: Some(clock::now_ms()), ..ShardEntry::NEW }
 }
 
 fn starts(fake: &Fake) -> Vec<String> {
@@ -201,6 +202,47 @@ async fn the_end_of_a_shard_is_believed_when_the_reply_names_children_or_the_lis
 }
 
 #[tokio::test]
+async fn a_shard_ends_together_with_all_of_its_children_and_not_before_they_are_listed() {
+    let half = |n, from: u128, to: u128| {
+        let mut child = open(n, &[0]);
+        child["HashKeyRange"] = json!({"StartingHashKey": from.to_string(), "EndingHashKey": to.to_string()});
+        child
+    };
+    let (left, right) = (half(1, 0, 99), half(2, 100, u128::MAX));
+    let fake = Fake::start(vec![closed(0, &[]), left.clone(), right]).await;
+    let some = |shards: &[Value]| ok(json!({ "Shards": shards }));
+    fake.script().listings =
+        [some(&[closed(0, &[])]), some(&[closed(0, &[])]), some(&[closed(0, &[]), left]), some(&[closed(0, &[])])]
+            .into();
+    fake.script().reads = [last(&["1"], Value::Null)].into();
+    let world = World::new();
+    world.change(|state| state.hold_ends_of = [shard(0)].into());
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until("the shard's end", |state| !state.held_ends.is_empty()).await;
+    let heirs: Vec<_> = world.state().held_ends[0].1.children.clone();
+    assert_eq!(heirs, [1, 2].map(|n| Heir { shard: shard(n), parents: vec![shard(0)] }));
+    world.release_ends();
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_is_far_ahead_of_another_is_not_read_before_that_has_come_near() {
+    let fake = Fake::start(vec![open(0, &[]), open(1, &[])]).await;
+    let (world, hour_ms) = (World::new(), 3_600_000);
+    for (n, hours) in [(0, 1), (1, 10)] {
+        let entry = ShardEntry { seen_ms: Some(clock::now_ms() - hours * hour_ms), ..after("5") };
+        world.knows(shard(n), entry);
+    }
+    let options = SourceOptions { align_within: Duration::from_secs(60), ..options() };
+    let run = Run::start(&fake.kinesis, &world, options, brisk()).await;
+    world.until("both are read", |state| [0, 1].iter().all(|n| state.batches.iter().any(|b| b.0 == shard(*n)))).await;
+    let asked: Vec<_> = fake.script().calls_of("GetShardIterator").iter().map(|call| call["ShardId"].clone()).collect();
+    assert_eq!(asked, [shard(1), shard(0)].map(|shard| json!(shard.as_str())));
+    assert_eq!(run.count("pintail_reads_aligned_total", &[]), 1);
+    run.stop().await;
+}
+
+#[tokio::test]
 async fn an_ended_shard_is_late_with_nothing() {
     let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
     let mut late = last(&["1"], Value::Null);
@@ -281,7 +323,7 @@ async fn a_stop_longer_than_the_retention_is_one_alarm_under_continue() {
 #[tokio::test]
 async fn a_shard_that_was_never_read_within_the_retention_is_an_alarm() {
     let long_ago_ms = clock::now_ms() - 25 * 3_600_000;
-    let unread = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+    let unread = ShardEntry::NEW;
     let started = ShardEntry { start_ms: long_ago_ms, ..unread };
     let child = ShardEntry { seen_ms: Some(long_ago_ms), ..unread };
     for entry in [started, child] {

@@ -11,7 +11,7 @@ use crate::source::{
     ListedShard, OnDataLoss, SourceOptions, Status, StreamDescription, StreamTarget, oldest_record, overdue,
 };
 
-const NEW: ShardEntry = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+const NEW: ShardEntry = ShardEntry::NEW;
 
 fn hours_ago(hours: i64) -> i64 {
     clock::now_ms() - hours * 3_600_000

@@ -120,7 +120,7 @@ impl State {
         self.view.version += 1;
         self.ended.push(shard.clone());
         for child in end.children {
-            self.view.shards.entry(child).or_insert(child_entry);
+            self.view.shards.entry(child.shard).or_insert(child_entry);
         }
         end.committed.send(()).unwrap_or_default();
     }
@@ -179,7 +179,7 @@ impl State {
     }
 }
 
-const NEW: ShardEntry = ShardEntry { start_ms: 0, position: None, ended: false, seen_ms: None };
+const NEW: ShardEntry = ShardEntry::NEW;
 
 impl BatchSink for World {
     async fn deliver(&self, batch: RawBatch) -> Result<(), SinkClosed> {

@@ -28,21 +28,66 @@ pub fn encode(plan: &WindowPlan, shards: &[(ShardId, WindowCells)]) -> Result<Re
     let mut rows: Vec<(&Group, &Cell, &ShardId)> =
         shards.iter().flat_map(|(shard, cells)| cells.iter().map(move |(group, cell)| (group, cell, shard))).collect();
     rows.sort_by(|a, b| (a.0, a.2).cmp(&(b.0, b.2)));
-    let groups: Vec<&Group> = rows.iter().map(|row| row.0).collect();
-    let starts = || groups.iter().map(|group| group.start_us);
-    let ends = starts().map(|us| us.saturating_add(plan.every_us));
-    let mut columns: Vec<ArrayRef> = vec![timestamps(starts().map(Some)), timestamps(ends.map(Some))];
+    let mut columns = shared_columns(plan, plan.pane_us, rows.iter().map(|row| (row.0, row.1)))?;
+    columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2.as_str()))));
+    columns.push(days(rows.iter().map(|row| row.0)));
+    RecordBatch::try_new(Arc::clone(&plan.partials_schema), columns)
+}
+
+/// One row a cell, in their order. Cells of several shards were merged into one, so it names none.
+pub fn encode_merged(plan: &WindowPlan, cells: &[(Group, Cell)]) -> Result<RecordBatch, ArrowError> {
+    let mut columns = shared_columns(plan, plan.pane_us, cells.iter().map(|(group, cell)| (group, cell)))?;
+    columns.push(Arc::new(StringArray::new_null(cells.len())));
+    columns.push(days(cells.iter().map(|(group, _)| group)));
+    RecordBatch::try_new(Arc::clone(&plan.partials_schema), columns)
+}
+
+/// What a sealed row says beside its numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealing {
+    /// Windows that began before this (epoch us) are not complete.
+    pub since_us: i64,
+    /// 0 for the first row of a window's key.
+    pub revision: i64,
+}
+
+/// One row of the sealed table a cell, in their order.
+pub fn encode_sealed(
+    plan: &WindowPlan,
+    cells: &[(Group, Cell)],
+    Sealing { since_us, revision }: Sealing,
+) -> Result<RecordBatch, ArrowError> {
+    let mut columns = shared_columns(plan, plan.every_us, cells.iter().map(|(group, cell)| (group, cell)))?;
+    let complete = cells.iter().map(|(group, _)| Some(group.start_us >= since_us));
+    columns.push(Arc::new(complete.collect::<BooleanArray>()));
+    columns.push(Arc::new(Int64Array::from_value(revision, cells.len())));
+    columns.push(days(cells.iter().map(|(group, _)| group)));
+    RecordBatch::try_new(Arc::clone(&plan.sealed_schema), columns)
+}
+
+/// The columns that partials and sealed rows begin with.
+fn shared_columns<'a>(
+    plan: &WindowPlan,
+    size_us: i64,
+    rows: impl ExactSizeIterator<Item = (&'a Group, &'a Cell)> + Clone,
+) -> Result<Vec<ArrayRef>, ArrowError> {
+    let starts = rows.clone().map(|(group, _)| group.start_us);
+    let ends = starts.clone().map(|us| us.saturating_add(size_us));
+    let mut columns: Vec<ArrayRef> = vec![timestamps(starts.map(Some)), timestamps(ends.map(Some))];
     for (index, key) in plan.keys.iter().enumerate() {
-        columns.push(key_column(key.output(), groups.iter().map(|group| &group.key[index])));
+        columns.push(key_column(key.output(), rows.clone().map(|(group, _)| &group.key[index])));
     }
     for (index, measure) in plan.measures.iter().enumerate() {
-        columns::encode(measure, rows.iter().map(|row| &row.1.measures[index]), &mut columns)?;
+        columns::encode(measure, rows.clone().map(|(_, cell)| &cell.measures[index]), &mut columns)?;
     }
-    columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1.records as i64))));
-    columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|_| plan.definition.as_str()))));
-    columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2.as_str()))));
-    columns.push(Arc::new(Date32Array::from_iter_values(starts().map(|us| us.div_euclid(DAY_US) as i32))));
-    RecordBatch::try_new(Arc::clone(&plan.partials_schema), columns)
+    columns.push(Arc::new(Int64Array::from_iter_values(rows.clone().map(|(_, cell)| cell.records as i64))));
+    columns.push(Arc::new(StringArray::from_iter_values(rows.map(|_| plan.definition.as_str()))));
+    Ok(columns)
+}
+
+fn days<'a>(groups: impl Iterator<Item = &'a Group>) -> ArrayRef {
+    let days = groups.map(|group| i32::try_from(group.start_us.div_euclid(DAY_US)).ok());
+    Arc::new(days.collect::<Date32Array>())
 }
 
 fn timestamps(values_us: impl Iterator<Item = Option<i64>>) -> ArrayRef {
@@ -119,20 +164,30 @@ pub fn decode_current(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Grou
     if rows.num_rows() == 0 { Ok(Vec::new()) } else { decode(plan, &rows) }
 }
 
-fn decode(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
+/// The groups of these rows, whatever their definition, one each.
+pub fn decode_groups(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<Group>, Undecodable> {
     let missing = |name: &str| Undecodable::Column { column: name.to_owned() };
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(name));
     let starts = integers(ColumnType::Timestamp, column(WINDOW_START)?).ok_or_else(|| missing(WINDOW_START))?;
-    let records = column(RECORDS)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(RECORDS))?;
     let keys =
         plan.keys.iter().map(|key| decode_keys(key.output(), column(&key.name)?).ok_or_else(|| missing(&key.name)));
     let mut keys: Vec<_> = keys.map(|keys| keys.map(Vec::into_iter)).collect::<Result<_, _>>()?;
+    let group = |start_us: Option<i64>| {
+        let key = keys.iter_mut().filter_map(Iterator::next).collect();
+        Ok(Group { start_us: start_us.ok_or_else(|| missing(WINDOW_START))?, key })
+    };
+    starts.into_iter().map(group).collect()
+}
+
+fn decode(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
+    let missing = |name: &str| Undecodable::Column { column: name.to_owned() };
+    let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(name));
+    let records = column(RECORDS)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(RECORDS))?;
+    let groups = decode_groups(plan, rows)?;
     let measures = plan.measures.iter().map(|measure| columns::decode(measure, rows).map(Vec::into_iter));
     let mut measures: Vec<_> = measures.collect::<Result<_, _>>()?;
-    let cells = starts.into_iter().zip(records.iter()).map(|(start_us, records)| {
-        let start_us = start_us.ok_or_else(|| missing(WINDOW_START))?;
+    let cells = groups.into_iter().zip(records.iter()).map(|(group, records)| {
         let records = records.ok_or_else(|| missing(RECORDS))? as u64;
-        let group = Group { start_us, key: keys.iter_mut().filter_map(Iterator::next).collect() };
         Ok((group, Cell { records, measures: measures.iter_mut().filter_map(Iterator::next).collect() }))
     });
     cells.collect()

@@ -122,7 +122,7 @@ proptest! {
         windows.observe(&batch(&windows, range("a", 0, 1), &committed)).unwrap();
         windows.committed(&[range("a", 0, 1)], 1);
         windows.observe(&batch(&windows, range("a", 1, 2), &pending)).unwrap();
-        let live = windows.live(&LiveFilter { window: Some("by_place".to_owned()), starts_max: None });
+        let live = windows.live(&LiveFilter { window: Some("by_place".to_owned()), ..LiveFilter::default() });
         for shown in by_place(&windows, now_us, keys_max).starts {
             let found = live[0].starts.iter().find(|live| live.start_ms * 1000 == shown.start_us);
             let of = |measure: usize| {
@@ -152,6 +152,9 @@ type = "integer"
 [[column]]
 name = "weight"
 type = "double"
+[[column]]
+name = "at"
+type = "timestamp"
 [[window]]
 name = "by_place"
 every = "1m"
@@ -184,4 +187,41 @@ fn estimates_are_numbers_under_the_names_of_their_columns_and_texts_are_none() {
         ("first", "(all)", 5.0),
     ];
     assert_eq!(values, expected, "without a weight there is no quantile of it");
+}
+
+const SLIDING: &str = r#"
+table = "orders"
+[[column]]
+name = "place"
+type = "string"
+[[column]]
+name = "amount"
+type = "integer"
+[[column]]
+name = "weight"
+type = "double"
+[[column]]
+name = "at"
+type = "timestamp"
+[[window]]
+name = "by_place"
+every = "3m"
+hop = "1m"
+by = ["place"]
+measure = { n = "count" }
+"#;
+
+#[test]
+fn of_windows_that_overlap_the_running_one_ends_with_the_pane_of_now() {
+    let problems = Problems::default();
+    let contract = contract::parse("orders.toml", SLIDING.to_owned(), &problems);
+    problems.into_result().unwrap();
+    let windows = StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"));
+    let orders = [orders_of("x", 5, 1), orders_of("x", 6, 2), orders_of("x", 7, 4), orders_of("y", 8, 8)].concat();
+    windows.observe(&batch(&windows, range("a", 0, 1), &orders)).unwrap();
+    let gauges = by_place(&windows, NOW_US, 1);
+    let (complete, running) = (start(&gauges, StartState::Complete), start(&gauges, StartState::Running));
+    assert_eq!((complete.start_us / MINUTE_US, series(complete, "n")), (5, pairs(&[("x", 7.0)])));
+    assert_eq!((running.start_us / MINUTE_US, running.records, running.keys), (6, 14, 2));
+    assert_eq!(series(running, "n"), pairs(&[("x", 6.0), ("__other__", 8.0)]));
 }

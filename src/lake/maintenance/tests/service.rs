@@ -25,6 +25,7 @@ async fn the_service_looks_again_and_again_and_ends_when_told() {
         streams: vec![("pin".to_owned(), Arc::clone(&contract))],
         interval: Duration::from_millis(1),
         options: MaintenanceOptions { checkpoint_commits: 1, ..OPTIONS },
+        bell: crate::lake::SealBell::default(),
     };
     let (told, mut events) = mpsc::channel(64);
     let stop = CancellationToken::new();
@@ -32,7 +33,7 @@ async fn the_service_looks_again_and_again_and_ends_when_told() {
         // Full or closed: the test has seen enough.
         told.try_send((name.table.to_owned(), event)).ok();
     };
-    let service = MaintenanceService::start(plan, stop.clone(), observe).unwrap();
+    let service = MaintenanceService::start(plan, stop.clone(), observe, |_, _| {}).unwrap();
     let mut seen = async |wanted: Event| {
         let found = async {
             while let Some((table, event)) = events.recv().await {

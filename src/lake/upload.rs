@@ -7,11 +7,11 @@ use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::lake::store::LakeStore;
+use super::store::LakeStore;
 use crate::limits::UPLOAD_PART_BYTES;
 
 /// Visible in the store when it is complete, and not before.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     store: LakeStore,
     path: Path,
     /// Small files only: fail if there is one of this name.

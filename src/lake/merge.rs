@@ -1,0 +1,322 @@
+//! Files of partials, merged into one row a window and key: one cursor a file, the lowest group next.
+//!
+//! Files are written in the order of their groups, so a merge holds a few rows of each and never a window whole. No
+//! file is trusted with that: of a file every row group is read that may have a wanted row, and one whose rows turn out
+//! to be in disorder (another engine has rewritten it) is looked through for its ordered stretches, which are merged as
+//! if each were a file.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use deltalake::arrow::array::RecordBatch;
+use deltalake::parquet::arrow::ProjectionMask;
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::errors::ParquetError;
+use deltalake::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use deltalake::parquet::file::statistics::Statistics;
+use futures::TryStreamExt;
+
+use super::error::LakeError;
+use super::reading::Source;
+use super::store::LakeStore;
+use crate::contract::WindowPlan;
+use crate::contract::window::WINDOW_START;
+use crate::limits::{MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX, MERGE_ENCODED_BYTES_MAX, READ_WHOLE_BYTES_MAX};
+use crate::window::merging::{Cell, Group, Undecodable, decode_current, decode_groups};
+
+const BATCH_ROWS_MAX: u64 = 8192;
+
+/// Windows by their starts, epoch us: from the first one on, up to before the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Starts {
+    pub from_us: i64,
+    pub to_us: i64,
+}
+
+impl Starts {
+    pub const ALL: Self = Self { from_us: i64::MIN, to_us: i64::MAX };
+
+    /// Whether a window that begins then is of them.
+    pub fn hold(self, start_us: i64) -> bool {
+        (self.from_us..self.to_us).contains(&start_us)
+    }
+
+    /// Whether a file whose starts lie between these may have one of them.
+    pub fn meet(self, (first_us, last_us): (i64, i64)) -> bool {
+        first_us < self.to_us && last_us >= self.from_us
+    }
+}
+
+/// A file to be merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    /// Below the table's folder.
+    pub path: String,
+    pub size: u64,
+}
+
+/// Ordered stretches of a file's wanted row groups, (rows before it, rows), for files that are in disorder.
+pub(crate) type Stretches = BTreeMap<String, Vec<(usize, usize)>>;
+
+/// Why files cannot be merged.
+#[derive(Debug)]
+pub(crate) enum MergeError {
+    /// Rows of this file are not in order.
+    Disorder(String),
+    /// The file is not there any more: what is known of the table is too old.
+    Gone(String),
+    /// Side by side they would take more memory than there is.
+    TooMany,
+    Failed(LakeError),
+}
+
+impl From<LakeError> for MergeError {
+    fn from(error: LakeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What is merged.
+#[derive(Clone, Copy)]
+pub(crate) struct MergePlan<'a> {
+    pub store: &'a LakeStore,
+    pub table: &'a str,
+    pub window: &'a WindowPlan,
+    pub starts: Starts,
+}
+
+/// The merged cells of some files, lowest group first.
+pub(crate) struct Merge<'a> {
+    plan: MergePlan<'a>,
+    cursors: Vec<Cursor>,
+    /// The next cell of each cursor that has one.
+    heads: BinaryHeap<Head>,
+}
+
+impl<'a> Merge<'a> {
+    /// Opens all files.
+    pub async fn open(plan: MergePlan<'a>, inputs: &[Input], stretches: &Stretches) -> Result<Self, MergeError> {
+        let (mut opened, mut encoded) = (Vec::new(), 0);
+        for input in inputs {
+            let file = Opened::of(plan, input).await?;
+            encoded += file.encoded_bytes();
+            // Two can always be merged, or nothing ever would.
+            if encoded > MERGE_ENCODED_BYTES_MAX && opened.len() > 2 {
+                return Err(MergeError::TooMany);
+            }
+            opened.push(file);
+        }
+        let cursors = opened.iter().map(|file| stretches.get(&file.path).map_or(1, Vec::len)).sum::<usize>();
+        if cursors > MERGE_CURSORS_MAX {
+            return Err(MergeError::TooMany);
+        }
+        let mut merge = Self { plan, cursors: Vec::new(), heads: BinaryHeap::new() };
+        let share = MERGE_DECODED_BYTES_MAX / cursors.max(1) as u64;
+        for file in opened {
+            let whole = [(0, usize::MAX)];
+            for stretch in stretches.get(&file.path).map_or(&whole[..], Vec::as_slice) {
+                merge.cursors.push(file.cursor(plan, *stretch, share)?);
+            }
+        }
+        for cursor in 0..merge.cursors.len() {
+            merge.advance(cursor).await?;
+        }
+        Ok(merge)
+    }
+
+    /// The next group's cell; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<(Group, Cell)>, MergeError> {
+        let Some(Head { group, mut cell, cursor }) = self.heads.pop() else { return Ok(None) };
+        self.advance(cursor).await?;
+        while self.heads.peek().is_some_and(|head| head.group == group)
+            && let Some(head) = self.heads.pop()
+        {
+            cell.merge(&head.cell);
+            self.advance(head.cursor).await?;
+        }
+        Ok(Some((group, cell)))
+    }
+
+    async fn advance(&mut self, cursor: usize) -> Result<(), MergeError> {
+        if let Some((group, cell)) = self.cursors[cursor].next(self.plan).await? {
+            self.heads.push(Head { group, cell, cursor });
+        }
+        Ok(())
+    }
+}
+
+/// Ordered so that a heap gives the lowest group first.
+struct Head {
+    group: Group,
+    cell: Cell,
+    cursor: usize,
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&other.group, other.cursor).cmp(&(&self.group, self.cursor))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Head {}
+
+// === One file ===
+
+/// A file whose footer was read.
+struct Opened {
+    path: String,
+    size: u64,
+    source: Source,
+    metadata: ArrowReaderMetadata,
+    /// Row groups that may have a wanted row.
+    groups: Vec<usize>,
+}
+
+impl Opened {
+    async fn of(plan: MergePlan<'_>, input: &Input) -> Result<Self, MergeError> {
+        let Input { path, size } = input.clone();
+        let found = Source::of(plan.store, plan.table, &path, size).await?;
+        let (mut source, _) = found.ok_or_else(|| MergeError::Gone(path.clone()))?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::load_async(&mut source, options).await;
+        let metadata = metadata.map_err(|source| failed(plan, &path, source))?;
+        let groups = wanted_groups(metadata.metadata(), plan.starts);
+        Ok(Self { path, size, source, metadata, groups })
+    }
+
+    /// What is in memory of it at a time before it is decoded.
+    fn encoded_bytes(&self) -> u64 {
+        if self.size <= READ_WHOLE_BYTES_MAX {
+            return self.size;
+        }
+        self.wanted().map(|group| group.compressed_size().unsigned_abs()).max().unwrap_or(0)
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = &RowGroupMetaData> {
+        self.groups.iter().map(|group| self.metadata.metadata().row_group(*group))
+    }
+
+    fn builder(&self) -> ParquetRecordBatchStreamBuilder<Source> {
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        builder.with_row_groups(self.groups.clone())
+    }
+
+    /// A cursor over a stretch of its wanted rows, of which about so many bytes are decoded at a time.
+    fn cursor(
+        &self,
+        plan: MergePlan<'_>,
+        (offset, limit): (usize, usize),
+        decoded_bytes: u64,
+    ) -> Result<Cursor, MergeError> {
+        let rows: u64 = self.wanted().map(|group| group.num_rows().unsigned_abs()).sum();
+        let bytes: u64 = self.wanted().map(|group| group.total_byte_size().unsigned_abs()).sum();
+        let row_bytes = (bytes / rows.max(1)).max(1);
+        let batch_rows = usize::try_from((decoded_bytes / row_bytes).clamp(1, BATCH_ROWS_MAX)).unwrap_or(1);
+        let builder = self.builder().with_batch_size(batch_rows).with_offset(offset).with_limit(limit);
+        let rows = builder.build().map_err(|source| failed(plan, &self.path, source))?;
+        Ok(Cursor { path: self.path.clone(), rows, ready: Vec::new().into_iter(), last: None })
+    }
+}
+
+/// Row groups that may have a window of these starts, by their statistics.
+fn wanted_groups(metadata: &ParquetMetaData, starts: Starts) -> Vec<usize> {
+    let columns = metadata.file_metadata().schema_descr().columns().iter();
+    let column = columns.enumerate().find(|(_, column)| column.path().parts() == [WINDOW_START]).map(|(at, _)| at);
+    let may_have = |group: &RowGroupMetaData| {
+        let Some(Statistics::Int64(bounds)) = column.and_then(|at| group.column(at).statistics()) else { return true };
+        match (bounds.min_opt(), bounds.max_opt()) {
+            (Some(first_us), Some(last_us)) => starts.meet((*first_us, *last_us)),
+            (None, _) | (_, None) => true,
+        }
+    };
+    let groups = metadata.row_groups().iter().enumerate();
+    groups.filter(|(_, group)| may_have(group)).map(|(at, _)| at).collect()
+}
+
+fn failed(plan: MergePlan<'_>, path: &str, source: ParquetError) -> MergeError {
+    if super::files::is_gone(&source) {
+        return MergeError::Gone(path.to_owned());
+    }
+    MergeError::Failed(LakeError::Encode { table: plan.table.to_owned(), source })
+}
+
+fn unmergeable(plan: MergePlan<'_>, path: &str, source: Undecodable) -> MergeError {
+    MergeError::Failed(LakeError::Unmergeable { table: plan.table.to_owned(), path: path.to_owned(), source })
+}
+
+struct Cursor {
+    path: String,
+    rows: ParquetRecordBatchStream<Source>,
+    ready: std::vec::IntoIter<(Group, Cell)>,
+    /// The last group that was decoded.
+    last: Option<Group>,
+}
+
+impl Cursor {
+    async fn next(&mut self, plan: MergePlan<'_>) -> Result<Option<(Group, Cell)>, MergeError> {
+        loop {
+            if let Some(cell) = self.ready.next() {
+                return Ok(Some(cell));
+            }
+            let batch = self.rows.try_next().await.map_err(|source| failed(plan, &self.path, source))?;
+            let Some(batch) = batch else { return Ok(None) };
+            self.ready = self.decode(plan, &batch)?.into_iter();
+        }
+    }
+
+    /// The wanted cells of a batch, which must be in order.
+    fn decode(&mut self, plan: MergePlan<'_>, batch: &RecordBatch) -> Result<Vec<(Group, Cell)>, MergeError> {
+        let cells = decode_current(plan.window, batch).map_err(|source| unmergeable(plan, &self.path, source))?;
+        let cells: Vec<(Group, Cell)> =
+            cells.into_iter().filter(|(group, _)| plan.starts.hold(group.start_us)).collect();
+        let goes_on = self.last.as_ref().is_none_or(|last| cells.first().is_none_or(|(first, _)| last <= first));
+        if !goes_on || !cells.is_sorted_by(|(a, _), (b, _)| a <= b) {
+            return Err(MergeError::Disorder(self.path.clone()));
+        }
+        self.last = cells.last().map(|(group, _)| group.clone()).or_else(|| self.last.take());
+        Ok(cells)
+    }
+}
+
+/// The ordered stretches of a file's wanted row groups, by their groups alone.
+pub(crate) async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<(usize, usize)>, MergeError> {
+    let file = Opened::of(plan, input).await?;
+    let keys = plan.window.keys.iter().map(|key| key.name.as_str());
+    let builder = file.builder();
+    let mask = ProjectionMask::columns(builder.parquet_schema(), keys.chain([WINDOW_START]));
+    let rows = builder.with_projection(mask).with_batch_size(BATCH_ROWS_MAX as usize).build();
+    let mut rows = rows.map_err(|source| failed(plan, &file.path, source))?;
+    let (mut found, mut from, mut at, mut last): (Vec<_>, usize, usize, Option<Group>) = (Vec::new(), 0, 0, None);
+    while let Some(batch) = rows.try_next().await.map_err(|source| failed(plan, &file.path, source))? {
+        let groups = decode_groups(plan.window, &batch).map_err(|source| unmergeable(plan, &file.path, source))?;
+        for group in groups {
+            // What is not wanted is passed over, and may lie anywhere.
+            if plan.starts.hold(group.start_us) {
+                if last.as_ref().is_some_and(|last| *last > group) {
+                    found.push((from, at - from));
+                    from = at;
+                }
+                last = Some(group);
+            }
+            at += 1;
+        }
+        if found.len() > MERGE_CURSORS_MAX {
+            return Err(MergeError::TooMany);
+        }
+    }
+    found.push((from, at - from));
+    Ok(found)
+}

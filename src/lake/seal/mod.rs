@@ -1,0 +1,448 @@
+//! Sealing: when no record in time can come any more, a window's partials become one row a key, for good.
+//!
+//! When the watermark of a partials table has passed a window's end and its grace, every record that came in time is in
+//! the table at that version. So a sealer takes one version of it, files and watermark both, merges the files, and
+//! appends the result to the window's table in one commit that also moves `…/seal/{window}`, up to where windows are
+//! sealed, compare-and-swap. Two sealers at once, or one that dies at any instruction, seal each window once: whoever
+//! is second finds it moved and drops its rows.
+//!
+//! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
+
+mod bell;
+mod sealers;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deltalake::arrow::array::RecordBatch;
+use deltalake::arrow::datatypes::{Schema, SchemaRef};
+use serde_json::{Value, json};
+
+use super::commit::{Outcome, Proposal, TableLog};
+use super::error::LakeError;
+use super::flush::OPERATION;
+use super::log::TableState;
+use super::log::read_table;
+use super::merge::{Merge, MergeError, MergePlan, Starts, Stretches, stretches};
+use super::moment::{Moment, MomentClock};
+use super::output::{Output, OutputPlan};
+use super::partition::{day_text, is_four_digit_year};
+use super::store::LakeStore;
+use super::table::{TableSpec, check};
+use crate::contract::{DATE, WindowPlan};
+use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES, PARTITIONS_PER_COMMIT_MAX, STAGED_AGE_MS_MAX};
+use crate::window::merging::{Cell, Group, Sealing, encode_sealed};
+pub use bell::SealBell;
+pub use sealers::{SealEvent, Sealers};
+use tail::{Clocks, Tail};
+
+const DAY_US: i64 = 86_400_000_000;
+/// A file that has gone while it was needed means that the table has to be read anew; not for ever.
+const ANEW_MAX: u32 = 3;
+
+/// What a look did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    /// Windows got their rows, in this version of their table.
+    Rows { version: u64, through_ms: i64, rows: u64, files: u64, bytes: u64 },
+    /// Another sealer was faster; nothing was written.
+    Overtaken,
+    /// Records came to windows that were sealed before.
+    Late { records: u64 },
+}
+
+/// Seals one window's partials.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    store: LakeStore,
+    clock: MomentClock,
+    target_bytes: u64,
+    plan: Arc<WindowPlan>,
+    spec: TableSpec,
+    /// The partials table as we know it.
+    tail: Option<Tail>,
+    /// The window's table as we know it.
+    log: Option<TableLog>,
+    stretches: Stretches,
+    /// Nothing was found between these starts in this version.
+    nothing_in: Option<(u64, Starts)>,
+}
+
+/// How far a window's table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    /// Windows that end at or before this are sealed, epoch ms. `None`: none is.
+    through_ms: Option<i64>,
+    /// The version of the partials table that they were last sealed from.
+    from_version: u64,
+}
+
+/// Rows that are ready to be committed.
+struct Made {
+    output: Output,
+    through_ms: i64,
+    began: Moment,
+}
+
+enum Stop {
+    Overtaken,
+    Stale,
+}
+
+impl Sealer {
+    /// Of the window whose sealed rows go to the table of this `spec`.
+    pub fn new(
+        store: LakeStore,
+        clock: MomentClock,
+        target_bytes: u64,
+        plan: Arc<WindowPlan>,
+        spec: TableSpec,
+    ) -> Self {
+        let (tail, log, stretches, nothing_in) = (None, None, Stretches::new(), None);
+        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, nothing_in }
+    }
+
+    /// The window's table.
+    pub fn table(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Seals what can be sealed. `false`: one of the tables is not there yet. After an error everything is looked at
+    /// anew. Can be dropped at any point.
+    pub async fn look(&mut self, tell: &mut dyn FnMut(Sealed)) -> Result<bool, LakeError> {
+        let looked = self.try_look(tell).await;
+        if looked.is_err() {
+            (self.tail, self.log) = (None, None);
+        }
+        looked
+    }
+
+    async fn try_look(&mut self, tell: &mut dyn FnMut(Sealed)) -> Result<bool, LakeError> {
+        let mut anew = 0;
+        loop {
+            let Some(mut log) = self.open_log().await? else { return Ok(false) };
+            let Some(mut tail) = self.open_tail(&log).await? else { return Ok(false) };
+            let done = self.work(&mut tail, &mut log, tell).await;
+            self.log = Some(log);
+            match done {
+                Ok(()) => {
+                    self.tail = Some(tail);
+                    return Ok(true);
+                }
+                Err(MergeError::Gone(_)) if anew < ANEW_MAX => anew += 1,
+                Err(error) => return Err(self.failure(error)),
+            }
+        }
+    }
+
+    fn failure(&self, error: MergeError) -> LakeError {
+        let table = self.plan.partials_table();
+        match error {
+            MergeError::Failed(error) => error,
+            MergeError::Gone(path) => LakeError::Overtaken { table, reason: format!("its file {path} is gone") },
+            MergeError::Disorder(path) => {
+                LakeError::Overtaken { table, reason: format!("its file {path} has changed") }
+            }
+            MergeError::TooMany => LakeError::Refused {
+                table,
+                reason: "its files are too many to be merged at once (`pintail maintain` compacts them)".to_owned(),
+            },
+        }
+    }
+
+    async fn open_log(&mut self) -> Result<Option<TableLog>, LakeError> {
+        if let Some(log) = self.log.take() {
+            return Ok(Some(log));
+        }
+        let read_at = self.clock.now();
+        let Some(state) = read_table(&self.store, &self.spec.name, &self.spec.txn_prefix).await? else {
+            return Ok(None);
+        };
+        check(&self.spec, &state)?;
+        TableLog::new(self.store.clone(), self.spec.clone(), self.clock.clone(), state, read_at).map(Some)
+    }
+
+    async fn open_tail(&mut self, log: &TableLog) -> Result<Option<Tail>, LakeError> {
+        if let Some(mut tail) = self.tail.take() {
+            tail.advance(&self.store).await?;
+            return Ok(Some(tail));
+        }
+        let floor_us = self.progress(log.state()).through_us();
+        Tail::read(&self.store, &self.plan.partials_table(), floor_us).await
+    }
+
+    /// How far the window's table is, whichever stream of this name it was of.
+    fn progress(&self, state: &TableState) -> Progress {
+        let of = |kind: &str| {
+            let end = format!("/{kind}/{}", self.plan.name);
+            let found = state.txns.iter().filter(|(id, _)| id.ends_with(&end));
+            found.map(|(_, value)| *value).max()
+        };
+        let from_version = of(SEALED_FROM).and_then(|version| u64::try_from(version).ok());
+        Progress { through_ms: of(SEAL), from_version: from_version.unwrap_or(0) }
+    }
+
+    async fn work(
+        &mut self,
+        tail: &mut Tail,
+        log: &mut TableLog,
+        tell: &mut dyn FnMut(Sealed),
+    ) -> Result<(), MergeError> {
+        let Some(clocks) = tail.clocks(&self.spec.txn_prefix) else { return Ok(()) };
+        if self.is_due(tail, self.progress(log.state()), &clocks) {
+            log.catch_up().await?;
+        }
+        self.tell_late(tail, log, tell).await?;
+        loop {
+            let progress = self.progress(log.state());
+            tail.forget_before(progress.through_us());
+            if !self.is_due(tail, progress, &clocks) {
+                return Ok(());
+            }
+            let Some(made) = self.make(tail, progress, &clocks).await? else {
+                self.nothing_in = Some((tail.version, self.closed(progress, &clocks)));
+                return Ok(());
+            };
+            tell(self.commit(log, tail.version, progress, &clocks, made).await?);
+        }
+    }
+
+    /// Windows that can be sealed.
+    fn closed(&self, progress: Progress, clocks: &Clocks) -> Starts {
+        let closed_us = clocks.watermark_ms.map(|ms| self.plan.closed_through_us(ms.saturating_mul(1000)));
+        Starts { from_us: progress.through_us(), to_us: closed_us.unwrap_or(i64::MIN) }
+    }
+
+    fn is_due(&self, tail: &Tail, progress: Progress, clocks: &Clocks) -> bool {
+        let closed = self.closed(progress, clocks);
+        self.nothing_in != Some((tail.version, closed)) && !tail.files(closed).is_empty()
+    }
+
+    // === Merging ===
+
+    /// What is written for the windows that are closed; `None` if they have no records.
+    async fn make(&mut self, tail: &Tail, progress: Progress, clocks: &Clocks) -> Result<Option<Made>, MergeError> {
+        let starts = self.closed(progress, clocks);
+        let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
+        loop {
+            match self.try_make(tail, starts, Sealing { since_us, revision: 0 }).await {
+                Err(MergeError::Disorder(path)) => self.look_through(tail, starts, path).await?,
+                made => return made,
+            }
+        }
+    }
+
+    /// Finds the ordered stretches of a file that is in disorder; a second time it is an error.
+    async fn look_through(&mut self, tail: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
+        let input = tail.files(starts).into_iter().find(|input| input.path == path);
+        let Some(input) = input.filter(|_| !self.stretches.contains_key(&path)) else {
+            return Err(MergeError::Disorder(path));
+        };
+        let partials = self.plan.partials_table();
+        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
+        let found = stretches(plan, &input).await?;
+        tracing::info!(table = partials, path, stretches = found.len(), "a file was rewritten in disorder");
+        self.stretches.insert(path, found);
+        Ok(())
+    }
+
+    async fn try_make(&self, tail: &Tail, starts: Starts, sealing: Sealing) -> Result<Option<Made>, MergeError> {
+        let partials = self.plan.partials_table();
+        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
+        let began = self.clock.now();
+        let mut merge = Merge::open(plan, &tail.files(starts), &self.stretches).await?;
+        let mut rows = Rows::new(self, sealing);
+        let (mut through_us, mut has_rows) = (starts.to_us, false);
+        while let Some((group, cell)) = merge.next().await? {
+            if rows.is_full_before(&group) {
+                // The rest is for the next commit.
+                through_us = group.start_us;
+                break;
+            }
+            has_rows = true;
+            if let Err(error) = rows.push(group, cell).await {
+                rows.output.abort().await;
+                return Err(error.into());
+            }
+        }
+        if !has_rows {
+            return Ok(None);
+        }
+        let output = rows.finish().await?;
+        Ok(Some(Made { output, through_ms: through_us.div_euclid(1000), began }))
+    }
+
+    // === The commit ===
+
+    async fn commit(
+        &self,
+        log: &mut TableLog,
+        from_version: u64,
+        progress: Progress,
+        clocks: &Clocks,
+        Made { output, through_ms, began }: Made,
+    ) -> Result<Sealed, LakeError> {
+        let Output { adds, bytes, rows, .. } = output;
+        let (files, prefix) = (adds.len() as u64, clocks.identity.prefix());
+        let id = |kind: &str| format!("{prefix}{kind}/{}", self.plan.name);
+        let txns = BTreeMap::from([
+            (id(SEAL), through_ms),
+            (id(SEALED_FROM), i64::try_from(from_version).unwrap_or(i64::MAX)),
+        ]);
+        let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
+        let info = vec![
+            ("sealedThroughMs", json!(through_ms)),
+            ("partialsVersion", json!(from_version)),
+            ("watermarkMs", json!(clocks.watermark_ms)),
+        ];
+        let proposal = Proposal { txns, actions, info, operation: OPERATION };
+        let outcome = log.try_commit(|state| {
+            if self.progress(state) != progress {
+                return Err(Stop::Overtaken);
+            }
+            if self.clock.now().ms_since(began) > STAGED_AGE_MS_MAX {
+                return Err(Stop::Stale);
+            }
+            Ok(proposal.clone())
+        });
+        Ok(match outcome.await? {
+            Outcome::Landed(version) => Sealed::Rows { version, through_ms, rows, files, bytes },
+            Outcome::Stopped(Stop::Overtaken | Stop::Stale) => Sealed::Overtaken,
+        })
+    }
+
+    // === Late records ===
+
+    /// Records that came since the last look to windows which were sealed before they came.
+    async fn tell_late(
+        &mut self,
+        tail: &mut Tail,
+        log: &TableLog,
+        tell: &mut dyn FnMut(Sealed),
+    ) -> Result<(), MergeError> {
+        let progress = self.progress(log.state());
+        let sealed = Starts { from_us: i64::MIN, to_us: progress.through_us() };
+        let mut records = 0;
+        for fresh in tail.take_fresh() {
+            // What the last seal was made from was in time, or is counted by whoever made it.
+            if fresh.version <= progress.from_version || !sealed.meet(fresh.starts) {
+                continue;
+            }
+            records += self.count(&fresh.file, sealed).await?;
+        }
+        if records > 0 {
+            tell(Sealed::Late { records });
+        }
+        Ok(())
+    }
+
+    async fn count(&self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
+        let partials = self.plan.partials_table();
+        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
+        let mut merge = match Merge::open(plan, std::slice::from_ref(file), &self.stretches).await {
+            // It is in the partials all the same; who takes the difference finds it.
+            Err(MergeError::Gone(_)) => return Ok(0),
+            opened => opened?,
+        };
+        let mut records = 0;
+        while let Some((_, cell)) = merge.next().await? {
+            records += cell.records;
+        }
+        Ok(records)
+    }
+}
+
+/// Application ids of a window's table: `{pipeline}/{stream}@{creation}/{this}/{window}`.
+const SEAL: &str = "seal";
+const SEALED_FROM: &str = "sealed_from";
+
+impl Progress {
+    fn through_us(self) -> i64 {
+        self.through_ms.map_or(i64::MIN, |ms| ms.saturating_mul(1000))
+    }
+}
+
+// === Rows ===
+
+/// Merged cells on their way into the window's table.
+struct Rows<'a> {
+    sealer: &'a Sealer,
+    sealing: Sealing,
+    output: Output,
+    cells: Vec<(Group, Cell)>,
+    cells_bytes: usize,
+    day: Option<i64>,
+    days: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn new(sealer: &'a Sealer, sealing: Sealing) -> Self {
+        let plan = OutputPlan {
+            table: sealer.spec.name.clone(),
+            schema: without_day(&sealer.plan.sealed_schema),
+            prefix: "seal",
+            data_change: true,
+            target_bytes: sealer.target_bytes,
+            group_bytes: PARTIALS_GROUP_BYTES,
+        };
+        let output = Output::new(&sealer.store, &sealer.clock, plan, None);
+        Self { sealer, sealing, output, cells: Vec::new(), cells_bytes: 0, day: None, days: 0 }
+    }
+
+    /// Whether this cell would be of one day too many for a commit.
+    fn is_full_before(&self, group: &Group) -> bool {
+        self.days >= PARTITIONS_PER_COMMIT_MAX && self.day != Some(day_of(group))
+    }
+
+    async fn push(&mut self, group: Group, cell: Cell) -> Result<(), LakeError> {
+        let day = Some(day_of(&group));
+        if day != self.day {
+            self.flush().await?;
+            (self.day, self.days) = (day, self.days + 1);
+        }
+        self.cells_bytes += group.bytes() + cell.bytes();
+        self.cells.push((group, cell));
+        if self.cells_bytes > MERGE_OUTPUT_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// Writes what has gathered, which is of one day.
+    async fn flush(&mut self) -> Result<(), LakeError> {
+        let cells = std::mem::take(&mut self.cells);
+        self.cells_bytes = 0;
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let day = self.day.and_then(|day| i32::try_from(day).ok()).filter(|day| is_four_digit_year(*day));
+        self.output.turn_to(day.and_then(day_text)).await?;
+        let batch =
+            self.batch(&cells).map_err(|source| LakeError::Rows { table: self.sealer.spec.name.clone(), source })?;
+        self.output.write(&batch).await
+    }
+
+    fn batch(&self, cells: &[(Group, Cell)]) -> Result<RecordBatch, deltalake::arrow::error::ArrowError> {
+        let mut batch = encode_sealed(&self.sealer.plan, cells, self.sealing)?;
+        batch.remove_column(batch.schema().index_of(DATE)?);
+        Ok(batch)
+    }
+
+    async fn finish(mut self) -> Result<Output, LakeError> {
+        match self.flush().await {
+            Ok(()) => self.output.finish_file().await?,
+            Err(error) => {
+                self.output.abort().await;
+                return Err(error);
+            }
+        }
+        Ok(self.output)
+    }
+}
+
+fn day_of(group: &Group) -> i64 {
+    group.start_us.div_euclid(DAY_US)
+}
+
+fn without_day(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().filter(|field| field.name() != DATE);
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+}

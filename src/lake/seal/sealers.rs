@@ -1,0 +1,106 @@
+//! The sealers of some streams' windows, one after the other: what a merge holds in memory is held once.
+
+use std::collections::BTreeSet;
+
+use super::{Sealed, Sealer};
+use crate::contract::Contract;
+use crate::error_chain::chain;
+use crate::lake::ledger::StreamIdentity;
+use crate::lake::maintenance::{MaintenanceOptions, TableName};
+use crate::lake::moment::MomentClock;
+use crate::lake::store::LakeStore;
+use crate::lake::stream::TableSet;
+
+/// What happened to a window's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealEvent {
+    /// Windows got their rows.
+    Sealed {
+        /// In this version.
+        version: u64,
+        /// All windows that end at or before this are sealed, epoch ms.
+        through_ms: i64,
+        /// Rows written.
+        rows: u64,
+        /// Files written.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Another sealer was faster.
+    Overtaken,
+    /// Records came to windows that were sealed before.
+    Late {
+        /// How many.
+        records: u64,
+    },
+    /// It did not work and is tried again.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<Sealed> for SealEvent {
+    fn from(sealed: Sealed) -> Self {
+        match sealed {
+            Sealed::Rows { version, through_ms, rows, files, bytes } => {
+                Self::Sealed { version, through_ms, rows, files, bytes }
+            }
+            Sealed::Overtaken => Self::Overtaken,
+            Sealed::Late { records } => Self::Late { records },
+        }
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Sealers {
+    store: LakeStore,
+    clock: MomentClock,
+    options: MaintenanceOptions,
+    /// With their streams, and the names of the partials tables.
+    sealers: Vec<(String, String, Sealer)>,
+}
+
+impl Sealers {
+    /// Of no window yet.
+    pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
+        Self { store, clock: MomentClock::system(), options, sealers: Vec::new() }
+    }
+
+    /// Takes in the windows of a pipeline's stream.
+    pub fn add(&mut self, pipeline: &str, stream: &str, contract: &Contract) {
+        // The creation time is part of ids that are asked of the tables.
+        let identity = StreamIdentity { pipeline: pipeline.to_owned(), stream: stream.to_owned(), created_at_s: 0 };
+        self.add_tables(stream, TableSet::of(contract, &identity));
+    }
+
+    pub(crate) fn add_tables(&mut self, stream: &str, set: TableSet) {
+        for (partials, sealed) in set.partials.into_iter().zip(set.sealed) {
+            let Some(window) = partials.window else { continue };
+            let (store, clock, target) = (self.store.clone(), self.clock.clone(), self.options.target_file_bytes);
+            let sealer = Sealer::new(store, clock, target, window, sealed);
+            self.sealers.push((stream.to_owned(), partials.name, sealer));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn timed_by(mut self, clock: MomentClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Looks at every window once, or at those with these partials tables, and seals what can be sealed. Whatever is
+    /// in the way of one window costs the others nothing. Can be dropped at any point.
+    pub async fn look(&mut self, only: Option<&BTreeSet<String>>, observe: &mut dyn FnMut(TableName<'_>, SealEvent)) {
+        let wanted = |partials: &String| only.is_none_or(|only| only.contains(partials));
+        for (stream, _, sealer) in self.sealers.iter_mut().filter(|(_, partials, _)| wanted(partials)) {
+            let table = sealer.table().to_owned();
+            let mut tell = |event| observe(TableName { stream, table: &table }, event);
+            if let Err(error) = sealer.look(&mut |sealed| tell(sealed.into())).await {
+                tell(SealEvent::Failed { reason: chain(&error) });
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A partials table at one of its versions: its files by their windows, and what it says of time. Both are of the same
+//! version by construction, since they come from the same entries; a watermark beside files of another version could
+//! seal a window without records that belong in it.
+//!
+//! Read once from the log, then moved on entry by entry.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::contract::window::WINDOW_START;
+use crate::lake::checkpoint::{is_file, root};
+use crate::lake::error::LakeError;
+use crate::lake::files::Added;
+use crate::lake::ledger::{SINCE, StreamIdentity};
+use crate::lake::log::{each_action, entry_path};
+use crate::lake::merge::{Input, Starts};
+use crate::lake::store::LakeStore;
+use crate::lake::stream::HANDED_OVER;
+use crate::limits::SEAL_FILES_MAX;
+
+/// Last part of the application id under which a following table keeps how far it has followed.
+const APPLIED: &str = "/applied";
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Tail {
+    table: String,
+    pub version: u64,
+    txns: BTreeMap<String, i64>,
+    /// Files that may have a window that begins at or after `floor_us`.
+    files: BTreeMap<String, (i64, i64, u64)>,
+    floor_us: i64,
+    /// Files that brought new rows since they were taken last: (version, first and last start, file).
+    fresh: Vec<Fresh>,
+}
+
+/// A file that brought new rows.
+#[derive(Debug, Clone)]
+pub(super) struct Fresh {
+    /// In this version.
+    pub version: u64,
+    /// The first and the last start of its windows, epoch us.
+    pub starts: (i64, i64),
+    pub file: Input,
+}
+
+/// What the table says of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Clocks {
+    /// The stream that it follows now.
+    pub identity: StreamIdentity,
+    pub watermark_ms: Option<i64>,
+    /// From when on no record is missing in it.
+    pub since_ms: Option<i64>,
+}
+
+impl Tail {
+    /// The table as it is. `None` if there is none.
+    pub async fn read(store: &LakeStore, table: &str, floor_us: i64) -> Result<Option<Self>, LakeError> {
+        let (files, txns) = (BTreeMap::new(), BTreeMap::new());
+        let mut tail = Self { table: table.to_owned(), version: 0, txns, files, floor_us, fresh: Vec::new() };
+        let wanted = |column: &str| is_file(column) || root(column) == "txn";
+        let head = each_action(store, table, wanted, |lines| tail.note(lines)).await?;
+        let Some(head) = head else { return Ok(None) };
+        tail.version = head;
+        tail.fresh.clear();
+        Ok(Some(tail))
+    }
+
+    /// Moves on to the newest entry.
+    pub async fn advance(&mut self, store: &LakeStore) -> Result<(), LakeError> {
+        while let Some((bytes, _)) = store.read(&entry_path(store, &self.table, self.version + 1)).await? {
+            self.version += 1;
+            let wrong = |reason| LakeError::Log { table: self.table.clone(), version: self.version, reason };
+            if bytes.trim_ascii().is_empty() {
+                return Err(wrong("the entry is empty".to_owned()));
+            }
+            if let Err(reason) = self.note(&bytes) {
+                return Err(LakeError::Log { table: self.table.clone(), version: self.version, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, lines: &[u8]) -> Result<(), String> {
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            let action: Value =
+                serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
+            let of = |kind: &str| action.get(kind).filter(|action| !action.is_null());
+            if let Some(add) = of("add") {
+                self.note_add(add)?;
+            } else if let Some(remove) = of("remove") {
+                let path = remove.get("path").and_then(Value::as_str);
+                self.files.remove(path.ok_or_else(|| format!("no text \"path\" in {remove}"))?);
+            } else if let Some(txn) = of("txn") {
+                let (id, version) = (txn["appId"].as_str(), txn["version"].as_i64());
+                let (id, version) = id.zip(version).ok_or_else(|| format!("no application id and version in {txn}"))?;
+                self.txns.insert(id.to_owned(), version);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_add(&mut self, add: &Value) -> Result<(), String> {
+        let added = Added::of(add)?;
+        let (first_us, last_us) = added.times_us(WINDOW_START);
+        let (path, size) = (added.file.path, added.file.size);
+        if add["dataChange"] != Value::Bool(false) {
+            let file = Input { path: path.clone(), size };
+            self.fresh.push(Fresh { version: self.version, starts: (first_us, last_us), file });
+        }
+        if last_us >= self.floor_us {
+            self.files.insert(path, (first_us, last_us, size));
+        }
+        if self.files.len() > SEAL_FILES_MAX {
+            return Err(format!(
+                "more than {SEAL_FILES_MAX} files have windows that are not sealed (compact the table)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Files that end before this have been of use.
+    pub fn forget_before(&mut self, floor_us: i64) {
+        self.floor_us = self.floor_us.max(floor_us);
+        let floor_us = self.floor_us;
+        self.files.retain(|_, (_, last_us, _)| *last_us >= floor_us);
+    }
+
+    /// Files that may have a window of these starts.
+    pub fn files(&self, starts: Starts) -> Vec<Input> {
+        let met = self.files.iter().filter(|(_, (first_us, last_us, _))| starts.meet((*first_us, *last_us)));
+        met.map(|(path, (_, _, size))| Input { path: path.clone(), size: *size }).collect()
+    }
+
+    /// Files that brought new rows since this was asked last.
+    pub fn take_fresh(&mut self) -> Vec<Fresh> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// `None` if the table follows no stream of this name (`{pipeline}/{stream}@`) yet.
+    pub fn clocks(&self, any_creation: &str) -> Option<Clocks> {
+        let ours = || self.txns.iter().filter(|(id, _)| id.starts_with(any_creation));
+        let follows = ours().filter(|(id, applied)| id.ends_with(APPLIED) && **applied != HANDED_OVER);
+        let identity = follows.filter_map(|(id, _)| StreamIdentity::of(id)).max_by_key(|it| it.created_at_s)?;
+        let watermark_ms = self.txns.get(&identity.watermark_id()).copied();
+        let since_ms = ours().filter(|(id, _)| id.ends_with(SINCE)).map(|(_, ms)| *ms).min();
+        Some(Clocks { identity, watermark_ms, since_ms })
+    }
+}

@@ -1,0 +1,366 @@
+//! Sealed rows against what was put into the partials, kills, and a second sealer.
+
+use std::time::Duration;
+
+use deltalake::arrow::array::{Array, AsArray};
+use deltalake::arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
+use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use object_store::ObjectStoreExt;
+use tokio::sync::oneshot;
+
+use super::faults::Fault;
+use super::*;
+use crate::clean::Cleaner;
+use crate::contract::{self, Contract};
+use crate::lake::follower::{Follower, Head};
+use crate::lake::log::each_action;
+use crate::lake::maintenance::MaintenanceOptions;
+use crate::lake::seal::{SealEvent, Sealers};
+use crate::record::RawBatch;
+use crate::toml_doc::Problems;
+use crate::window::StreamWindows;
+
+pub const SEALED: &str = "by_kind";
+pub const SEALED_PARTIALS: &str = "by_kind_partials";
+
+pub fn contract_with(seal: &str) -> Arc<Contract> {
+    let text = format!(
+        "table = \"orders\"\nevent_time = \"at\"\n\
+         [[column]]\nname = \"id\"\ntype = \"long\"\nrequired = true\n\
+         [[column]]\nname = \"at\"\ntype = \"timestamp\"\n\
+         [[column]]\nname = \"kind\"\ntype = \"string\"\n\
+         [[window]]\nname = \"by_kind\"\nevery = \"10s\"\ngrace = \"2s\"\n{seal}\nby = [\"kind\"]\n\
+         measure = {{ n = \"count\", total = \"sum(id)\" }}\n"
+    );
+    let problems = Problems::default();
+    let contract = contract::parse("orders.toml", text, &problems);
+    problems.into_result().unwrap();
+    Arc::new(contract.unwrap())
+}
+
+/// One process: everything that the service has between the reader and the lake, in parts.
+pub struct House {
+    pub contract: Arc<Contract>,
+    pub windows: Arc<StreamWindows>,
+    pub committer: Committer,
+    pub follower: Follower,
+    pub sealers: Sealers,
+}
+
+/// An order: event time and id, which is its sequence number too.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    pub id: u64,
+    pub at_ms: i64,
+    pub arrived_ms: i64,
+    pub kind: &'static str,
+}
+
+impl House {
+    pub async fn open(store: &LakeStore, clock: MomentClock, contract: &Arc<Contract>) -> Self {
+        let tables = TableSet::of(contract, &identity());
+        let lake = StreamLake::open_tables(store.clone(), identity(), tables.clone(), clock.clone()).await.unwrap();
+        let metrics = metrics();
+        let windows = Arc::new(StreamWindows::new("orders", Arc::clone(contract), metrics.clone()));
+        let sink = Arc::clone(&windows) as Arc<dyn WindowSink>;
+        let options = WriterOptions { flush_interval: Duration::from_secs(5), flush_bytes: 1 << 20 };
+        let writer = Writer::new(lake, options, Budget::new(1 << 20), sink, None, metrics, stream_board());
+        let (committer, mut followers) = writer.into_parts();
+        let mut sealers = Sealers::new(store.clone(), MaintenanceOptions::default()).timed_by(clock);
+        sealers.add_tables("orders", tables);
+        Self { contract: Arc::clone(contract), windows, committer, follower: followers.remove(1), sealers }
+    }
+
+    /// What a read of this shard that brought these becomes.
+    pub fn batch(&self, shard: &str, after: Position, orders: &[Order], idle_ms: Option<i64>) -> CleanBatch {
+        read(&self.contract, &self.windows, shard, after, orders, idle_ms, &ShardGrant::new())
+    }
+
+    async fn commit(&mut self, batches: impl IntoIterator<Item = CleanBatch>) {
+        self.committer.flush(micro(batches)).await.unwrap();
+        let head = Head::of(&self.committer.view);
+        self.follower.follow(head).await.unwrap();
+    }
+
+    pub async fn seal(&mut self) -> Vec<SealEvent> {
+        let mut events = Vec::new();
+        self.sealers.look(None, &mut |_, event| events.push(event)).await;
+        events
+    }
+}
+
+/// What a read of a shard that brought these becomes, counted in the windows.
+pub fn read(
+    contract: &Arc<Contract>,
+    windows: &StreamWindows,
+    shard: &str,
+    after: Position,
+    orders: &[Order],
+    idle_ms: Option<i64>,
+    grant: &ShardGrant,
+) -> CleanBatch {
+    let number = |order: &Order| number(order.id);
+    let records = orders.iter().map(|order| {
+        let at = chrono::DateTime::from_timestamp_millis(order.at_ms).unwrap().to_rfc3339();
+        RawRecord {
+            data: format!("{{\"id\":{},\"at\":\"{at}\",\"kind\":\"{}\"}}", order.id, order.kind).into_bytes(),
+            sequence_number: number(order),
+            sub_sequence_number: 0,
+            arrived_at_us: order.arrived_ms * 1000,
+            partition_key: None,
+            refused: None,
+        }
+    });
+    let through = orders.last().map_or(after, |order| Position::After(number(order)));
+    let raw = RawBatch {
+        range: PositionRange { shard: ShardId::new(shard), after, through },
+        records: records.collect(),
+        seen_ms: orders.last().map(|order| order.arrived_ms).or(idle_ms),
+        end: None,
+        grant: grant.clone(),
+        permit: Permit::default(),
+    };
+    let (clean, _) = Cleaner::new(Arc::clone(contract)).clean(raw);
+    assert!(clean.rejects.is_empty(), "{:?}", clean.rejects);
+    windows.observe(&clean).unwrap();
+    clean
+}
+
+/// A row of the sealed table or of the partials table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    pub start_ms: i64,
+    pub kind: Option<String>,
+    pub records: i64,
+    pub total: i128,
+    /// Of a sealed row.
+    pub complete: Option<bool>,
+    pub revision: Option<i64>,
+}
+
+/// All rows of a window's table, or of its partials, from the files that its log names, in order.
+pub async fn rows_of(lake: &Lake, table: &str) -> Vec<Row> {
+    let mut files = std::collections::BTreeSet::new();
+    let note = |lines: &[u8]| {
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let action: Value = serde_json::from_slice(line).unwrap();
+            let path = |kind: &str| action.get(kind).and_then(|it| it["path"].as_str()).map(str::to_owned);
+            files.extend(path("add"));
+            path("remove").map(|path| files.remove(&path));
+        }
+        Ok(())
+    };
+    each_action(&lake.store, table, |_| true, note).await.unwrap();
+    let mut rows = Vec::new();
+    for file in files {
+        let (bytes, _) = lake.store.read(&lake.store.path(table, &file)).await.unwrap().unwrap();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let column = |name: &str| batch.column_by_name(name);
+            let starts = column("window_start").unwrap().as_primitive::<TimestampMicrosecondType>();
+            let kinds = column("kind").unwrap().as_string::<i32>();
+            let (records, n) = (column("records").unwrap(), column("n").unwrap());
+            assert_eq!(records, n);
+            let records = records.as_primitive::<Int64Type>();
+            let totals = column("total").unwrap().as_primitive::<Decimal128Type>();
+            for row in 0..batch.num_rows() {
+                rows.push(Row {
+                    start_ms: starts.value(row) / 1000,
+                    kind: kinds.is_valid(row).then(|| kinds.value(row).to_owned()),
+                    records: records.value(row),
+                    total: totals.value(row),
+                    complete: column("complete").map(|flags| flags.as_boolean().value(row)),
+                    revision: column("revision").map(|numbers| numbers.as_primitive::<Int64Type>().value(row)),
+                });
+            }
+        }
+    }
+    rows.sort();
+    rows
+}
+
+fn order(id: u64, at_ms: i64) -> Order {
+    Order { id, at_ms, arrived_ms: at_ms, kind: if id % 2 == 0 { "even" } else { "odd" } }
+}
+
+fn row(start_ms: i64, kind: &str, records: i64, total: i128, complete: bool) -> Row {
+    let (kind, complete, revision) = (Some(kind.to_owned()), Some(complete), Some(0));
+    Row { start_ms, kind, records, total, complete, revision }
+}
+
+async fn house(lake: &Lake, contract: &Arc<Contract>) -> House {
+    House::open(&lake.store, lake.clock.moments(), contract).await
+}
+
+/// A house that has read orders 1 to 5, of which 4 has come to an end of 20 s + 1 ms.
+async fn with_orders(lake: &Lake) -> House {
+    let mut house = house(lake, &contract_with("")).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let orders = [order(1, 3_000), order(2, 4_000), order(3, 9_999), order(4, 12_000), order(5, 12_001)];
+    let batch = house.batch("a", after(0), &orders, None);
+    house.commit([batch]).await;
+    house
+}
+
+#[tokio::test]
+async fn a_window_is_sealed_once_its_end_and_its_grace_have_passed_and_not_before() {
+    let lake = Lake::in_memory();
+    let contract = contract_with("");
+    let mut house = house(&lake, &contract).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let orders = [order(1, 3_000), order(2, 4_000), order(3, 9_999), order(4, 11_999)];
+    let first = house.batch("a", after(0), &orders, None);
+    house.commit([first]).await;
+    assert_eq!(house.seal().await, [], "it waits for stragglers");
+    let straggler = Order { id: 5, at_ms: 1_000, arrived_ms: 12_000, kind: "odd" };
+    let second = house.batch("a", after(4), &[straggler], None);
+    house.commit([second]).await;
+    assert_eq!(house.seal().await, [], "its own time says nothing new");
+    let idle = house.batch("a", after(5), &[], Some(12_000));
+    house.commit([idle]).await;
+    let events = house.seal().await;
+    let [SealEvent::Sealed { version: 1, through_ms: 10_000, rows: 2, files: 1, bytes: _ }] = events[..] else {
+        panic!("{events:?}")
+    };
+    let sealed = [row(0, "even", 1, 2, false), row(0, "odd", 3, 9, false)];
+    assert_eq!(rows_of(&lake, SEALED).await, sealed, "it began before the first partial");
+    assert_eq!(house.seal().await, []);
+
+    let idle = house.batch("a", after(5), &[], Some(999_000));
+    house.commit([idle]).await;
+    assert_eq!(house.seal().await.len(), 1);
+    assert_eq!(rows_of(&lake, SEALED).await[2..], [row(10_000, "even", 1, 4, true)]);
+    assert_eq!(house.seal().await, [], "windows without records have no rows");
+    assert_eq!(lake.version(SEALED).await, 2);
+}
+
+#[tokio::test]
+async fn records_that_come_after_their_window_was_sealed_are_late_and_in_the_partials() {
+    let lake = Lake::in_memory();
+    let mut house = with_orders(&lake).await;
+    assert_eq!(house.seal().await.len(), 1);
+    let late = [Order { id: 6, at_ms: 5_000, arrived_ms: 13_000, kind: "even" }, order(7, 13_001)];
+    let batch = house.batch("a", after(5), &late, None);
+    house.commit([batch]).await;
+    assert_eq!(house.seal().await, [SealEvent::Late { records: 1 }]);
+    assert_eq!(house.seal().await, [], "told once");
+    assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 1, 2, false), row(0, "odd", 2, 4, false)]);
+    let counted: i64 = rows_of(&lake, SEALED_PARTIALS).await.iter().map(|row| row.records).sum();
+    assert_eq!(counted, 7);
+}
+
+#[tokio::test]
+async fn a_sealer_that_dies_at_any_step_seals_nothing_twice_and_the_next_one_seals_it() {
+    for (part, fault, sealed) in [
+        ("by_kind/_date", Fault::Fail, false),
+        ("by_kind/_date", Fault::LoseAnswer, false),
+        ("by_kind/_delta_log", Fault::Fail, false),
+        ("by_kind/_delta_log", Fault::LoseAnswer, true),
+        ("by_kind/_delta_log", Fault::ConflictWithNothing, true),
+        ("by_kind/_delta_log", Fault::ConflictWithItself, true),
+    ] {
+        let lake = Lake::in_memory();
+        let mut dying = with_orders(&lake).await;
+        lake.faults.next_put(part, fault);
+        let events = dying.seal().await;
+        assert_eq!(lake.faults.waiting(), 0, "{part}");
+        assert_eq!(rows_of(&lake, SEALED).await.len(), if sealed { 2 } else { 0 }, "{part}: {events:?}");
+        let mut next = house(&lake, &dying.contract).await;
+        next.seal().await;
+        dying.seal().await;
+        assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 1, 2, false), row(0, "odd", 2, 4, false)], "{part}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_sealers_at_once_one_gives_way_whichever_is_first() {
+    let lake = Lake::in_memory();
+    let mut one = with_orders(&lake).await;
+    let mut other = house(&lake, &one.contract).await;
+    // Merged, uploaded, and about to commit.
+    let ((arrived, at_commit), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    lake.faults.next_put("by_kind/_delta_log", Fault::Hold(arrived, go_on));
+    let overtake = async {
+        at_commit.await.unwrap();
+        let events = other.seal().await;
+        go.send(()).unwrap();
+        events
+    };
+    let (first, second) = both(one.seal(), overtake).await;
+    assert!(matches!(second[..], [SealEvent::Sealed { .. }]), "{second:?}");
+    assert_eq!(first, [SealEvent::Overtaken]);
+    assert_eq!(rows_of(&lake, SEALED).await.len(), 2);
+    assert_eq!(lake.faults.puts("by_kind/_date"), 2, "both had made their rows");
+}
+
+#[tokio::test]
+async fn windows_of_many_days_are_sealed_a_bounded_number_of_days_at_a_time() {
+    let lake = Lake::in_memory();
+    let contract = contract_with("");
+    let mut house = house(&lake, &contract).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let mut at = after(0);
+    for day in 0..70u64 {
+        let one = Order { arrived_ms: 70 * 86_400_000, ..order(day + 1, day as i64 * 86_400_000 - 5) };
+        let batch = house.batch("a", at, &[one], None);
+        house.commit([batch]).await;
+        at = after(day + 1);
+    }
+    let idle = house.batch("a", at, &[], Some(80 * 86_400_000));
+    house.commit([idle]).await;
+    let through: Vec<i64> = house
+        .seal()
+        .await
+        .into_iter()
+        .map(|event| match event {
+            SealEvent::Sealed { rows, .. } => rows as i64,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(through, [32, 32, 6]);
+    assert_eq!(rows_of(&lake, SEALED).await.len(), 70);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_rewrote_in_disorder_is_merged_all_the_same() {
+    let lake = Lake::in_memory();
+    let mut house = with_orders(&lake).await;
+    // As an engine does that concatenates: the later window first, each key in two places.
+    let (path, add) = {
+        let entry = lake.entry(SEALED_PARTIALS, 1).await;
+        let add = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
+        (add["path"].as_str().unwrap().to_owned(), add)
+    };
+    let (bytes, _) = lake.store.read(&lake.store.path(SEALED_PARTIALS, &path)).await.unwrap().unwrap();
+    let batches: Vec<RecordBatch> =
+        ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().map(Result::unwrap).collect();
+    let [batch] = &batches[..] else { panic!("{batches:?}") };
+    let rows = batch.num_rows() as u32;
+    let reversed = deltalake::arrow::array::UInt32Array::from_iter_values((0..rows).rev().chain(0..rows));
+    let twice = deltalake::arrow::compute::take_record_batch(batch, &reversed).unwrap();
+    let mut writer = deltalake::parquet::arrow::ArrowWriter::try_new(Vec::new(), twice.schema(), None).unwrap();
+    writer.write(&twice).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    let mut foreign = add.clone();
+    foreign["path"] = "_date=1970-01-01/foreign.parquet".into();
+    foreign["size"] = bytes.len().into();
+    let location = lake.store.path(SEALED_PARTIALS, "_date=1970-01-01/foreign.parquet");
+    lake.faults.inner().put(&location, bytes.into()).await.unwrap();
+    let remove = serde_json::json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": false } });
+    foreign["dataChange"] = false.into();
+    lake.foreign(SEALED_PARTIALS, &[remove, serde_json::json!({ "add": foreign })]).await;
+
+    assert_eq!(house.seal().await.len(), 1);
+    assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 2, 4, false), row(0, "odd", 4, 8, false)]);
+}
+
+#[tokio::test]
+async fn a_look_at_nothing_new_costs_one_request() {
+    let lake = Lake::in_memory();
+    let mut house = with_orders(&lake).await;
+    house.seal().await;
+    house.seal().await;
+    let before = lake.faults.calls();
+    assert_eq!(house.seal().await, []);
+    assert_eq!(lake.faults.calls() - before, 1);
+}
