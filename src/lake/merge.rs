@@ -77,6 +77,29 @@ impl From<LakeError> for MergeError {
     }
 }
 
+/// What rows become, and how two of one group become one.
+pub(crate) trait Mergeable: Sized {
+    /// The columns that it takes; `None`: all.
+    fn columns(window: &WindowPlan) -> Option<Vec<&str>>;
+    /// Rows of the window's present definition, each with its group.
+    fn decode(window: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Self)>, Undecodable>;
+    fn add(&mut self, other: &Self);
+}
+
+impl Mergeable for Cell {
+    fn columns(_: &WindowPlan) -> Option<Vec<&str>> {
+        None
+    }
+
+    fn decode(window: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Self)>, Undecodable> {
+        decode_current(window, rows)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.merge(other);
+    }
+}
+
 /// What is merged.
 #[derive(Clone, Copy)]
 pub(crate) struct MergePlan<'a> {
@@ -86,15 +109,15 @@ pub(crate) struct MergePlan<'a> {
     pub starts: Starts,
 }
 
-/// The merged cells of some files, lowest group first.
-pub(crate) struct Merge<'a> {
+/// The merged rows of some files, lowest group first.
+pub(crate) struct Merge<'a, T> {
     plan: MergePlan<'a>,
-    cursors: Vec<Cursor>,
-    /// The next cell of each cursor that has one.
-    heads: BinaryHeap<Head>,
+    cursors: Vec<Cursor<T>>,
+    /// The next row of each cursor that has one.
+    heads: BinaryHeap<Head<T>>,
 }
 
-impl<'a> Merge<'a> {
+impl<'a, T: Mergeable> Merge<'a, T> {
     /// Opens all files.
     pub async fn open(plan: MergePlan<'a>, inputs: &[Input], stretches: &Stretches) -> Result<Self, MergeError> {
         let (mut opened, mut encoded) = (Vec::new(), 0);
@@ -125,53 +148,53 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
-    /// The next group's cell; `None` after the last.
-    pub async fn next(&mut self) -> Result<Option<(Group, Cell)>, MergeError> {
-        let Some(Head { group, mut cell, cursor }) = self.heads.pop() else { return Ok(None) };
+    /// The next group; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<(Group, T)>, MergeError> {
+        let Some(Head { group, mut row, cursor }) = self.heads.pop() else { return Ok(None) };
         self.advance(cursor).await?;
         while self.heads.peek().is_some_and(|head| head.group == group)
             && let Some(head) = self.heads.pop()
         {
-            cell.merge(&head.cell);
+            row.add(&head.row);
             self.advance(head.cursor).await?;
         }
-        Ok(Some((group, cell)))
+        Ok(Some((group, row)))
     }
 
     async fn advance(&mut self, cursor: usize) -> Result<(), MergeError> {
-        if let Some((group, cell)) = self.cursors[cursor].next(self.plan).await? {
-            self.heads.push(Head { group, cell, cursor });
+        if let Some((group, row)) = self.cursors[cursor].next(self.plan).await? {
+            self.heads.push(Head { group, row, cursor });
         }
         Ok(())
     }
 }
 
 /// Ordered so that a heap gives the lowest group first.
-struct Head {
+struct Head<T> {
     group: Group,
-    cell: Cell,
+    row: T,
     cursor: usize,
 }
 
-impl Ord for Head {
+impl<T> Ord for Head<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         (&other.group, other.cursor).cmp(&(&self.group, self.cursor))
     }
 }
 
-impl PartialOrd for Head {
+impl<T> PartialOrd for Head<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Head {
+impl<T> PartialEq for Head<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Head {}
+impl<T> Eq for Head<T> {}
 
 // === One file ===
 
@@ -215,17 +238,24 @@ impl Opened {
     }
 
     /// A cursor over a stretch of its wanted rows, of which about so many bytes are decoded at a time.
-    fn cursor(
+    fn cursor<T: Mergeable>(
         &self,
         plan: MergePlan<'_>,
         (offset, limit): (usize, usize),
         decoded_bytes: u64,
-    ) -> Result<Cursor, MergeError> {
+    ) -> Result<Cursor<T>, MergeError> {
         let rows: u64 = self.wanted().map(|group| group.num_rows().unsigned_abs()).sum();
         let bytes: u64 = self.wanted().map(|group| group.total_byte_size().unsigned_abs()).sum();
         let row_bytes = (bytes / rows.max(1)).max(1);
         let batch_rows = usize::try_from((decoded_bytes / row_bytes).clamp(1, BATCH_ROWS_MAX)).unwrap_or(1);
         let builder = self.builder().with_batch_size(batch_rows).with_offset(offset).with_limit(limit);
+        let builder = match T::columns(plan.window) {
+            None => builder,
+            Some(columns) => {
+                let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+                builder.with_projection(mask)
+            }
+        };
         let rows = builder.build().map_err(|source| failed(plan, &self.path, source))?;
         Ok(Cursor { path: self.path.clone(), rows, ready: Vec::new().into_iter(), last: None })
     }
@@ -257,19 +287,19 @@ fn unmergeable(plan: MergePlan<'_>, path: &str, source: Undecodable) -> MergeErr
     MergeError::Failed(LakeError::Unmergeable { table: plan.table.to_owned(), path: path.to_owned(), source })
 }
 
-struct Cursor {
+struct Cursor<T> {
     path: String,
     rows: ParquetRecordBatchStream<Source>,
-    ready: std::vec::IntoIter<(Group, Cell)>,
+    ready: std::vec::IntoIter<(Group, T)>,
     /// The last group that was decoded.
     last: Option<Group>,
 }
 
-impl Cursor {
-    async fn next(&mut self, plan: MergePlan<'_>) -> Result<Option<(Group, Cell)>, MergeError> {
+impl<T: Mergeable> Cursor<T> {
+    async fn next(&mut self, plan: MergePlan<'_>) -> Result<Option<(Group, T)>, MergeError> {
         loop {
-            if let Some(cell) = self.ready.next() {
-                return Ok(Some(cell));
+            if let Some(row) = self.ready.next() {
+                return Ok(Some(row));
             }
             let batch = self.rows.try_next().await.map_err(|source| failed(plan, &self.path, source))?;
             let Some(batch) = batch else { return Ok(None) };
@@ -277,17 +307,16 @@ impl Cursor {
         }
     }
 
-    /// The wanted cells of a batch, which must be in order.
-    fn decode(&mut self, plan: MergePlan<'_>, batch: &RecordBatch) -> Result<Vec<(Group, Cell)>, MergeError> {
-        let cells = decode_current(plan.window, batch).map_err(|source| unmergeable(plan, &self.path, source))?;
-        let cells: Vec<(Group, Cell)> =
-            cells.into_iter().filter(|(group, _)| plan.starts.hold(group.start_us)).collect();
-        let goes_on = self.last.as_ref().is_none_or(|last| cells.first().is_none_or(|(first, _)| last <= first));
-        if !goes_on || !cells.is_sorted_by(|(a, _), (b, _)| a <= b) {
+    /// The wanted rows of a batch, which must be in order.
+    fn decode(&mut self, plan: MergePlan<'_>, batch: &RecordBatch) -> Result<Vec<(Group, T)>, MergeError> {
+        let rows = T::decode(plan.window, batch).map_err(|source| unmergeable(plan, &self.path, source))?;
+        let rows: Vec<(Group, T)> = rows.into_iter().filter(|(group, _)| plan.starts.hold(group.start_us)).collect();
+        let goes_on = self.last.as_ref().is_none_or(|last| rows.first().is_none_or(|(first, _)| last <= first));
+        if !goes_on || !rows.is_sorted_by(|(a, _), (b, _)| a <= b) {
             return Err(MergeError::Disorder(self.path.clone()));
         }
-        self.last = cells.last().map(|(group, _)| group.clone()).or_else(|| self.last.take());
-        Ok(cells)
+        self.last = rows.last().map(|(group, _)| group.clone()).or_else(|| self.last.take());
+        Ok(rows)
     }
 }
 

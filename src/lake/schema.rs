@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use deltalake::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde_json::{Map, Value, json};
 
 use super::log::TableState;
@@ -36,6 +36,12 @@ pub(crate) fn schema_string(schema: &Schema) -> Result<String, String> {
     let fields = schema.fields().iter().map(|field| Ok(delta_field(field.name(), delta_type(field.data_type())?)));
     let fields = fields.collect::<Result<Vec<Value>, String>>()?;
     Ok(json!({ "type": "struct", "fields": fields }).to_string())
+}
+
+/// A schema but for one column.
+pub(crate) fn without(schema: &SchemaRef, name: &str) -> SchemaRef {
+    let fields = schema.fields().iter().filter(|field| field.name() != name);
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
 fn delta_field(name: &str, data_type: Value) -> Value {

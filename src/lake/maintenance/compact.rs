@@ -34,7 +34,7 @@ use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX};
 
 /// `commitInfo.operation`, as other engines call it.
 const OPERATION: &str = "OPTIMIZE";
-const MISSING: &str = "is not there";
+pub(super) const MISSING: &str = "is not there";
 
 /// What one compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Compactor<'_> {
 
     /// A file that is not there is broken if the table names it still. If not, somebody has replaced and vacuumed it,
     /// and the whole group is yesterday's.
-    async fn check_missing(&self, log: &TableLog, broken: &[BrokenFile]) -> Result<(), LakeError> {
+    pub(super) async fn check_missing(&self, log: &TableLog, broken: &[BrokenFile]) -> Result<(), LakeError> {
         let missing = broken.iter().filter(|file| file.found.is_none()).map(|file| file.path.clone());
         let missing: HashSet<String> = missing.collect();
         match missing.is_empty() {
@@ -169,7 +169,12 @@ impl Compactor<'_> {
         }
     }
 
-    async fn commit(&self, log: &TableLog, removed: Vec<Removed>, adds: Vec<Value>) -> Result<u64, LakeError> {
+    pub(super) async fn commit(
+        &self,
+        log: &TableLog,
+        removed: Vec<Removed>,
+        adds: Vec<Value>,
+    ) -> Result<u64, LakeError> {
         let paths: HashSet<String> = removed.iter().map(|file| file.path.clone()).collect();
         let day = adds.first().map_or(Value::Null, |add| add["partitionValues"].clone());
         let metrics = json!({
@@ -203,9 +208,10 @@ impl Compactor<'_> {
     }
 }
 
-struct Removed {
-    path: String,
-    size: u64,
+/// A file that is replaced.
+pub(super) struct Removed {
+    pub path: String,
+    pub size: u64,
 }
 
 /// Whether a file's columns are the table's, by name and type; it may lack some.

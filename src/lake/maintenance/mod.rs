@@ -13,6 +13,7 @@ mod checkpoint;
 mod choose;
 mod cleanup;
 mod compact;
+mod fold;
 mod following;
 mod input;
 mod service;

@@ -12,11 +12,14 @@ use object_store::ObjectMeta;
 use super::Event;
 use super::choose::{Candidates, Group, is_needed};
 use super::compact::{Compacted, Compactor};
+use super::fold::can_fold;
 use super::table::Look;
+use crate::contract::WindowPlan;
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::log::{TableState, each_action, read_table};
 use crate::lake::moment::Moment;
+use crate::lake::schema::file_schema;
 use crate::lake::store::LakeStore;
 use crate::lake::table::TableSpec;
 use crate::limits::{COMPACT_BROKEN_MAX, COMPACT_UNFIT_MAX};
@@ -118,8 +121,13 @@ impl SmallFiles {
         let target_bytes = look.options.target_file_bytes;
         let compactor = Compactor { store: look.store, clock: look.clock, target_bytes };
         let (mut commits, mut failed) = (0, None);
+        let window = log.window().filter(|window| folds(window, log));
         for group in groups {
-            let compacted = match compactor.compact(log, group).await {
+            let compacted = match window {
+                Some(window) => compactor.fold(log, group, window).await,
+                None => compactor.compact(log, group).await,
+            };
+            let compacted = match compacted {
                 Ok(compacted) => compacted,
                 Err(LakeError::Overtaken { reason, .. }) => {
                     tell(Event::Overtaken { reason });
@@ -167,4 +175,11 @@ impl SmallFiles {
     pub fn unfit(&self) -> usize {
         self.left_out.unfit.len()
     }
+}
+
+/// Whether the table's rows can be added up without losing a column.
+fn folds(window: &WindowPlan, log: &TableLog) -> bool {
+    let metadata = &log.state().metadata;
+    let found = file_schema(&metadata.schema_string, &metadata.partition_columns);
+    found.is_ok_and(|found| can_fold(window, &found))
 }

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltalake::arrow::array::RecordBatch;
-use deltalake::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::{Value, json};
 
 use super::commit::{Outcome, Proposal, TableLog};
@@ -28,6 +27,7 @@ use super::merge::{Merge, MergeError, MergePlan, Starts, Stretches, stretches};
 use super::moment::{Moment, MomentClock};
 use super::output::{Output, OutputPlan};
 use super::partition::{day_text, is_four_digit_year};
+use super::schema::without;
 use super::store::LakeStore;
 use super::table::{TableSpec, check};
 use crate::contract::{DATE, WindowPlan};
@@ -251,7 +251,7 @@ impl Sealer {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let mut merge = Merge::open(plan, &tail.files(starts), &self.stretches).await?;
+        let mut merge = Merge::<Cell>::open(plan, &tail.files(starts), &self.stretches).await?;
         let mut rows = Rows::new(self, sealing);
         let (mut through_us, mut has_rows) = (starts.to_us, false);
         while let Some((group, cell)) = merge.next().await? {
@@ -340,7 +340,7 @@ impl Sealer {
     async fn count(&self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let mut merge = match Merge::open(plan, std::slice::from_ref(file), &self.stretches).await {
+        let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
             // It is in the partials all the same; who takes the difference finds it.
             Err(MergeError::Gone(_)) => return Ok(0),
             opened => opened?,
@@ -380,7 +380,7 @@ impl<'a> Rows<'a> {
     fn new(sealer: &'a Sealer, sealing: Sealing) -> Self {
         let plan = OutputPlan {
             table: sealer.spec.name.clone(),
-            schema: without_day(&sealer.plan.sealed_schema),
+            schema: without(&sealer.plan.sealed_schema, DATE),
             prefix: "seal",
             data_change: true,
             target_bytes: sealer.target_bytes,
@@ -440,9 +440,4 @@ impl<'a> Rows<'a> {
 
 fn day_of(group: &Group) -> i64 {
     group.start_us.div_euclid(DAY_US)
-}
-
-fn without_day(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().filter(|field| field.name() != DATE);
-    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }

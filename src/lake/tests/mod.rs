@@ -8,7 +8,7 @@ mod ranges;
 pub mod readers;
 mod replays;
 mod schedules;
-mod seal;
+pub mod seal;
 mod watermarks;
 mod writing;
 

@@ -35,6 +35,8 @@ use crate::window::StreamWindows;
 const EVERY_MS: i64 = 10_000;
 const GRACE_MS: i64 = 2_000;
 const WORKERS: usize = 2;
+/// Of a process: committer, follower, sealer.
+const TASKS: usize = 3;
 
 // === A store that is asked one request at a time ===
 
@@ -336,17 +338,19 @@ impl Process {
     }
 
     async fn step(&mut self, which: usize, waits: &AtomicBool) {
-        match which % 3 {
+        match which {
             0 => self.committer.step(waits).await,
             1 => self.follower.step(waits).await,
             _ => self.sealers.step(waits).await,
         }
     }
 
-    async fn finish(&mut self, waits: &AtomicBool) {
-        self.committer.finish(waits).await;
-        self.follower.finish(waits).await;
-        self.sealers.finish(waits).await;
+    async fn finish(&mut self, which: usize, waits: &AtomicBool) {
+        match which {
+            0 => self.committer.finish(waits).await,
+            1 => self.follower.finish(waits).await,
+            _ => self.sealers.finish(waits).await,
+        }
     }
 }
 
@@ -375,9 +379,12 @@ enum Act {
         shard: usize,
         count: usize,
     },
-    Commit(usize),
-    Follow(usize),
-    Seal(usize),
+    /// A task of a process begins, and is the only one that makes requests until it is done, or waits for its turns.
+    Begin {
+        process: usize,
+        task: usize,
+        at_once: bool,
+    },
     /// The task of a process makes so many requests.
     Step {
         process: usize,
@@ -391,15 +398,14 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let process = || 0..WORKERS;
     let late = prop_oneof![4 => 0..=GRACE_MS, 1 => GRACE_MS + 1..40_000, 1 => -30_000..0i64];
     let act = prop_oneof![
-        8 => (any::<usize>(), late).prop_map(|(pick, late_ms)| Act::Put(pick, late_ms)),
-        5 => (1..6_000i64).prop_map(Act::Pass),
+        10 => (any::<usize>(), late).prop_map(|(pick, late_ms)| Act::Put(pick, late_ms)),
+        5 => (1..20_000i64).prop_map(Act::Pass),
         1 => any::<usize>().prop_map(Act::Split),
         1 => any::<usize>().prop_map(Act::Merge),
         14 => (process(), 0..8usize, 1..6usize).prop_map(|(process, shard, count)| Act::Read { process, shard, count }),
-        6 => process().prop_map(Act::Commit),
-        5 => process().prop_map(Act::Follow),
-        5 => process().prop_map(Act::Seal),
-        24 => (process(), 0..3usize, 1..8usize)
+        24 => (process(), 0..TASKS, prop::bool::weighted(0.6))
+            .prop_map(|(process, task, at_once)| Act::Begin { process, task, at_once }),
+        14 => (process(), 0..TASKS, 1..16usize)
             .prop_map(|(process, task, requests)| Act::Step { process, task, requests }),
         1 => process().prop_map(Act::Kill),
     ];
@@ -452,9 +458,17 @@ impl World {
                 let shard = shard % self.stream.shards.len();
                 self.processes[process].read(&self.stream, shard, count);
             }
-            Act::Commit(process) => self.processes[process].commit(),
-            Act::Follow(process) => self.processes[process].follow(),
-            Act::Seal(process) => self.processes[process].seal(),
+            Act::Begin { process, task, at_once } => {
+                let process = &mut self.processes[process];
+                match task {
+                    0 => process.commit(),
+                    1 => process.follow(),
+                    _ => process.seal(),
+                }
+                if at_once {
+                    process.finish(task, &self.waits).await;
+                }
+            }
             Act::Step { process, task, requests } => {
                 for _ in 0..requests {
                     self.processes[process].step(task, &self.waits).await;
@@ -468,18 +482,20 @@ impl World {
     async fn end(&mut self) {
         self.processes.truncate(1);
         let survivor = &mut self.processes[0];
-        survivor.finish(&self.waits).await;
+        for task in 0..TASKS {
+            survivor.finish(task, &self.waits).await;
+        }
         self.stream.now_ms += 100_000;
         for _ in 0..2 * self.stream.shards.len() + 4 {
             for shard in 0..self.stream.shards.len() {
                 survivor.read(&self.stream, shard, usize::MAX);
             }
             survivor.commit();
-            survivor.finish(&self.waits).await;
+            survivor.finish(0, &self.waits).await;
             survivor.follow();
-            survivor.finish(&self.waits).await;
+            survivor.finish(1, &self.waits).await;
             survivor.seal();
-            survivor.finish(&self.waits).await;
+            survivor.finish(2, &self.waits).await;
         }
     }
 }

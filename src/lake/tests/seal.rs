@@ -76,7 +76,7 @@ impl House {
         read(&self.contract, &self.windows, shard, after, orders, idle_ms, &ShardGrant::new())
     }
 
-    async fn commit(&mut self, batches: impl IntoIterator<Item = CleanBatch>) {
+    pub async fn commit(&mut self, batches: impl IntoIterator<Item = CleanBatch>) {
         self.committer.flush(micro(batches)).await.unwrap();
         let head = Head::of(&self.committer.view);
         self.follower.follow(head).await.unwrap();
@@ -179,7 +179,7 @@ pub async fn rows_of(lake: &Lake, table: &str) -> Vec<Row> {
     rows
 }
 
-fn order(id: u64, at_ms: i64) -> Order {
+pub fn order(id: u64, at_ms: i64) -> Order {
     Order { id, at_ms, arrived_ms: at_ms, kind: if id % 2 == 0 { "even" } else { "odd" } }
 }
 
@@ -188,7 +188,7 @@ fn row(start_ms: i64, kind: &str, records: i64, total: i128, complete: bool) -> 
     Row { start_ms, kind, records, total, complete, revision }
 }
 
-async fn house(lake: &Lake, contract: &Arc<Contract>) -> House {
+pub async fn house(lake: &Lake, contract: &Arc<Contract>) -> House {
     House::open(&lake.store, lake.clock.moments(), contract).await
 }
 

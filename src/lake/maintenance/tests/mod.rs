@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod compaction;
+mod folding;
 mod many_commits;
 mod readers;
 mod retention;

@@ -1,0 +1,108 @@
+//! Partials that are compacted: fewer rows, the same numbers, whatever is sealed meanwhile.
+
+use object_store::ObjectStoreExt;
+
+use super::*;
+use crate::lake::stream::TableSet;
+use crate::lake::tests::seal::{House, Order, Row, SEALED, SEALED_PARTIALS, contract_with, house, order, rows_of};
+use crate::lake::tests::{after, identity, register};
+
+fn folding(lake: &Lake, house: &House) -> Maintainer {
+    let mut maintainer = Maintainer::new(lake.store.clone(), OPTIONS);
+    maintainer.clock = lake.clock.moments();
+    maintainer.add_tables("orders", TableSet::of(&house.contract, &identity()));
+    maintainer
+}
+
+/// Six flushes of two shards, each with orders of two windows and two kinds.
+async fn with_flushes(lake: &Lake) -> House {
+    let mut house = house(lake, &contract_with("")).await;
+    house.committer.register(&[register("a"), register("b")]).await.unwrap();
+    for flush in 0..6u64 {
+        for (shard, first) in [("a", flush * 10), ("b", 100 + flush * 10)] {
+            let from = if flush == 0 { after(0) } else { after(first - 7) };
+            let at_ms = |id: u64| if id % 3 == 0 { 12_500 } else { 3_000 };
+            let orders =
+                [first + 1, first + 2, first + 3].map(|id| Order { arrived_ms: 13_000, ..order(id, at_ms(id)) });
+            let batch = house.batch(shard, from, &orders, None);
+            house.commit([batch]).await;
+        }
+    }
+    house
+}
+
+fn summed(rows: Vec<Row>) -> BTreeMap<(i64, Option<String>), (i64, i128)> {
+    let mut sums = BTreeMap::new();
+    for row in rows {
+        let sum: &mut (i64, i128) = sums.entry((row.start_ms, row.kind)).or_default();
+        *sum = (sum.0 + row.records, sum.1 + row.total);
+    }
+    sums
+}
+
+#[tokio::test]
+async fn partials_of_one_window_and_key_become_one_row_and_no_number_changes() {
+    let lake = Lake::in_memory();
+    let mut house = with_flushes(&lake).await;
+    let before = rows_of(&lake, SEALED_PARTIALS).await;
+    let events = well(&mut folding(&lake, &house), true).await;
+    let compacted = events.iter().find(|(table, event)| {
+        table == SEALED_PARTIALS && matches!(event, Event::Compacted { files_in: 12, files_out: 1, .. })
+    });
+    assert!(compacted.is_some(), "{events:#?}");
+    let folded = rows_of(&lake, SEALED_PARTIALS).await;
+    assert_eq!((before.len(), folded.len()), (32, 4));
+    assert_eq!(summed(folded), summed(before.clone()));
+
+    // What is sealed from it is what would have been sealed without.
+    house.seal().await;
+    let sealed = rows_of(&lake, SEALED).await;
+    assert_eq!(sealed.len(), 2, "one of the windows is closed");
+    let closed = before.into_iter().filter(|row| row.start_ms == 0).collect();
+    assert_eq!(summed(sealed), summed(closed));
+}
+
+#[tokio::test]
+async fn files_that_are_folded_between_a_sealers_looks_are_sealed_all_the_same() {
+    let lake = Lake::in_memory();
+    let mut house = with_flushes(&lake).await;
+    house.seal().await;
+    well(&mut folding(&lake, &house), true).await;
+    let idle = ["a", "b"].map(|shard| {
+        let last = if shard == "a" { 53 } else { 153 };
+        house.batch(shard, after(last), &[], Some(60_000))
+    });
+    house.commit(idle).await;
+    house.seal().await;
+    assert_eq!(summed(rows_of(&lake, SEALED).await), summed(rows_of(&lake, SEALED_PARTIALS).await));
+}
+
+#[tokio::test]
+async fn a_file_with_rows_of_another_definition_stays_as_it_is() {
+    let lake = Lake::in_memory();
+    let house = with_flushes(&lake).await;
+    let entry = lake.entry(SEALED_PARTIALS, 1).await;
+    let mut foreign = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
+    let path = lake.store.path(SEALED_PARTIALS, foreign["path"].as_str().unwrap());
+    let (bytes, _) = lake.store.read(&path).await.unwrap().unwrap();
+    let batch = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().next().unwrap().unwrap();
+    let mut columns = batch.columns().to_vec();
+    let definition = batch.schema().index_of("definition").unwrap();
+    let other = deltalake::arrow::array::StringArray::from(vec!["of somebody else"; batch.num_rows()]);
+    columns[definition] = std::sync::Arc::new(other);
+    let batch = deltalake::arrow::array::RecordBatch::try_new(batch.schema(), columns).unwrap();
+    let mut writer = deltalake::parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    foreign["path"] = "_date=1970-01-01/foreign.parquet".into();
+    foreign["size"] = bytes.len().into();
+    let location = lake.store.path(SEALED_PARTIALS, "_date=1970-01-01/foreign.parquet");
+    lake.faults.inner().put(&location, bytes.into()).await.unwrap();
+    lake.foreign(SEALED_PARTIALS, &[json!({ "add": foreign })]).await;
+    let before = summed(rows_of(&lake, SEALED_PARTIALS).await);
+    for _ in 0..2 {
+        well(&mut folding(&lake, &house), true).await;
+    }
+    assert!(active(&lake, SEALED_PARTIALS).await.contains_key("_date=1970-01-01/foreign.parquet"));
+    assert_eq!(summed(rows_of(&lake, SEALED_PARTIALS).await), before);
+}
