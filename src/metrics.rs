@@ -7,8 +7,11 @@
 //! the first event of a counter that begins with it. Only what records bring along (columns with nulls, unknown
 //! fields) cannot be known before.
 
+mod grafana_live;
 mod maintenance;
+mod process;
 mod shard;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +20,10 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub use self::grafana_live::GrafanaLiveMetrics;
 pub use self::maintenance::MaintenanceMetrics;
 pub use self::shard::ShardMetrics;
+pub use self::windows::{StartGauges, StartState, WindowGauges, WindowValue};
 use crate::checkpoint::ShardId;
 use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
 use crate::record::{CleanCounts, RejectReason, Repair};
@@ -44,7 +49,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_repairs_total", Kind::Counter, "Transport damage undone before cleaning, by repair"),
     ("pintail_unknown_fields_total", Kind::Counter, "Fields that the contract does not name, by field"),
     ("pintail_reads_total", Kind::Counter, "GetRecords calls, by result"),
-    ("pintail_behind_ms", Kind::Gauge, "MillisBehindLatest of the last read, Kinesis's word"),
+    ("pintail_behind_seconds", Kind::Gauge, "MillisBehindLatest of the last read, in seconds"),
     ("pintail_record_age_seconds", Kind::Gauge, "Now minus the arrival of the last record read, at the last read"),
     ("pintail_iterator_age_seconds", Kind::Gauge, "Age of the shard iterator; Kinesis expires it at 300 s"),
     ("pintail_retention_headroom_ratio", Kind::Gauge, "Part of the retention left before unread records are trimmed"),
@@ -53,6 +58,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
     ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
     ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
+    ("pintail_flush_interval_seconds", Kind::Gauge, "`lake.flush_interval`: how old a record gets before its flush"),
     ("pintail_reads_aligned_total", Kind::Counter, "Reads that waited because slower shards were far behind"),
     ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
     ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
@@ -69,6 +75,7 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_grafana_live_pushes_total", Kind::Counter, "Pushes of windows to Grafana Live, by result"),
     ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
     ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
@@ -96,6 +103,15 @@ enum Kind {
     Counter,
     Gauge,
     Histogram,
+}
+
+/// What the process knows of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Scraped<'a> {
+    /// Letters, digits, `_`, `-` and `.`, as the configuration has it.
+    pub pipeline: &'a str,
+    /// When it was started, epoch ms.
+    pub started_ms: i64,
 }
 
 // === Registry ===
@@ -130,9 +146,14 @@ impl Registry {
         Ok(Self { recorder: Arc::new(recorder) })
     }
 
-    /// The text that Prometheus scrapes.
+    /// What is counted here, as Prometheus text.
     pub fn render(&self) -> String {
         self.handle().render()
+    }
+
+    /// All that Prometheus scrapes: what is counted here, the process, and the windows.
+    pub fn scrape(&self, process: Scraped<'_>, windows: &[WindowGauges]) -> String {
+        self.render() + &process::render(process) + &windows::render(windows)
     }
 
     /// For the task that calls `run_upkeep` every few seconds.
@@ -148,6 +169,11 @@ impl Registry {
     /// The numbers of the maintenance of these tables of one stream.
     pub fn maintenance(&self, stream: &str, tables: &[String]) -> MaintenanceMetrics {
         MaintenanceMetrics::new(self.clone(), stream, tables)
+    }
+
+    /// The numbers of the pushes to Grafana Live.
+    pub fn grafana_live(&self) -> GrafanaLiveMetrics {
+        GrafanaLiveMetrics::new(self)
     }
 
     /// The names of all counters.
@@ -295,6 +321,11 @@ impl StreamMetrics {
     pub fn shards(&self, state: &'static str, count: usize) {
         let labels = [("stream", self.stream()), ("state", state)];
         self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);
+    }
+
+    /// How often it is flushed when little comes.
+    pub fn flush_interval(&self, interval: Duration) {
+        self.gauge("pintail_flush_interval_seconds").set(interval.as_secs_f64());
     }
 
     /// A read waited for slower shards.

@@ -22,6 +22,7 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     app.run(std::future::ready(())).await.unwrap();
     let text = registry.render();
     assert_eq!(tables.len(), 4, "rows, rejects, partials, sealed rows");
+    assert!(text.contains("pintail_flush_interval_seconds{stream=\"orders\"} 5\n"), "{text}");
     for name in Registry::counters().filter(|name| text.contains(&format!("{name}{{stream=\"orders\",table="))) {
         for table in &tables {
             assert!(text.contains(&format!("{name}{{stream=\"orders\",table=\"{table}\"")), "{name} of {table}");

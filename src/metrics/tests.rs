@@ -18,6 +18,7 @@ fn every_counter_whose_labels_are_known_is_there_with_0_before_its_first_event()
     let stream = registry.stream("orders");
     stream.tables(&tables);
     let (_shard, _maintenance) = (stream.shard(&ShardId::new("shardId-0")), registry.maintenance("orders", &tables));
+    let _live = registry.grafana_live();
     let text = registry.render();
     for name in Registry::counters() {
         let zeros = text.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.ends_with(" 0"));
