@@ -39,6 +39,8 @@ pub struct Window {
     count: &'static str,
     /// A measure `sum(column)`, and the column.
     sum: Option<(&'static str, &'static str)>,
+    /// Its size in microseconds.
+    every_us: i128,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Text("category"),
         count: "pins",
         sum: Some(("followers", "follower_count")),
+        every_us: MINUTE_US,
     },
     Window {
         kind: Kind::Pin,
@@ -65,6 +68,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Text("is_image_or_video"),
         count: "pins",
         sum: None,
+        every_us: MINUTE_US,
     },
     Window {
         kind: Kind::Geo,
@@ -73,6 +77,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Text("country"),
         count: "posts",
         sum: None,
+        every_us: MINUTE_US,
     },
     Window {
         kind: Kind::User,
@@ -81,6 +86,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::AgeGroup("age"),
         count: "users",
         sum: None,
+        every_us: MINUTE_US,
     },
     Window {
         kind: Kind::User,
@@ -89,10 +95,16 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Year("date_joined"),
         count: "users",
         sum: None,
+        every_us: MINUTE_US,
     },
 ];
 
 impl Window {
+    /// The same with windows of so many seconds.
+    pub fn of_seconds(self, seconds: u64) -> Self {
+        Self { every_us: i128::from(seconds) * 1_000_000, ..self }
+    }
+
     /// The columns of the rows that [`Self::group_by`] reads.
     pub fn rows_columns(&self) -> Vec<&'static str> {
         let key = match self.of {
@@ -101,7 +113,18 @@ impl Window {
         [ARRIVED_AT, key].into_iter().chain(self.sum.map(|(_, column)| column)).collect()
     }
 
-    /// The columns of the partials that [`Self::sum_up`] reads.
+    /// Sealed rows, each by its window and key. Two of one window and key are an error.
+    pub fn sealed(&self, cells: &mut Cells, sealed: &Snapshot) -> anyhow::Result<u64> {
+        let mut found = Cells::new();
+        let rows = self.sum_up(&mut found, sealed)?;
+        ensure!(rows == found.len() as u64, "{}: a file has two rows of one window and key", self.name);
+        for (key, totals) in found {
+            ensure!(cells.insert(key.clone(), totals).is_none(), "{}: {key:?} is sealed twice", self.name);
+        }
+        Ok(rows)
+    }
+
+    /// The columns of the partials, and of the sealed rows, that [`Self::sum_up`] reads.
     pub fn partials_columns(&self) -> Vec<&'static str> {
         let sum = self.sum.map(|(measure, _)| measure);
         [START, END, RECORDS, self.key, self.count].into_iter().chain(sum).collect()
@@ -113,7 +136,8 @@ impl Window {
         let summed = self.sum.map(|(_, column)| rows.integers(column)).transpose()?;
         for (row, (arrived, key)) in rows.integers(ARRIVED_AT)?.into_iter().zip(keys).enumerate() {
             let arrived = arrived.context("every row has an arrival")?;
-            let cell = cells.entry((arrived.div_euclid(MINUTE_US) * MINUTE_US, key)).or_default();
+            let start = arrived.div_euclid(self.every_us) * self.every_us;
+            let cell = cells.entry((start, key)).or_default();
             cell.add(1, 1, summed.as_ref().and_then(|values| values[row]));
         }
         Ok(())
@@ -130,7 +154,7 @@ impl Window {
         let sums = self.sum.map(|(measure, _)| partials.integers(measure)).transpose()?;
         for (row, key) in keys.into_iter().enumerate() {
             let start = starts[row].context("every partial has a start")?;
-            ensure!(ends[row] == Some(start + MINUTE_US), "{}: a window of another size", self.name);
+            ensure!(ends[row] == Some(start + self.every_us), "{}: a window of another size", self.name);
             let cell = cells.entry((start, key)).or_default();
             let sum = sums.as_ref().and_then(|sums| sums[row]);
             cell.add(records[row].unwrap_or_default(), counts[row].unwrap_or_default(), sum);
@@ -140,6 +164,11 @@ impl Window {
 }
 
 impl Totals {
+    /// Records in the window.
+    pub fn records(self) -> i128 {
+        self.records
+    }
+
     fn add(&mut self, records: i128, counted: i128, sum: Option<i128>) {
         self.records += records;
         self.counted += counted;
