@@ -4,6 +4,7 @@
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
 mod maintenance;
+mod serve;
 mod values;
 
 use std::collections::BTreeMap;
@@ -13,9 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::maintenance::MaintenanceSection;
+use self::serve::TOKEN_VARIABLE;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
+use crate::serve::Access;
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
@@ -37,6 +40,8 @@ const OVERRIDABLE: &[&str] = &[
     "source.align_within",
     "budget.bytes",
     "serve.listen",
+    "serve.token_file",
+    "serve.protect_metrics",
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
@@ -60,6 +65,8 @@ pub struct Config {
     pub budget_bytes: u64,
     /// Where metrics, health, the API and the live page are served.
     pub listen: SocketAddr,
+    /// Who may look there.
+    pub access: Access,
     /// Where Kinesis is.
     pub aws: KinesisConfig,
     /// How long a drain may take after SIGTERM.
@@ -106,18 +113,24 @@ pub struct StreamConfig {
 impl StreamConfig {
     /// The stream's name: the last part of an ARN, or the name itself.
     pub fn name(&self) -> &str {
-        self.id.rsplit_once("stream/").map_or(self.id.as_str(), |(_, name)| name)
+        name_of(&self.id)
     }
+}
+
+fn name_of(id: &str) -> &str {
+    id.rsplit_once("stream/").map_or(id, |(_, name)| name)
 }
 
 impl Config {
     /// Reads the file, its contracts, and `environment`. Fails with everything that is wrong.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let problems = Problems::default();
+        let (tokens, environment): (Vec<_>, Vec<_>) = environment.partition(|(variable, _)| variable == TOKEN_VARIABLE);
+        let token = tokens.first().map(|(_, token)| token.as_str()).filter(|token| !token.is_empty());
         let config = Document::read(path, None, &problems).and_then(|mut document| {
-            override_from(environment, &mut document, &problems);
+            override_from(environment.into_iter(), &mut document, &problems);
             let folder = path.parent().unwrap_or(Path::new("."));
-            read(&document, folder, &problems)
+            read(&document, folder, token, &problems)
         });
         match (config, problems.into_result()) {
             (Some(config), Ok(())) => Ok(config),
@@ -141,7 +154,8 @@ fn override_from(environment: impl Iterator<Item = (String, String)>, document: 
         if OVERRIDABLE.contains(&path.as_str()) {
             document.override_value(&path, &variable, &value);
         } else {
-            let keys = OVERRIDABLE.iter().map(|path| variable_of(path)).collect::<Vec<_>>().join(", ");
+            let known = OVERRIDABLE.iter().map(|path| variable_of(path)).chain([TOKEN_VARIABLE.to_owned()]);
+            let keys = known.collect::<Vec<_>>().join(", ");
             problems.note(&Place::environment(&variable), format_args!("stands for no key; known: {keys}"));
         }
     }
@@ -151,17 +165,15 @@ fn variable_of(path: &str) -> String {
     format!("{ENV_PREFIX}{}", path.to_uppercase().replace('.', "__"))
 }
 
-fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Config> {
+fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Problems) -> Option<Config> {
     let mut root = document.root(problems);
     let pipeline = root.required::<String>("pipeline").filter(|name| usable_pipeline(name, problems));
-    let lake = read_lake(root.section("lake"), problems);
+    let (location, flush) = read_lake(root.section("lake"), problems);
     let (source, defaults) = read_source(root.section("source"), problems);
     let mut budget = root.section("budget");
     let budget_bytes = budget.optional::<ByteSize>("bytes");
     budget.finish();
-    let mut serve = root.section("serve");
-    let listen = serve.optional::<SocketAddr>("listen");
-    serve.finish();
+    let (listen, access) = serve::read(root.section("serve"), folder, token, problems);
     let mut aws = root.section("aws");
     let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
     aws.finish();
@@ -169,24 +181,27 @@ fn read(document: &Document, folder: &Path, problems: &Problems) -> Option<Confi
     let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
     shutdown.finish();
     let maintenance = maintenance::read(root.section("maintenance"), problems);
-    let streams = read_streams(&mut root, folder, defaults, problems);
+    let sections = root.sections("stream");
+    let count = sections.len() as u64;
+    let streams = read_streams(sections, &root.place(), folder, defaults, problems);
     root.finish();
-    let mut lake = lake?;
-    lake.location.region = lake.location.region.or_else(|| aws_config.region.clone());
     let budget_place = budget_bytes.as_ref().map_or_else(|| document.place(), |bytes| bytes.place.clone());
-    let config = Config {
+    let budget_bytes = budget_bytes.map_or(256 << 20, |bytes| bytes.value.0);
+    check_budget(budget_bytes, flush.flush_bytes, count.max(1), &budget_place, problems);
+    let mut location = location?;
+    location.region = location.region.or_else(|| aws_config.region.clone());
+    Some(Config {
         pipeline: pipeline?.value,
-        lake,
+        lake: LakeSection { location, flush },
         source,
-        budget_bytes: budget_bytes.map_or(256 << 20, |bytes| bytes.value.0),
-        listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value),
+        budget_bytes,
+        listen,
+        access,
         aws: aws_config,
         shutdown_grace: Duration::from_millis(grace_ms),
         maintenance,
         streams: streams?,
-    };
-    check_budget(&config, &budget_place, problems);
-    Some(config)
+    })
 }
 
 /// The name is part of ledger keys `pipeline/stream@epoch/shard/..`.
@@ -217,7 +232,7 @@ fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
     usable.then_some(endpoint.value)
 }
 
-fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeSection> {
+fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfig>, WriterOptions) {
     let uri = section.required::<String>("uri");
     let interval = section.optional::<DurationMs>("flush_interval");
     let flush_bytes = section.optional::<ByteSize>("flush_bytes");
@@ -244,7 +259,7 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> Option<LakeSectio
         flush_interval: Duration::from_millis(interval.map_or(5_000, |interval| interval.value.0)),
         flush_bytes: flush_bytes.map_or(32 << 20, |bytes| bytes.value.0),
     };
-    Some(LakeSection { location: LakeConfig { uri: uri?.value, region, endpoint }, flush })
+    (uri.map(|uri| LakeConfig { uri: uri.value, region, endpoint }), flush)
 }
 
 /// What `[source]` says for every stream that says nothing of its own.
@@ -289,15 +304,14 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
 }
 
 fn read_streams(
-    root: &mut Section<'_>,
+    sections: Vec<Section<'_>>,
+    place: &Place,
     folder: &Path,
     defaults: StreamDefaults,
     problems: &Problems,
 ) -> Option<Vec<StreamConfig>> {
-    let place = root.place();
-    let sections = root.sections("stream");
     if sections.is_empty() {
-        problems.note(&place, "no stream; expected [[stream]] with `name` and `contract` at least once");
+        problems.note(place, "no stream; expected [[stream]] with `name` and `contract` at least once");
     }
     let mut taken = BTreeMap::new();
     let streams: Vec<Option<StreamConfig>> =
@@ -328,21 +342,27 @@ fn read_stream(
             None
         }
     };
-    let path = path?;
-    let contract = contract::load(&resolve(folder, &path.value), Some(&path.place), problems)?;
-    let stream = StreamConfig { id: id.as_ref()?.value.clone(), contract: Arc::new(contract), start, foreign_records };
-    let id_place = id?.place;
-    claim(taken, &format!("stream {}", stream.name()), &stream, &id_place, problems);
-    for table in stream.contract.tables() {
-        claim(taken, &format!("table {}", table.to_lowercase()), &stream, &id_place, problems);
+    let path = path.map(|path| At { value: resolve(folder, &path.value), place: path.place });
+    let file = path.as_ref().map_or_else(|| "without a contract".to_owned(), |path| path.value.display().to_string());
+    let (name, place) = match &id {
+        Some(id) => (format!("stream {}", name_of(&id.value)), &id.place),
+        None => ("a stream without a name".to_owned(), &place),
+    };
+    let by = format!("{} ({file})", Cut(&name));
+    if id.is_some() {
+        claim(taken, &name, &by, place, problems);
     }
-    Some(stream)
+    let path = path?;
+    let contract = contract::load(&path.value, Some(&path.place), problems)?;
+    for table in contract.tables() {
+        claim(taken, &format!("table {}", table.to_lowercase()), &by, place, problems);
+    }
+    Some(StreamConfig { id: id?.value, contract: Arc::new(contract), start, foreign_records })
 }
 
 /// Two streams must not share a name, nor two contracts a table.
-fn claim(taken: &mut BTreeMap<String, String>, what: &str, stream: &StreamConfig, place: &Place, problems: &Problems) {
-    let by = format!("stream {} ({})", Cut(stream.name()), stream.contract.file.display());
-    if let Some(first) = taken.insert(what.to_owned(), by) {
+fn claim(taken: &mut BTreeMap<String, String>, what: &str, by: &str, place: &Place, problems: &Problems) {
+    if let Some(first) = taken.insert(what.to_owned(), by.to_owned()) {
         problems
             .note(place, format_args!("{} is already taken by {first}; each must be unique in a pipeline", Cut(what)));
     }
@@ -353,22 +373,21 @@ fn resolve(folder: &Path, path: &str) -> PathBuf {
 }
 
 /// A share must hold two worst-case reads beside a full micro-batch, or the stream could wait for itself.
-fn check_budget(config: &Config, place: &Place, problems: &Problems) {
-    let needed = 2 * READ_COST_MAX + config.lake.flush.flush_bytes;
-    let share = config.budget_share_bytes();
+fn check_budget(bytes: u64, flush_bytes: u64, streams: u64, place: &Place, problems: &Problems) {
+    let needed = (2 * READ_COST_MAX).saturating_add(flush_bytes);
+    let share = bytes / streams;
     if share < needed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let streams = config.streams.len() as u64;
         problems.note(
             place,
             format_args!(
                 "`budget.bytes` = {}MiB gives each of {streams} streams {}MiB; expected at least {}MiB: two reads of \
                  {}MiB and one flush of {}MiB (`lake.flush_bytes`) for each stream",
-                mib(config.budget_bytes),
+                mib(bytes),
                 share >> 20,
-                mib(needed) * streams,
+                mib(needed).saturating_mul(streams),
                 mib(READ_COST_MAX),
-                mib(config.lake.flush.flush_bytes),
+                mib(flush_bytes),
             ),
         );
     }

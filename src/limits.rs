@@ -65,6 +65,12 @@ pub const UNKNOWN_FIELD_NAME_BYTES_MAX: usize = 64;
 /// A reject's `detail` column is cut to this many bytes; the payload itself is kept whole.
 pub const REJECT_DETAIL_BYTES_MAX: usize = 200;
 
+/// Rejects of each stream and reason that are kept for people to look at.
+pub const REJECT_SAMPLES_MAX: usize = 5;
+
+/// Payload bytes kept of each. With 13 reasons some 100 KiB a stream at most, escaped.
+pub const REJECT_SAMPLE_BYTES_MAX: usize = 256;
+
 /// GetRecords accepts no larger `Limit`.
 pub const GET_RECORDS_LIMIT_MAX: i32 = 10_000;
 
@@ -81,7 +87,8 @@ pub const SEQUENCE_DIGITS_MAX: usize = 72;
 /// One record a day over a century must not become 36,500 files.
 pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
 
-/// Live windows: starts kept in memory per declared window. Older ones stay in the lake.
+/// Live windows: starts kept in memory per declared window (of a sliding one, all their panes). Older ones stay in the
+/// lake.
 pub const LIVE_WINDOWS_MAX: usize = 120;
 
 /// Live windows: starts of each window that a restart brings back from the lake. Enough for what people watch, few
@@ -112,6 +119,12 @@ pub const CONTRACT_ITEMS_MAX: usize = 1000;
 
 /// A window shorter than this would have more starts than records.
 pub const WINDOW_EVERY_MS_MIN: i64 = 1_000;
+
+/// Panes of a sliding window: a day by minutes. The live view adds that many up.
+pub const WINDOW_PANES_MAX: i64 = 1_440;
+
+/// Values that one `where` may name; each is compared with each record.
+pub const WHERE_VALUES_MAX: usize = 1_000;
 
 /// Windows, and their grace, are days and not decades: arithmetic on starts cannot overflow.
 pub const WINDOW_EVERY_MS_MAX: i64 = 366 * 86_400_000;
@@ -185,12 +198,15 @@ pub const COMPACT_GROUPS_MAX: usize = 16;
 /// A Parquet file that is to be read and is no larger is fetched whole: one request.
 pub const READ_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Compaction: rows decoded at a time, by the average row of their file.
+/// Compaction: rows decoded at a time, by the average row of the row group where that is largest.
 pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Compaction: rows, encoded, before they are sent off as a row group.
 pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of rows, decoded, after which a row group of a data file ends. A reader may have to hold all of one, since
+/// three payloads of 10 MiB are one page; of usual rows it is some 8 MiB in the file.
+pub const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Sealing: encoded bytes of the files that are merged side by side. With more, some are compacted first.
 pub const MERGE_ENCODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -215,6 +231,19 @@ pub const PARTIALS_GROUP_BYTES: usize = 1024 * 1024;
 
 /// Compaction: files remembered as ones that Pintail does not rewrite, so that they are not opened at every look.
 pub const COMPACT_UNFIT_MAX: usize = 10_000;
+
+/// Compaction: files remembered as ones that cannot be read; each is asked for again at every try. Further ones are
+/// found anew.
+pub const COMPACT_BROKEN_MAX: usize = 100;
+
+/// Compaction: times that one group is begun again because a file of it turned out not to be decodable.
+pub const COMPACT_RESTARTS_MAX: usize = 4;
+
+/// Maintenance: a step that failed is tried again after this long, and after twice as long for each failure more...
+pub const MAINTENANCE_RETRY_MS_MIN: i64 = 60 * 1000;
+
+/// ... up to this.
+pub const MAINTENANCE_RETRY_MS_MAX: i64 = 60 * 60 * 1000;
 
 /// Log cleanup and vacuum: objects deleted in one request, S3's most.
 pub const DELETE_BATCH_MAX: usize = 1_000;
@@ -257,6 +286,30 @@ pub const SERVE_URI_BYTES_MAX: usize = 2048;
 /// HTTP: looks at the live windows at a time; each copies up to all live cells.
 pub const SERVE_LOOKS_MAX: usize = 2;
 
+/// HTTP: pages that are fed at a time, far below all connections: they stay open, and leave room for whoever asks.
+pub const SERVE_STREAMS_MAX: usize = 16;
+
+/// HTTP: events that a fed page may be behind; one that does not even take these is cut off and may come again.
+pub const SERVE_STREAM_EVENTS_MAX: usize = 12;
+
+/// HTTP: how often the live windows are looked at for pages that are fed, at most.
+pub const SERVE_STREAM_INTERVAL: Duration = Duration::from_millis(250);
+
+/// HTTP: a look for them may take this part of the time; with very many keys it comes less often.
+pub const SERVE_STREAM_SHARE: u32 = 10;
+
+/// HTTP: newest starts of each window that fed pages get.
+pub const SERVE_STREAM_STARTS: usize = 12;
+
+/// HTTP: largest keys of each start that fed pages get.
+pub const SERVE_STREAM_ROWS: usize = 20;
+
+/// HTTP: an access token has at least this many letters, so that it is not guessed.
+pub const SERVE_TOKEN_LETTERS_MIN: usize = 16;
+
+/// HTTP: and at most so many: it has to fit a header, a cookie and an address.
+pub const SERVE_TOKEN_LETTERS_MAX: usize = 256;
+
 /// Rows of a window start in one answer of the API, unless the question says otherwise. How many keys there are is
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
@@ -271,9 +324,10 @@ pub const REPLAY_SLICE_ROWS_MAX: u64 = 200_000;
 /// Replay: rejects decoded at a time, if their payloads are small enough. More would not be faster.
 pub const REPLAY_BATCH_ROWS_MAX: u64 = 1_000;
 
-/// Replay: payload bytes decoded at a time, by the average of the file; a read of the stream brings as much.
+/// Replay: payload bytes decoded at a time, by the average of the row group where that is largest; a read of the stream brings as much.
 pub const REPLAY_BATCH_BYTES: u64 = READ_BYTES_MAX / 4;
 
 const _: () = assert!(READ_COST_MAX > READ_BYTES_MAX);
+const _: () = assert!(SERVE_STREAMS_MAX * 2 <= SERVE_CONNECTIONS_MAX);
 const _: () = assert!(STAGED_AGE_MS_MAX * 2 <= ORPHAN_AGE_MS_MIN);
 const _: () = assert!(INFLATED_BATCH_BYTES_MAX as u64 <= READ_COST_MAX);

@@ -2,8 +2,13 @@
 //!
 //! Handles are made once, from a recorder that [`crate::app`] owns and passes down: no global, so that two
 //! streams, two tests or two apps in one process never share a number. Counted per batch, never per record.
+//!
+//! A counter whose labels are known is there from the start, with 0: a rule that asks for an increase would not see
+//! the first event of a counter that begins with it. Only what records bring along (columns with nulls, unknown
+//! fields) cannot be known before.
 
 mod maintenance;
+mod shard;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +18,10 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use self::maintenance::MaintenanceMetrics;
+pub use self::shard::ShardMetrics;
 use crate::checkpoint::ShardId;
 use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
-use crate::record::{CleanCounts, RejectReason};
+use crate::record::{CleanCounts, RejectReason, Repair};
 
 const METADATA: Metadata<'static> = Metadata::new("pintail", Level::INFO, None);
 
@@ -63,11 +69,27 @@ const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
     ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
     ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
     ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
     ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
     ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
     ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
 ];
+
+/// Counters that a stream has one of.
+const COUNTERS_OF_A_STREAM: [&str; 8] = [
+    "pintail_rows_cleaned_total",
+    "pintail_reads_aligned_total",
+    "pintail_commit_conflicts_total",
+    "pintail_commit_failures_total",
+    "pintail_rows_in_null_partition_total",
+    "pintail_fenced_total",
+    "pintail_data_loss_total",
+    "pintail_live_cells_folded_total",
+];
+
+/// What may become of a record in an aggregate on a shard not its own.
+const FOREIGN_ACTIONS: [&str; 3] = ["kept", "rejected", "dropped"];
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -123,9 +145,16 @@ impl Registry {
         StreamMetrics::new(self.clone(), stream)
     }
 
-    /// The numbers of the maintenance of one stream's tables.
-    pub fn maintenance(&self, stream: &str) -> MaintenanceMetrics {
-        MaintenanceMetrics { registry: self.clone(), stream: stream.to_owned() }
+    /// The numbers of the maintenance of these tables of one stream.
+    pub fn maintenance(&self, stream: &str, tables: &[String]) -> MaintenanceMetrics {
+        MaintenanceMetrics::new(self.clone(), stream, tables)
+    }
+
+    /// The names of all counters.
+    #[cfg(test)]
+    pub fn counters() -> impl Iterator<Item = &'static str> {
+        let all = DESCRIPTIONS.iter().chain(maintenance::DESCRIPTIONS);
+        all.filter(|(_, kind, _)| matches!(kind, Kind::Counter)).map(|(name, ..)| *name)
     }
 
     fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
@@ -186,16 +215,21 @@ impl StreamMetrics {
         for reason in RejectReason::ALL {
             metrics.counter_with("pintail_rejects_total", "reason", reason.as_str()).increment(0);
         }
-        let from_zero = [
-            "pintail_fenced_total",
-            "pintail_data_loss_total",
-            "pintail_commit_conflicts_total",
-            "pintail_reads_aligned_total",
-        ];
-        for name in from_zero {
+        for repair in Repair::ALL {
+            metrics.counter_with("pintail_repairs_total", "repair", repair.as_str()).increment(0);
+        }
+        for action in FOREIGN_ACTIONS {
+            metrics.foreign_records(action, 0);
+        }
+        for name in COUNTERS_OF_A_STREAM {
             metrics.counter(name).increment(0);
         }
         metrics
+    }
+
+    /// These tables begin with nothing committed.
+    pub fn tables(&self, tables: &[String]) {
+        tables.iter().for_each(|table| self.table_grew(table, 0, 0, 0));
     }
 
     /// The stream's name.
@@ -342,6 +376,11 @@ impl StreamMetrics {
         self.shared.registry.gauge("pintail_live_bytes", &labels).set(bytes as f64);
     }
 
+    /// Records that have no value in a column that is the time of a window; their arrival was used.
+    pub fn without_time(&self, column: &str, records: u64) {
+        self.counter_with("pintail_records_without_time_total", "column", column).increment(records);
+    }
+
     /// Cells folded into `__other__` in the live view.
     pub fn live_folded(&self, cells: u64) {
         self.counter("pintail_live_cells_folded_total").increment(cells);
@@ -360,74 +399,5 @@ impl StreamMetrics {
     }
 }
 
-// === ShardMetrics ===
-
-/// The numbers of one shard, for its reader.
-#[derive(Debug, Clone)]
-pub struct ShardMetrics {
-    stream: StreamMetrics,
-    shard: String,
-    records: Counter,
-    bytes: Counter,
-    aggregates: Counter,
-    behind_ms: Gauge,
-    record_age: Gauge,
-    iterator_age: Gauge,
-    headroom: Gauge,
-}
-
-impl ShardMetrics {
-    fn new(stream: &StreamMetrics, shard: &ShardId) -> Self {
-        let labels = [("stream", stream.stream()), ("shard", shard.as_str())];
-        let registry = &stream.shared.registry;
-        Self {
-            records: registry.counter("pintail_records_read_total", &labels),
-            bytes: registry.counter("pintail_bytes_read_total", &labels),
-            aggregates: registry.counter("pintail_aggregates_read_total", &labels),
-            behind_ms: registry.gauge("pintail_behind_ms", &labels),
-            record_age: registry.gauge("pintail_record_age_seconds", &labels),
-            iterator_age: registry.gauge("pintail_iterator_age_seconds", &labels),
-            headroom: registry.gauge("pintail_retention_headroom_ratio", &labels),
-            stream: stream.clone(),
-            shard: shard.as_str().to_owned(),
-        }
-    }
-
-    /// The stream's numbers.
-    pub fn of_stream(&self) -> &StreamMetrics {
-        &self.stream
-    }
-
-    /// One GetRecords call ended: `ok`, `throttled`, `expired_iterator`, `retried`, `invalid`, `refused`.
-    pub fn read_result(&self, result: &'static str) {
-        let labels = [("stream", self.stream.stream()), ("shard", self.shard.as_str()), ("result", result)];
-        self.stream.shared.registry.counter("pintail_reads_total", &labels).increment(1);
-    }
-
-    /// What was taken of it: user records, payload bytes, and aggregates that records came from.
-    pub fn read(&self, records: u64, bytes: u64, aggregates: u64) {
-        self.records.increment(records);
-        self.bytes.increment(bytes);
-        self.aggregates.increment(aggregates);
-    }
-
-    /// `MillisBehindLatest`, in its answer.
-    pub fn behind(&self, behind_ms: i64) {
-        self.behind_ms.set(behind_ms as f64);
-    }
-
-    /// Now minus the last record's arrival.
-    pub fn record_age(&self, seconds: f64) {
-        self.record_age.set(seconds);
-    }
-
-    /// Now minus the iterator's birth.
-    pub fn iterator_age(&self, seconds: f64) {
-        self.iterator_age.set(seconds);
-    }
-
-    /// 1 - (age of what is not read yet / retention).
-    pub fn retention_headroom(&self, ratio: f64) {
-        self.headroom.set(ratio);
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -233,6 +233,9 @@ pub enum Repair {
 }
 
 impl Repair {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::ListOfOne, Self::JsonInString, Self::Base64, Self::Gzip, Self::Zstd];
+
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,13 +1,16 @@
 //! What the process is doing right now, for people: readiness, shards, tables. Written by the tasks that know,
 //! read by [`crate::serve`] and the demo's progress lines. Nothing is ever decided by it.
 
+mod rejects;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
 use crate::checkpoint::ShardId;
-use crate::record::{CleanCounts, RejectReason};
+use crate::record::{CleanCounts, Reject};
+pub use rejects::{RejectSample, RejectSamples};
 
 /// The whole process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -22,10 +25,16 @@ impl StatusBoard {
             status.lock().trouble.insert("start", "starting".to_owned());
             status
         });
-        StreamBoard(status.clone())
+        StreamBoard { stream: stream.into(), status: status.clone() }
     }
 
-    /// A copy of everything, by stream.
+    /// The last rejects, by stream and reason.
+    pub fn reject_samples(&self) -> BTreeMap<String, RejectSamples> {
+        let streams = self.lock();
+        streams.iter().map(|(name, status)| (name.clone(), status.samples().clone())).collect()
+    }
+
+    /// A copy of everything but the rejects' samples, by stream.
     pub fn snapshot(&self) -> BTreeMap<String, StreamSnapshot> {
         let streams = self.lock();
         streams.iter().map(|(name, status)| (name.clone(), status.lock().clone())).collect()
@@ -37,11 +46,19 @@ impl StatusBoard {
 }
 
 #[derive(Debug, Clone, Default)]
-struct StreamStatus(Arc<Mutex<StreamSnapshot>>);
+struct StreamStatus {
+    snapshot: Arc<Mutex<StreamSnapshot>>,
+    /// Apart, since the snapshot is copied often.
+    samples: Arc<Mutex<RejectSamples>>,
+}
 
 impl StreamStatus {
     fn lock(&self) -> MutexGuard<'_, StreamSnapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn samples(&self) -> MutexGuard<'_, RejectSamples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,6 +125,9 @@ pub struct ShardStatus {
     pub records: u64,
     /// Payload bytes read by this process.
     pub bytes: u64,
+    /// Whether this process has counted all that an earlier one may have read: it has been at the shard's end, or has
+    /// read as much as one ever holds.
+    pub caught_up: bool,
 }
 
 /// One table, as far as this process has written it.
@@ -135,42 +155,53 @@ pub struct TableStatus {
 
 /// One stream's board. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct StreamBoard(StreamStatus);
+pub struct StreamBoard {
+    stream: Arc<str>,
+    status: StreamStatus,
+}
 
 impl StreamBoard {
+    /// The stream's name, for the log.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
     /// `who` cannot work because of `what`; readiness is false until [`Self::resolved`].
     pub fn trouble(&self, who: &'static str, what: impl Into<String>) {
-        self.0.lock().trouble.insert(who, what.into());
+        self.status.lock().trouble.insert(who, what.into());
     }
 
     /// `who` works again.
     pub fn resolved(&self, who: &'static str) {
-        self.0.lock().trouble.remove(who);
+        self.status.lock().trouble.remove(who);
     }
 
     /// Records of this shard were trimmed before they were read.
     pub fn lost(&self, shard: &ShardId, range: String) {
-        self.0.lock().lost.insert(shard.clone(), range);
+        self.status.lock().lost.insert(shard.clone(), range);
     }
 
     /// Changes one shard's entry, creating it if need be.
     pub fn shard(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
-        change(self.0.lock().shards.entry(shard.clone()).or_default());
+        change(self.status.lock().shards.entry(shard.clone()).or_default());
     }
 
     /// Changes the entry of a shard that is on the board.
     pub fn shard_if_known(&self, shard: &ShardId, change: impl FnOnce(&mut ShardStatus)) {
-        if let Some(status) = self.0.lock().shards.get_mut(shard) {
+        if let Some(status) = self.status.lock().shards.get_mut(shard) {
             change(status);
         }
     }
 
-    /// Adds a batch that was cleaned.
-    pub fn cleaned(&self, rows: u64, rejects: impl IntoIterator<Item = RejectReason>, counts: &CleanCounts) {
-        let totals = &mut self.0.lock().cleaned;
+    /// Adds a batch of this shard that was cleaned.
+    pub fn cleaned(&self, shard: &ShardId, rows: u64, rejects: &[Reject], counts: &CleanCounts) {
+        if !rejects.is_empty() {
+            rejects::keep(&mut self.status.samples(), shard, rejects);
+        }
+        let totals = &mut self.status.lock().cleaned;
         totals.rows += rows;
-        for reason in rejects {
-            *totals.rejects.entry(reason.as_str()).or_default() += 1;
+        for reject in rejects {
+            *totals.rejects.entry(reject.reason.as_str()).or_default() += 1;
         }
         for ((column, reason), count) in &counts.nulls {
             let by_reason = totals.nulls.entry(column.clone()).or_default();
@@ -183,16 +214,16 @@ impl StreamBoard {
 
     /// Changes one table's entry, creating it if need be.
     pub fn table(&self, table: &str, change: impl FnOnce(&mut TableStatus)) {
-        change(self.0.lock().tables.entry(table.to_owned()).or_default());
+        change(self.status.lock().tables.entry(table.to_owned()).or_default());
     }
 
     /// Whether nobody is in trouble.
     pub fn is_ready(&self) -> bool {
-        self.0.lock().trouble.is_empty()
+        self.status.lock().trouble.is_empty()
     }
 
     /// A copy.
     pub fn snapshot(&self) -> StreamSnapshot {
-        self.0.lock().clone()
+        self.status.lock().clone()
     }
 }

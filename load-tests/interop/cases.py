@@ -1,4 +1,4 @@
-"""The cases: volume, kill, reshard and maintenance, each against real third-party servers, each judged cell by cell.
+"""The cases: truth, volume, kill, reshard, maintenance and page, each against real third-party servers, each judged cell by cell.
 
 Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
 and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
@@ -24,8 +24,11 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+import anything
 import kinesis
 import servers
+import truth as truth_check
+import watch
 import windows
 from compare import Finding, Truth, compare, report, save_records
 from generate import Generator
@@ -65,6 +68,31 @@ class Case:
         self.producer = Producer(self.kinesis, Generator(self.given.seed, **dirt), self.folder / "accepted.jsonl")
         self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, self.given.contracts)
 
+    def set_up_anything(self, lake, endpoint, shards):
+        """One stream under a contract drawn by lot."""
+        self.lake, self.kinesis, kinds = lake, kinesis.client(endpoint), (anything.TABLE,)
+        contracts = self.folder / "contracts"
+        contracts.mkdir()
+        (contracts / f"{anything.TABLE}.toml").write_text(anything.contract(self.given.seed), encoding="utf-8")
+        kinesis.create_streams(self.kinesis, shards, kinds)
+        self.producer = Producer(self.kinesis, anything.Records(self.given.seed), self.folder / "accepted.jsonl", kinds)
+        self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, contracts, kinds)
+
+    def judge_windows(self):
+        """Stops Pintail, which completes the tables, and runs the truth check over all windows."""
+        exit_code = self.pintail.stop()
+        rows, rejects = self._rows(anything.TABLE), self._rows(f"{anything.TABLE}_rejects")
+        missing = self.producer.accepted[anything.TABLE] - rows - rejects
+        checked = truth_check.check(self.lake, self.folder / "contracts")
+        truth_check.show(checked)
+        findings = [self._drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else [])]
+        findings += [Finding(each["window"], each["engine"], each["records"], each["cells"], each["problems"]) for each in checked]
+        self.figures |= {"rows": rows, "rejects": rejects, "cells": sum(each["cells"] for each in checked),
+                         "differences": sum(each["differences"] for each in checked) + abs(missing)}
+        self.passed = report(findings)
+        if not self.passed:
+            print(f"kept for a second look: {self.folder}\n{self.pintail.log_tail()}", flush=True)
+
     def put(self, count, seconds=0.0):
         begun = time.monotonic()
         self.producer.put(count, seconds)
@@ -82,6 +110,16 @@ class Case:
         self.figures["complete_after_s"] = time.monotonic() - begun
         if missing:
             print(f"after {self.figures['complete_after_s']:.0f} s missing (negative: too many): {missing}\n{self.pintail.log_tail()}", flush=True)
+
+    def wait_for_rows(self):
+        """Until as many records as were accepted are rows or rejects."""
+        deadline = time.monotonic() + COMPLETE_WITHIN
+        while self._rows(anything.TABLE) + self._rows(f"{anything.TABLE}_rejects") < self.producer.accepted[anything.TABLE]:
+            self.pintail.must_run()
+            if time.monotonic() > deadline:
+                print(f"not complete after {COMPLETE_WITHIN} s\n{self.pintail.log_tail()}", flush=True)
+                return
+            time.sleep(0.5)
 
     def _missing(self):
         missing, rows = {}, {}
@@ -293,12 +331,43 @@ def maintenance(case):
         case.refuse(late)
 
 
-CASES = {"volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance}
+def truth(case):
+    """Windows drawn by lot over records drawn by lot, kills and reshards among them: all equal a GROUP BY of the rows."""
+    case.set_up_anything(case.lake_in_folder(), case.stack.enter_context(servers.kinesis_local(case.folder)), shards=2)
+    moments = random.Random(case.given.seed)
+    case.put(200)
+    with case.pintail:
+        for change in (kinesis.split_first_shard, kinesis.merge_last_shards, kinesis.split_first_shard):
+            case.put(200, seconds=2)
+            case.pintail.must_run()
+            case.pintail.kill()
+            change(case.kinesis, anything.TABLE)
+            case.pintail.start()
+            case.put(100, seconds=moments.uniform(1, 3))
+        case.wait_for_rows()
+        case.judge_windows()
+
+
+def page(case):
+    """The live page in Chromium, at three widths, light and dark: its numbers are the API's, and it fits."""
+    lake = case.lake_in_folder()
+    case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
+    case.put(case.given.records // 10)
+    with case.pintail:
+        case.wait_until_complete()
+        case.pintail.settled()
+        seen = watch.look(case.pintail.url(), case.folder)
+        case.judge()
+        case.passed = report(seen) and case.passed
+
+
+CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance, "page": page}
 
 
 def unit_tests():
-    print("== tests of the cleaning and of the comparison", flush=True)
-    return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_clean", "test_compare"], cwd=servers.HERE).returncode == 0
+    print("== tests of the cleaning and of the comparisons", flush=True)
+    tests = ["test_clean", "test_compare", "test_truth", "test_watch"]
+    return subprocess.run([sys.executable, "-m", "unittest", "-q", *tests], cwd=servers.HERE).returncode == 0
 
 
 def default_pintail():

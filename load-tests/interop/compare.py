@@ -2,7 +2,7 @@
 
 Promise: a lost row, a row twice, a row too many, one changed cell, a wrong type, a partial that does not add up: each
 is found and named with both values and the bytes it came from. Equal is equal; only sums of doubles have a tolerance
-(1e-12 of the sum of magnitudes), and -0.0 is 0.0.
+(1e-12 of the sum of magnitudes), sketches their stated error, and -0.0 is 0.0.
 """
 
 import argparse
@@ -164,7 +164,9 @@ def _differences(wanted, found):
     for key in wanted.keys() & found.keys():
         for column, value in wanted[key].items():
             cells += 1
-            if not _same(value, found[key][column]):
+            if isinstance(value, windows.Values):
+                differences += [(key, f"{column}: {problem}") for problem in found[key][column].problems(value)]
+            elif not _same(value, found[key][column]):
                 differences.append((key, f"{column}: should be {value!r}, is {found[key][column]!r}"))
     return cells, differences
 

@@ -32,10 +32,10 @@ def client(endpoint):
         config=Config(retries={"total_max_attempts": 1}, read_timeout=120))
 
 
-def create_streams(kinesis, shards):
-    for kind in KINDS:
+def create_streams(kinesis, shards, kinds=KINDS):
+    for kind in kinds:
         kinesis.create_stream(StreamName=kind, ShardCount=shards)
-    for kind in KINDS:
+    for kind in kinds:
         wait_active(kinesis, kind)
 
 
@@ -50,13 +50,13 @@ def wait_active(kinesis, kind):
 class Producer:
     """Puts generated records and writes down, line by line, each one that was acknowledged."""
 
-    def __init__(self, kinesis, postings, ledger):
+    def __init__(self, kinesis, postings, ledger, kinds=KINDS):
         self._kinesis, self._postings, self._ledger = kinesis, iter(postings), open(ledger, "w", encoding="utf-8")
-        self.accepted = dict.fromkeys(KINDS, 0)
+        self.accepted = dict.fromkeys(kinds, 0)
 
     def put(self, count, seconds=0.0):
         """The next `count` postings, spread evenly over `seconds`."""
-        begun, taken, batches = time.monotonic(), 0, {kind: [] for kind in KINDS}
+        begun, taken, batches = time.monotonic(), 0, {kind: [] for kind in self.accepted}
         for taken in range(1, count + 1):
             kind, key, payload = next(self._postings)
             batch = batches[kind]
@@ -64,10 +64,10 @@ class Producer:
                 self._send(kind, batch)
             batch.append((key, payload))
             if seconds and taken % 100 == 0:
-                for each in KINDS:
+                for each in self.accepted:
                     self._send(each, batches[each])
                 time.sleep(max(0.0, begun + seconds * taken / count - time.monotonic()))
-        for kind in KINDS:
+        for kind in self.accepted:
             self._send(kind, batches[kind])
         self._ledger.flush()
 

@@ -1,9 +1,11 @@
 """The program under test as its users meet it: a config file, a process, signals, an exit code and /metrics."""
 
+import json
 import os
 import re
 import signal
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -14,11 +16,11 @@ from kinesis import KINDS
 class Pintail:
     """One deployment; the process behind it may be started and killed many times."""
 
-    def __init__(self, binary, folder, lake, kinesis_endpoint, contracts):
+    def __init__(self, binary, folder, lake, kinesis_endpoint, contracts, kinds=KINDS):
         self._binary, self._log = binary, folder / "pintail.log"
         self._listen = f"127.0.0.1:{servers.free_port()}"
         self._config = folder / "pintail.toml"
-        self._config.write_text(_config(lake, kinesis_endpoint, self._listen, contracts))
+        self._config.write_text(_config(lake, kinesis_endpoint, self._listen, contracts, kinds))
         self._process = None
 
     def __enter__(self):
@@ -61,6 +63,22 @@ class Pintail:
     def log_tail(self):
         return self.log()[-4000:]
 
+    def url(self):
+        """Where the live page and the API are."""
+        return f"http://{self._listen}"
+
+    def settled(self, seconds=60):
+        """Waits until nothing that is shown is uncommitted and everything that is shown is counted."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with urllib.request.urlopen(f"{self.url()}/api/windows?rows=0", timeout=10) as answer:
+                windows = json.load(answer)
+            if windows and all(window["starts"] and not any(start["pending"] for start in window["starts"]) for window in windows):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds} s something is still pending: {windows}")
+            time.sleep(0.2)
+
     def counter(self, name):
         """The sum over all labels of a counter at /metrics."""
         with urllib.request.urlopen(f"http://{self._listen}/metrics", timeout=10) as answer:
@@ -72,8 +90,8 @@ def _credentials():
     return {"AWS_ACCESS_KEY_ID": servers.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
-def _config(lake, kinesis_endpoint, listen, contracts):
-    streams = "".join(f'\n[[stream]]\nname = "{kind}"\ncontract = "{Path(contracts) / kind}.toml"\n' for kind in KINDS)
+def _config(lake, kinesis_endpoint, listen, contracts, kinds):
+    streams = "".join(f'\n[[stream]]\nname = "{kind}"\ncontract = "{Path(contracts) / kind}.toml"\n' for kind in kinds)
     s3 = f'endpoint = "{lake.endpoint}"\n' if lake.endpoint else ""
     return (f'pipeline = "interop"\n\n[lake]\nuri = "{lake.uri}"\nflush_interval = "2s"\n{s3}\n[source]\nstart = "trim_horizon"\n\n'
             f'[maintenance]\ninterval = "2s"\ncheckpoint_commits = 5\ncompact_files = 4\n\n'

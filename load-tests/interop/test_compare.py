@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
+import estimates
 import windows
 from compare import EPOCH, Truth, compare, load_records, save_records
 from generate import Generator
@@ -26,7 +27,7 @@ event_time = "arrival"
 name = "pins_by_category"
 every = "1m"
 by = ["category"]
-measure = { pins = "count", followers = "sum(follower_count)", most = "max(follower_count)", typical = "mean(follower_count)", posters = "distinct(poster_name)" }
+measure = { pins = "count", followers = "sum(follower_count)", most = "max(follower_count)", typical = "mean(follower_count)", posters = "distinct(poster_name)", spread = "quantiles(follower_count)", images = "top(is_image_or_video, 2)", latest = "last(title)", earliest = "first(ind)" }
 """
 USER_CONTRACT = """
 table = "user"
@@ -69,10 +70,19 @@ def partials(truth, window):
     rows = list(truth.tables[window.kind].values())
     for chunk in (rows[at : at + 50] for at in range(0, len(rows), 50)):
         for (start, keys, shard), measures in windows.expected(window, chunk).items():
+            made = [cell for each in window.measures if each.sketch() for cell in sketched(each, measures.pop(f"{each.name}_sketch")).items()]
             means = {each.name: measures[f"{each.name}_sum"] / measures[f"{each.name}_count"] if measures[f"{each.name}_count"] else None
                      for each in window.measures if each.function == "mean"}
             yield {"window_start": start, "window_end": start + window.every, **dict(zip((key.name for key in window.keys), keys)), **measures,
-                   **means, "definition": "one", "_shard_id": shard, "_date": (EPOCH + timedelta(microseconds=start)).date()}
+                   **means, **dict(made), "definition": "one", "_shard_id": shard, "_date": (EPOCH + timedelta(microseconds=start)).date()}
+
+
+def sketched(measure, values):
+    """The columns of a sketch over these values."""
+    kind = measure.sketch()
+    values = [value for value in values if value != ""]
+    cells = {**kind.readable(kind.sketch(values)), "_sketch": kind.sketch(values)} if values else kind.nothing()
+    return {f"{measure.name}{suffix}": value for suffix, value in cells.items()}
 
 
 class Comparison(unittest.TestCase):
@@ -128,9 +138,20 @@ class Comparison(unittest.TestCase):
             ("geo", "_sub_sequence_number", 1), ("user", "_date", date(2000, 1, 1)), ("user", "date_joined", 0), ("user", "_arrived_at", 0),
             ("pin_rejects", "reason", "empty"), ("pin_rejects", "payload", b"touched"), ("pins_by_category_partials", "followers", 1),
             ("pins_by_category_partials", "typical", 0.5), ("pins_by_category_partials", "typical_count", 99),
+            ("pins_by_category_partials", "latest_at", 4 * 10**15), ("pins_by_category_partials", "earliest_sequence_number", "1"),
+            ("pins_by_category_partials", "spread_p50", 0.5), ("pins_by_category_partials", "posters", 99),
+            ("pins_by_category_partials", "images", "[]"), ("pins_by_category_partials", "images_error", 1),
             ("pins_by_category_partials", "records", 99), ("pins_by_category_partials", "definition", "another"),
             ("users_by_age_group_partials", "youngest", 1), ("users_by_age_group_partials", "window_end", 0),
             ("users_by_year_joined_partials", "users", 99)]])
+
+    def test_sketches_of_other_values_and_bytes_that_are_none_are_found(self):
+        other = {"posters": estimates.Distinct("posters").sketch(["x", "y"]), "spread": estimates.Quantiles("spread").sketch([7.5]),
+                 "images": estimates.Top("images", 2).sketch(["x"])}
+        for bytes_ in (other, dict.fromkeys(other, b"none")):
+            # One lake each: the first cell of a column is the first of all of them.
+            for name, sketch in bytes_.items():
+                self.assert_found([("pins_by_category_partials", changed_cell(f"{name}_sketch", sketch), f"{name}_sketch:")])
 
     def test_lost_rows_are_found(self):
         lost = lambda rows: rows.slice(1)  # noqa: E731

@@ -2,7 +2,8 @@
 
 Promise: windows, keys and measures are read from the contract files, the numbers are computed here in whole numbers
 and exact fractions. Partials are compared after adding them up over (window, keys, shard), so that no flush pattern
-matters and nothing can hide in another shard.
+matters and nothing can hide in another shard. First and last values are chosen by place; sketches are merged by
+another implementation (`estimates.py`).
 """
 
 import re
@@ -12,10 +13,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+import estimates
 from clean import KINDS
 
 MICROSECONDS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 WHOLE = ("integer", "long")
+PLACE = {"_arrived_at": "timestamp", "_shard_id": "string", "_sequence_number": "string", "_sub_sequence_number": "long"}
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -32,15 +35,34 @@ class Key(NamedTuple):
     of: Callable
 
 
+class Values(list):
+    """What a sketch must have been made of."""
+
+
 class Measure(NamedTuple):
     name: str
     function: str
     column: str | None
+    shown: str | None
     type: str | None
 
+    def sketch(self):
+        """The kind of sketch, if it is one."""
+        kind = estimates.KINDS.get(self.function)
+        return kind and kind(self.name, self.shown)
+
+    def place(self):
+        """{column of the partials: column of the rows} of what orders first and last values, in their order."""
+        suffixes = "_at", "_shard_id", "_sequence_number", "_sub_sequence_number"
+        return {f"{self.name}{suffix}": column for suffix, column in zip(suffixes, PLACE)}
+
     def columns(self):
-        """{column of the partials: type}; none for a sketch, which is compared by nobody here."""
+        """{column of the partials: type}."""
         whole = self.type in WHOLE
+        if self.sketch():
+            return {f"{self.name}{suffix}": type_ for suffix, type_ in self.sketch().suffixes.items()}
+        if self.function in ("first", "last"):
+            return {self.name: self.type, **dict(zip(self.place(), PLACE.values()))}
         return {
             ("count", True): {self.name: "long"}, ("count", False): {self.name: "long"},
             ("sum", True): {self.name: "decimal"},
@@ -48,7 +70,7 @@ class Measure(NamedTuple):
             ("mean", True): {self.name: "double", f"{self.name}_sum": "decimal", f"{self.name}_count": "long"},
             ("min", True): {self.name: self.type}, ("min", False): {self.name: self.type},
             ("max", True): {self.name: self.type}, ("max", False): {self.name: self.type},
-        }.get((self.function, whole), {})
+        }[self.function, whole]
 
 
 class Window(NamedTuple):
@@ -59,13 +81,10 @@ class Window(NamedTuple):
     measures: list
 
     def columns(self):
-        """{column: type} of the partials, without those of sketches."""
+        """{column: type} of the partials."""
         measures = {name: type_ for measure in self.measures for name, type_ in measure.columns().items()}
         return {"window_start": "timestamp", "window_end": "timestamp", **{key.name: key.type for key in self.keys}, **measures,
                 "records": "long", "definition": "string", "_shard_id": "string", "_date": "date"}
-
-    def sketches(self):
-        return [measure.name for measure in self.measures if not measure.columns()]
 
 
 def load_windows(contracts):
@@ -80,8 +99,9 @@ def load_windows(contracts):
 
 
 def _window(kind, declared):
-    if "hop" in declared:
-        raise ValueError(f"window {declared['name']}: sliding windows are not compared")
+    for key in ("hop", "time", "where"):
+        if key in declared:
+            raise ValueError(f"window {declared['name']}: windows with `{key}` are not compared")
     size, unit = re.fullmatch(r"(\d+)([smhd])", declared["every"]).groups()
     return Window(declared["name"], kind, int(size) * MICROSECONDS[unit], [_key(kind, by) for by in declared["by"]],
                   [_measure(kind, name, call) for name, call in declared["measure"].items()])
@@ -105,8 +125,8 @@ def _year(micros):
 
 
 def _measure(kind, name, call):
-    function, column = re.fullmatch(r"(\w+)(?:\((\w+)\))?", call).groups()
-    return Measure(name, function, column, KINDS[kind].columns[column] if column else None)
+    function, column, shown = re.fullmatch(r"(\w+)(?:\((\w+)(?:, *(\d+))?\))?", call).groups()
+    return Measure(name, function, column, shown, KINDS[kind].columns[column] if column else None)
 
 
 def expected(window, rows):
@@ -121,10 +141,14 @@ def expected(window, rows):
 
 
 def _measured(measure, rows):
-    if not measure.columns():
-        return {}
     values = [1 if measure.column is None else row[measure.column] for row in rows]
+    if measure.function in ("first", "last"):
+        places = [{measure.name: value, **{name: row[column] for name, column in measure.place().items()}}
+                  for value, row in zip(values, rows) if value is not None]
+        return _chosen(measure, places)
     values = [value for value in values if value is not None]
+    if measure.sketch():
+        return {f"{measure.name}_sketch": Values(values)}
     return {
         "count": lambda: {measure.name: len(values)},
         "sum": lambda: {measure.name: _sum(measure, values) if values else None},
@@ -132,6 +156,16 @@ def _measured(measure, rows):
         "min": lambda: {measure.name: min(values, default=None)},
         "max": lambda: {measure.name: max(values, default=None)},
     }[measure.function]()
+
+
+def _chosen(measure, candidates):
+    """The first or last of them by time, shard, sequence number as a number and sub-sequence number."""
+    def place(candidate):
+        at, shard, sequence, sub = (candidate[name] for name in measure.place())
+        return at, shard.encode(), int(sequence), sub
+
+    choose = min if measure.function == "first" else max
+    return choose(candidates, key=place, default=dict.fromkeys([measure.name, *measure.place()]))
 
 
 def _sum(measure, values):
@@ -160,11 +194,26 @@ def _inconsistencies(window, partial):
     if partial["_date"] != (EPOCH + timedelta(microseconds=start)).date():
         yield f"_date {partial['_date']} of window_start {start}"
     for measure in window.measures:
-        if measure.function == "mean" and measure.columns():
+        if measure.sketch():
+            yield from _unlike_its_sketch(measure, partial)
+        if measure.function == "mean":
             total, count, mean = partial[f"{measure.name}_sum"], partial[f"{measure.name}_count"], partial[measure.name]
             right = mean is None if not count else mean is not None and abs(mean - total / count) <= 1e-15 * abs(mean)
             if not right:
                 yield f"{measure.name} {mean} is not {total} / {count}"
+
+
+def _unlike_its_sketch(measure, partial):
+    """The readable columns of a partial must be what the library reads off the bytes beside them."""
+    kind, bytes_ = measure.sketch(), partial[f"{measure.name}_sketch"]
+    try:
+        right = kind.nothing() if bytes_ is None else kind.readable(bytes_)
+    except (RuntimeError, ValueError, IndexError) as error:
+        yield f"{measure.name}_sketch cannot be read: {error}"
+        return
+    for suffix, value in right.items():
+        if suffix != "_sketch" and partial[f"{measure.name}{suffix}"] != value:
+            yield f"{measure.name}{suffix} is {partial[f'{measure.name}{suffix}']!r}, its sketch says {value!r}"
 
 
 def _added_up(measure, partials):
@@ -174,8 +223,11 @@ def _added_up(measure, partials):
     def total(name):
         return sum(values(name)) if values(name) else None
 
-    if not measure.columns():
-        return {}
+    if measure.sketch():
+        return {f"{measure.name}_sketch": estimates.Merged(measure.sketch(), [each[f"{measure.name}_sketch"] for each in partials])}
+    if measure.function in ("first", "last"):
+        columns = [measure.name, *measure.place()]
+        return _chosen(measure, [{column: each[column] for column in columns} for each in partials if each[measure.name] is not None])
     return {
         "count": lambda: {measure.name: total(measure.name)},
         "sum": lambda: {measure.name: total(measure.name) if measure.type in WHOLE else _double_double(measure.name, partials)},

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 use tokio::process::Command;
 
 use crate::http::get;
@@ -16,7 +17,20 @@ use crate::wait::{PATIENCE, until};
 
 const STORY_LINES: usize = 30;
 
-/// A running one. Dropping it kills it.
+/// Holds the process id of a parent that must not be outlived.
+const PARENT: &str = "LOAD_TESTS_PARENT";
+
+/// Called by a process that is about to be Pintail: if a [`Child`] started it, it is killed when its parent dies,
+/// however that dies. Run by hand it has nobody to follow.
+pub fn die_with_parent() -> anyhow::Result<()> {
+    let Ok(parent) = std::env::var(PARENT) else { return Ok(()) };
+    set_pdeathsig(Signal::SIGKILL).context("the death of the parent cannot be heard of")?;
+    // It may have died before.
+    ensure!(getppid().to_string() == parent, "the parent {parent} is gone");
+    Ok(())
+}
+
+/// A running one. Dropping it kills it, and so does the death of this process.
 pub struct Child {
     process: tokio::process::Child,
     stdout: PathBuf,
@@ -48,6 +62,7 @@ impl Child {
             .env_clear()
             .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
             .envs([("AWS_EC2_METADATA_DISABLED", "true"), ("PINTAIL_LOG", log)])
+            .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(File::create_new(&stdout).with_context(|| stdout.display().to_string())?)
             .stderr(file)
@@ -141,10 +156,23 @@ impl Child {
         self.signal(Signal::SIGTERM)
     }
 
-    /// SIGTERM, and waits for its end.
+    /// SIGTERM, and waits for its end. What it logged of a stream's things must have named the stream.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
         self.ask_to_end()?;
-        self.ended().await
+        let status = self.ended().await?;
+        let unnamed = self.lines_of_no_stream()?;
+        ensure!(unnamed.is_empty(), "of which stream? {unnamed:#?}");
+        Ok(status)
+    }
+
+    /// Lines of its log about a shard, or about attempts at something, without a stream.
+    fn lines_of_no_stream(&self) -> anyhow::Result<Vec<String>> {
+        let is_unnamed = |line: &&str| {
+            let entry: Option<serde_json::Value> = serde_json::from_str(line).ok();
+            let has = |key| entry.as_ref().is_some_and(|entry| entry.get(key).is_some());
+            (has("shard") || has("who") || has("attempts")) && !has("stream")
+        };
+        Ok(self.stderr()?.lines().filter(is_unnamed).map(str::to_owned).collect())
     }
 
     /// Waits until it ends by itself.

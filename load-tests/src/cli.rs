@@ -18,11 +18,13 @@ use crate::soak::{self, Filling};
 /// How long is posted before a stall, and after it.
 const STALL_MARGIN: Duration = Duration::from_secs(30);
 
+const EXIT_CODES: &str = "Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.";
+
 /// Pintail under load, on this machine alone: an embedded Kinesis, an S3 that fails as it is told, and processes that
 /// die. Everything that Kinesis acknowledged is written down and looked for in the tables at the end, with deltalake's
-/// own reader. Exit code 0 says that every promise held.
+/// own reader.
 #[derive(Debug, Parser)]
-#[command(name = "load-tests", version, arg_required_else_help = true)]
+#[command(name = "load-tests", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,19 +40,22 @@ enum Command {
     /// are frozen, replaced and woken up first, some work two at a time.
     #[command(after_help = "Example: load-tests chaos --kills 200 --report chaos.json\n\
         A report with \"violations\": [] and exit code 0: nothing was lost, doubled, altered or out of order.\n\
-        A failed run is repeated with its --seed: the same records, phases and draws; the scheduler's part is new.")]
+        A failed run is repeated with its --seed: the same records, phases and draws; the scheduler's part is new.\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Chaos(ChaosArgs),
     /// One process under a steady load, its memory and time measured, for as long as one likes.
     ///
     /// The report has the peak, the slope of the second half in KiB a minute, CPU seconds and commits. Memory beyond
     /// the byte budget and 200 MiB is a violation, as is anything lost, doubled, altered or out of order.
-    #[command(after_help = "Example: load-tests soak --duration 30m --rate 2000 --report soak.json")]
+    #[command(after_help = "Example: load-tests soak --duration 30m --rate 2000 --report soak.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Soak(SoakArgs),
     /// S3 stops answering at full input, and starts again: memory must stay within the byte budget and 200 MiB, and
     /// everything must be there in the end.
     #[command(after_help = "Examples: load-tests stall --for 3m --report stall.json\n          \
         load-tests stall --for 3m --large 12 --report large.json\n          \
-        load-tests stall --for 30s --large 4 --filling tokens --report hostile.json")]
+        load-tests stall --for 30s --large 4 --filling tokens --report hostile.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Stall(StallArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
@@ -196,7 +201,8 @@ async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
     let (lost, duplicated, altered, disordered) = (report.lost, report.duplicated, report.altered, report.out_of_order);
     eprintln!(
         "{kills} kills, {records} records: {lost} lost, {duplicated} duplicated, {altered} altered, {disordered} out \
-         of order"
+         of order, {} unexpected",
+        report.unexpected
     );
     tell_verdict(&report.violations);
     Ok(report.is_clean())
@@ -228,10 +234,12 @@ async fn soak(
     publish(file, &report)?;
     let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
     let (records, slope, cpu) = (report.records, report.rss_slope_kib_per_min, report.cpu_seconds);
+    let (achieved, asked) = (report.rate_achieved, report.config.rate);
     eprintln!(
-        "{records} records: {} lost, {} duplicated, {} altered, {} out of order; peak {peak_mib} MiB of {limit_mib} MiB \
+        "{records} records, {achieved:.0} a second of {asked:.0} asked for: {} lost, {} duplicated, {} altered, {} out \
+         of order, {} unexpected; peak {peak_mib} MiB of {limit_mib} MiB \
          allowed, second half {slope:+.0} KiB/min, {cpu:.1} s of CPU",
-        report.lost, report.duplicated, report.altered, report.out_of_order
+        report.lost, report.duplicated, report.altered, report.out_of_order, report.unexpected
     );
     tell_verdict(&report.violations);
     Ok(report.is_clean())
@@ -271,8 +279,11 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = DurationMs::from_text(text).filter(|parsed| parsed.0 > 0);
-    parsed.map(|parsed| Duration::from_millis(parsed.0)).ok_or_else(|| format!("expected {}", DurationMs::EXPECTED))
+    match DurationMs::from_text(text) {
+        Some(DurationMs(0)) => Err("nothing can happen in no time; expected at least 1ms, like \"30s\"".to_owned()),
+        Some(DurationMs(ms)) => Ok(Duration::from_millis(ms)),
+        None => Err(format!("expected {}", DurationMs::EXPECTED)),
+    }
 }
 
 #[cfg(test)]
@@ -284,5 +295,16 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+        for command in ["chaos", "soak", "stall"] {
+            let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
+            assert!(help.contains(EXIT_CODES), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_nothing_is_refused_with_what_would_be_right() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert!(duration("0s").unwrap_err().contains("expected at least 1ms"));
+        assert!(duration("30").unwrap_err().contains("with its unit"));
     }
 }

@@ -30,7 +30,7 @@ mod verify;
 mod wait;
 mod windows;
 
-pub use child::Child;
+pub use child::{Child, die_with_parent};
 pub use gate::Gate;
 pub use http::{Answer, get, metric};
 pub use poster::{DIRT, Poster};

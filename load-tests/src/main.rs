@@ -12,6 +12,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "pintail") {
+        if let Err(error) = load_tests::die_with_parent() {
+            eprintln!("load-tests: {error:#}");
+            return ExitCode::FAILURE;
+        }
         let arguments = std::iter::once("pintail".into()).chain(arguments);
         return match pintail::cli::Cli::try_parse_from(arguments) {
             Ok(cli) => pintail::cli::run(cli),

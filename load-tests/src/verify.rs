@@ -119,7 +119,9 @@ pub async fn partials_differing(
     partials: &str,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     let (mut counted, mut grouped, mut added_up) = (Cells::new(), Cells::new(), 0);
-    Snapshot::each_file(lake, partials, &window.partials_columns(), |file| {
+    let columns = window.partials_columns();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    Snapshot::each_file(lake, partials, &columns, |file| {
         added_up += window.sum_up(&mut counted, file)?;
         Ok(())
     })
@@ -151,7 +153,9 @@ pub struct SealedFound {
 /// the last one that is sealed has its rows, and a row that does not lack a record is what the rows say.
 pub async fn sealed_differing(lake: &Url, window: &Window, rows: &str) -> anyhow::Result<SealedFound> {
     let (mut sealed, mut grouped, mut found) = (Cells::new(), Cells::new(), SealedFound::default());
-    Snapshot::each_file(lake, window.name, &window.partials_columns(), |file| {
+    let columns = window.partials_columns();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    Snapshot::each_file(lake, window.name, &columns, |file| {
         found.rows += window.sealed(&mut sealed, file)?;
         Ok(())
     })

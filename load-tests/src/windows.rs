@@ -1,6 +1,7 @@
 //! The windows of the shipped contracts, counted again from the rows tables: what the partials must add up to.
 //!
-//! Written from the contracts' meaning and not with the engine's code, so that both cannot be wrong together.
+//! Written from the contracts' meaning and not with the engine's code, so that both cannot be wrong together. Sketches
+//! are left to `load-tests/interop`, which reads them with another implementation.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +16,24 @@ const ARRIVED_AT: &str = "_arrived_at";
 const START: &str = "window_start";
 const END: &str = "window_end";
 const RECORDS: &str = "records";
+const SHARD_ID: &str = "_shard_id";
+const SEQUENCE_NUMBER: &str = "_sequence_number";
+const SUB_SEQUENCE_NUMBER: &str = "_sub_sequence_number";
 
 /// What is compared of a window's key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     records: i128,
     counted: i128,
     sum: Option<i128>,
+    chosen: Option<Chosen>,
+}
+
+/// A value, and where its record stands: time, shard, sequence number (a longer one is larger) and sub-sequence number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chosen {
+    place: (i128, String, usize, String, i128),
+    value: String,
 }
 
 /// By (window start in microseconds, key).
@@ -41,6 +53,16 @@ pub struct Window {
     sum: Option<(&'static str, &'static str)>,
     /// Its size in microseconds.
     every_us: i128,
+    /// A measure `first(column)` or `last(column)`.
+    choice: Option<Choice>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    measure: &'static str,
+    column: &'static str,
+    last: bool,
+    is_text: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +82,7 @@ pub const SHIPPED: [Window; 5] = [
         count: "pins",
         sum: Some(("followers", "follower_count")),
         every_us: MINUTE_US,
+        choice: None,
     },
     Window {
         kind: Kind::Pin,
@@ -69,6 +92,7 @@ pub const SHIPPED: [Window; 5] = [
         count: "pins",
         sum: None,
         every_us: MINUTE_US,
+        choice: None,
     },
     Window {
         kind: Kind::Geo,
@@ -78,6 +102,7 @@ pub const SHIPPED: [Window; 5] = [
         count: "posts",
         sum: None,
         every_us: MINUTE_US,
+        choice: Some(Choice { measure: "newest_post", column: "timestamp", last: true, is_text: false }),
     },
     Window {
         kind: Kind::User,
@@ -87,6 +112,7 @@ pub const SHIPPED: [Window; 5] = [
         count: "users",
         sum: None,
         every_us: MINUTE_US,
+        choice: Some(Choice { measure: "first_user", column: "user_name", last: false, is_text: true }),
     },
     Window {
         kind: Kind::User,
@@ -96,6 +122,7 @@ pub const SHIPPED: [Window; 5] = [
         count: "users",
         sum: None,
         every_us: MINUTE_US,
+        choice: None,
     },
 ];
 
@@ -110,7 +137,13 @@ impl Window {
         let key = match self.of {
             Key::Text(column) | Key::AgeGroup(column) | Key::Year(column) => column,
         };
-        [ARRIVED_AT, key].into_iter().chain(self.sum.map(|(_, column)| column)).collect()
+        let place = [ARRIVED_AT, SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER];
+        let choice = self.choice.map(|choice| choice.column);
+        let mut columns: Vec<_> =
+            place.into_iter().chain([key]).chain(self.sum.map(|(_, column)| column)).chain(choice).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
     }
 
     /// Sealed rows, each by its window and key. Two of one window and key are an error.
@@ -125,20 +158,24 @@ impl Window {
     }
 
     /// The columns of the partials, and of the sealed rows, that [`Self::sum_up`] reads.
-    pub fn partials_columns(&self) -> Vec<&'static str> {
-        let sum = self.sum.map(|(measure, _)| measure);
-        [START, END, RECORDS, self.key, self.count].into_iter().chain(sum).collect()
+    pub fn partials_columns(&self) -> Vec<String> {
+        let sum = self.sum.map(|(measure, _)| measure.to_owned());
+        let choice = self.choice.into_iter().flat_map(Choice::columns);
+        [START, END, RECORDS, self.key, self.count].map(str::to_owned).into_iter().chain(sum).chain(choice).collect()
     }
 
     /// GROUP BY over some of the rows, into what is there.
     pub fn group_by(&self, cells: &mut Cells, rows: &Snapshot) -> anyhow::Result<()> {
         let keys = self.of.of_rows(rows)?;
         let summed = self.sum.map(|(_, column)| rows.integers(column)).transpose()?;
+        let place = [ARRIVED_AT, SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER];
+        let chosen = self.choice.map(|choice| choice.read(rows, choice.column, place)).transpose()?;
         for (row, (arrived, key)) in rows.integers(ARRIVED_AT)?.into_iter().zip(keys).enumerate() {
             let arrived = arrived.context("every row has an arrival")?;
             let start = arrived.div_euclid(self.every_us) * self.every_us;
             let cell = cells.entry((start, key)).or_default();
             cell.add(1, 1, summed.as_ref().and_then(|values| values[row]));
+            cell.choose(self.choice, chosen.as_ref().and_then(|values| values[row].clone()));
         }
         Ok(())
     }
@@ -152,21 +189,65 @@ impl Window {
         let (starts, ends) = (partials.integers(START)?, partials.integers(END)?);
         let (records, counts) = (partials.integers(RECORDS)?, partials.integers(self.count)?);
         let sums = self.sum.map(|(measure, _)| partials.integers(measure)).transpose()?;
+        let chosen = self.choice.map(|choice| {
+            let [value, at, shard, sequence, sub] = choice.columns();
+            choice.read(partials, &value, [&at, &shard, &sequence, &sub])
+        });
+        let chosen = chosen.transpose()?;
         for (row, key) in keys.into_iter().enumerate() {
             let start = starts[row].context("every partial has a start")?;
             ensure!(ends[row] == Some(start + self.every_us), "{}: a window of another size", self.name);
             let cell = cells.entry((start, key)).or_default();
             let sum = sums.as_ref().and_then(|sums| sums[row]);
             cell.add(records[row].unwrap_or_default(), counts[row].unwrap_or_default(), sum);
+            cell.choose(self.choice, chosen.as_ref().and_then(|values| values[row].clone()));
         }
         Ok(starts.len() as u64)
     }
 }
 
+impl Choice {
+    /// The columns of the partials: the value, then where it stands.
+    fn columns(self) -> [String; 5] {
+        ["", "_at", "_shard_id", "_sequence_number", "_sub_sequence_number"]
+            .map(|suffix| format!("{}{suffix}", self.measure))
+    }
+
+    /// The value and the place of each row that has a value.
+    fn read(self, rows: &Snapshot, value: &str, place: [&str; 4]) -> anyhow::Result<Vec<Option<Chosen>>> {
+        let values = if self.is_text {
+            rows.texts(value)?
+        } else {
+            rows.integers(value)?.into_iter().map(|value| Some(value?.to_string())).collect()
+        };
+        let [at, shard, sequence, sub] = place;
+        let (times, shards) = (rows.integers(at)?, rows.texts(shard)?);
+        let (sequences, subs) = (rows.texts(sequence)?, rows.integers(sub)?);
+        let chosen = values.into_iter().zip(times).zip(shards).zip(sequences).zip(subs);
+        let chosen = chosen.map(|((((value, at), shard), sequence), sub)| {
+            let Some(value) = value else { return Ok(None) };
+            let place = || {
+                let sequence = sequence?;
+                Some((at?, shard?, sequence.len(), sequence, sub?))
+            };
+            Ok(Some(Chosen { place: place().context("a value that does not say where it stands")?, value }))
+        });
+        chosen.collect()
+    }
+}
+
 impl Totals {
     /// Records in the window.
-    pub fn records(self) -> i128 {
+    pub fn records(&self) -> i128 {
         self.records
+    }
+
+    fn choose(&mut self, choice: Option<Choice>, theirs: Option<Chosen>) {
+        let (Some(choice), Some(theirs)) = (choice, theirs) else { return };
+        let better = |mine: &Chosen| if choice.last { theirs.place > mine.place } else { theirs.place < mine.place };
+        if self.chosen.as_ref().is_none_or(better) {
+            self.chosen = Some(theirs);
+        }
     }
 
     fn add(&mut self, records: i128, counted: i128, sum: Option<i128>) {

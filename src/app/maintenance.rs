@@ -34,25 +34,23 @@ pub fn start(
         options: config.maintenance.options,
         bell,
     };
-    let watchers = config.streams.iter().map(StreamConfig::name);
-    let mut watchers: BTreeMap<String, Watcher> = watchers
-        .map(|name| {
-            let (metrics, board) = (registry.maintenance(name), status.stream(name));
-            (name.to_owned(), Watcher { metrics, board, began: Instant::now() })
-        })
-        .collect();
+    let watcher = |stream: &StreamConfig| {
+        let (name, tables) = (stream.name(), stream.contract.tables());
+        let (metrics, board) = (registry.maintenance(name, &tables), status.stream(name));
+        (name.to_owned(), Watcher { stream: name.to_owned(), metrics, board, began: Instant::now() })
+    };
+    let mut watchers: BTreeMap<String, Watcher> = config.streams.iter().map(watcher).collect();
     let observe = move |table: TableName<'_>, event| {
         if let Some(watcher) = watchers.get_mut(table.stream) {
             watcher.saw(table.table, event);
         }
     };
-    let seals = config.streams.iter().map(StreamConfig::name);
-    let seals: BTreeMap<String, SealWatcher> = seals
-        .map(|name| {
-            let (metrics, board) = (registry.maintenance(name), status.stream(name));
-            (name.to_owned(), SealWatcher { metrics, board })
-        })
-        .collect();
+    let seal_watcher = |stream: &StreamConfig| {
+        let (name, tables) = (stream.name(), stream.contract.tables());
+        let (metrics, board) = (registry.maintenance(name, &tables), status.stream(name));
+        (name.to_owned(), SealWatcher { metrics, board })
+    };
+    let seals: BTreeMap<String, SealWatcher> = config.streams.iter().map(seal_watcher).collect();
     let observe_seals = move |table: TableName<'_>, event| {
         if let Some(watcher) = seals.get(table.stream) {
             watcher.saw(table.table, event);
@@ -69,6 +67,7 @@ pub fn start(
 
 /// Tells what happens to one stream's tables.
 struct Watcher {
+    stream: String,
     metrics: MaintenanceMetrics,
     board: StreamBoard,
     began: Instant,
@@ -76,31 +75,35 @@ struct Watcher {
 
 impl Watcher {
     fn saw(&mut self, table: &str, event: MaintenanceEvent) {
+        let stream = &self.stream;
         match event {
             MaintenanceEvent::Begins => self.began = Instant::now(),
             MaintenanceEvent::Compacted { version, files_in, files_out, bytes_in, bytes_out } => {
-                tracing::info!(table, version, files_in, files_out, bytes_in, bytes_out, "compacted");
+                tracing::info!(stream, table, version, files_in, files_out, bytes_in, bytes_out, "compacted");
                 self.metrics.compacted(table, (files_in, files_out), (bytes_in, bytes_out));
             }
             MaintenanceEvent::Overtaken { reason } => {
-                tracing::info!(table, reason, "a compaction came too late");
+                tracing::info!(stream, table, reason, "a compaction came too late");
                 self.metrics.overtaken(table);
             }
             MaintenanceEvent::Checkpointed { version } => {
-                tracing::info!(table, version, "log checkpoint written");
+                tracing::info!(stream, table, version, "log checkpoint written");
                 self.metrics.checkpointed(table);
             }
+            MaintenanceEvent::Repointed { version } => {
+                tracing::warn!(table, version, "_last_checkpoint led nowhere and was written anew");
+            }
             MaintenanceEvent::Cleaned { objects, below } => {
-                tracing::info!(table, objects, below, "old log objects deleted");
+                tracing::info!(stream, table, objects, below, "old log objects deleted");
                 self.metrics.log_objects_deleted(table, objects);
             }
-            MaintenanceEvent::Waits { reason } => tracing::info!(table, reason, "log cleanup waits"),
+            MaintenanceEvent::Waits { reason } => tracing::info!(stream, table, reason, "maintenance waits"),
             MaintenanceEvent::Vacuumed { files, bytes } => {
-                tracing::debug!(table, files, bytes, "old data files deleted");
+                tracing::debug!(stream, table, files, bytes, "old data files deleted");
                 self.metrics.vacuumed(table, files, bytes);
             }
             MaintenanceEvent::Failed { step, reason } => {
-                tracing::warn!(table, step = step.as_str(), reason, "maintenance failed, it is tried again");
+                tracing::warn!(stream, table, step = step.as_str(), reason, "maintenance failed, it is tried again");
                 self.metrics.failed(table, step.as_str());
             }
             MaintenanceEvent::Ended(ended) => self.ended(table, ended),

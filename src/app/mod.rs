@@ -10,6 +10,7 @@ mod pipe;
 mod range;
 mod reclean;
 mod rejects;
+mod rejects_report;
 mod stream;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::stream::Stream;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::cores::Cores;
@@ -32,7 +34,8 @@ use crate::status::StatusBoard;
 use crate::window::StreamWindows;
 
 pub use range::{RangeEnding, RangeJob, RangeReport};
-pub use rejects::{RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish};
+pub use rejects::{RejectsJob, RejectsWish};
+pub use rejects_report::{RejectsEnding, RejectsReport, RejectsTally};
 
 /// How often the metrics registry folds its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -63,9 +66,11 @@ impl App {
             .iter()
             .map(|stream| {
                 let metrics = registry.stream(stream.name());
+                metrics.tables(&stream.contract.tables());
                 Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
             })
             .collect();
+        windows.iter().for_each(|windows| windows.hold_back());
         let sources = Sources {
             registry: registry.clone(),
             status: status.clone(),
@@ -73,7 +78,7 @@ impl App {
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };
-        let server = Server::bind(config.listen, sources).await.context("`serve.listen`")?;
+        let server = Server::bind(config.listen, config.access.clone(), sources).await.context("`serve.listen`")?;
         let store = LakeStore::open(&config.lake.location).await?;
         Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
     }
@@ -101,24 +106,12 @@ impl App {
         let cores = Cores::available();
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
-            let stream = stream::Stream {
-                config: config.clone(),
-                pipeline: self.config.pipeline.clone(),
-                source: self.config.source.clone(),
-                flush: self.config.lake.flush,
-                budget_bytes: self.config.budget_share_bytes(),
-                kinesis: self.kinesis.clone(),
-                store: self.store.clone(),
-                windows: Arc::clone(windows),
-                metrics: self.registry.stream(config.name()),
-                board: self.status.stream(config.name()),
-                probe: self.probe.clone(),
-                range: None,
-                bell: bell.clone(),
-                cores: cores.clone(),
-            };
-            let (reading, cut_off) = (reading.clone(), cut_off.clone());
-            streams.spawn(stream.run(reading, cut_off));
+            let (metrics, board) = (self.registry.stream(config.name()), self.status.stream(config.name()));
+            let (kinesis, store, windows) = (self.kinesis.clone(), self.store.clone(), Arc::clone(windows));
+            let stream = Stream::new(&self.config, config.clone(), kinesis, store, windows, metrics, board);
+            let stream = Stream { probe: self.probe.clone(), bell: bell.clone(), cores: cores.clone(), ..stream };
+            let (name, reading, cut_off) = (config.name().to_owned(), reading.clone(), cut_off.clone());
+            streams.spawn(async move { (name, stream.run(reading, cut_off).await) });
         }
         let server = self.server.run(serving.clone());
         around.spawn(async move { server.await.context("HTTP") });
@@ -145,23 +138,27 @@ impl App {
 
 /// Waits for the end: told to, or because a stream failed. Then for the drain, for at most `grace`.
 async fn supervise(
-    streams: &mut JoinSet<anyhow::Result<()>>,
+    streams: &mut JoinSet<(String, anyhow::Result<()>)>,
     shutdown: impl Future<Output = ()> + Send,
     reading: &CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
     let first = tokio::select! {
         () = shutdown => Ok(()),
-        ended = streams.join_next() => flatten(ended),
+        ended = streams.join_next() => outcome(ended).1,
     };
     reading.cancel();
     tracing::info!(grace_s = grace.as_secs(), "draining");
     let drain = async {
         let mut result = first;
         while let Some(ended) = streams.join_next().await {
-            let ended = flatten(Some(ended));
-            if let (Err(error), Err(_)) = (&ended, &result) {
-                tracing::error!(error = format!("{error:#}"), "a second stream failed");
+            let (stream, ended) = outcome(Some(ended));
+            if let (Err(error), Err(first)) = (&ended, &result) {
+                if is_of_one_cause(error, first) {
+                    tracing::error!(stream, like = %first, "failed for the same reason");
+                } else {
+                    tracing::error!(stream, error = format!("{error:#}"), "a second stream failed");
+                }
             }
             result = result.and(ended);
         }
@@ -175,6 +172,24 @@ async fn supervise(
             grace.as_secs()
         ),
     }
+}
+
+/// Which stream ended, and how.
+fn outcome(
+    ended: Option<Result<(String, anyhow::Result<()>), tokio::task::JoinError>>,
+) -> (Option<String>, anyhow::Result<()>) {
+    match ended {
+        Some(Ok((stream, result))) => (Some(stream), result),
+        Some(Err(error)) => (None, flatten(Some(Err(error)))),
+        None => (None, flatten(None)),
+    }
+}
+
+/// Missing credentials befall every stream, in many words: once is enough. The two outer errors name the stream.
+fn is_of_one_cause(one: &anyhow::Error, other: &anyhow::Error) -> bool {
+    let causes = |error: &anyhow::Error| error.chain().skip(2).map(ToString::to_string).collect::<Vec<_>>();
+    let cause = causes(one);
+    !cause.is_empty() && cause == causes(other)
 }
 
 /// Runs `work` to its end; `cut_off` tells it to give up `grace` after `stop`.
@@ -214,3 +229,6 @@ async fn keep_up(registry: Registry, stop: CancellationToken) -> anyhow::Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::stream::Stream;
 use crate::checkpoint::TimeRange;
 use crate::config::{Config, StreamConfig};
-use crate::cores::Cores;
-use crate::lake::{LakeStore, RangeState, SealBell, StreamIdentity, StreamLake, look_at_range};
+use crate::lake::{LakeStore, RangeState, StreamIdentity, StreamLake, look_at_range};
 use crate::metrics::Registry;
 use crate::source::{self, Kinesis, SourceError};
 use crate::status::{StatusBoard, StreamBoard};
@@ -77,7 +76,9 @@ impl RangeJob {
         let (pipeline, name) = (self.config.pipeline.clone(), stream.name.clone());
         let identity = StreamIdentity { pipeline, stream: name, created_at_s: stream.created_s }.of_range_replay();
         let contract = Arc::clone(&self.stream.contract);
-        match look_at_range(&self.store, &identity, &contract, self.range).await? {
+        let of_stream = || format!("stream {}", self.stream.name());
+        let look = look_at_range(&self.store, &identity, &contract, self.range);
+        match look.await.with_context(of_stream)? {
             RangeState::New | RangeState::UnderWay => {}
             RangeState::Finished => return Ok(report(RangeEnding::FinishedBefore)),
         }
@@ -91,30 +92,20 @@ impl RangeJob {
         if stop.is_cancelled() {
             return Ok(report(RangeEnding::Stopped));
         }
-        let mut lake = StreamLake::open_range(self.store, identity, &contract, self.range).await?;
-        lake.finish_range().await?;
+        let finish = async {
+            StreamLake::open_range(self.store.clone(), identity, &contract, self.range).await?.finish_range().await
+        };
+        finish.await.with_context(of_stream)?;
         Ok(report(RangeEnding::Finished))
     }
 
     fn stream_of(&self, board: StreamBoard) -> anyhow::Result<Stream> {
         let metrics = Registry::new().context("metrics cannot be set up")?.stream(self.stream.name());
         let contract = Arc::clone(&self.stream.contract);
-        Ok(Stream {
-            config: self.stream.clone(),
-            pipeline: self.config.pipeline.clone(),
-            source: self.config.source.clone(),
-            flush: self.config.lake.flush,
-            budget_bytes: self.config.budget_share_bytes(),
-            kinesis: self.kinesis.clone(),
-            store: self.store.clone(),
-            windows: Arc::new(StreamWindows::new(self.stream.name(), contract, metrics.clone())),
-            metrics,
-            board,
-            probe: None,
-            range: Some(self.range),
-            bell: SealBell::default(),
-            cores: Cores::available(),
-        })
+        let windows = Arc::new(StreamWindows::new(self.stream.name(), contract, metrics.clone()));
+        let (kinesis, store) = (self.kinesis.clone(), self.store.clone());
+        let stream = Stream::new(&self.config, self.stream.clone(), kinesis, store, windows, metrics, board);
+        Ok(Stream { range: Some(self.range), ..stream })
     }
 }
 

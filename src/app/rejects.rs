@@ -5,7 +5,6 @@
 //! made it. So what was read stays rows without `_replayed` plus rejects, whatever is replayed how often. Nothing is
 //! begun in the ledger before a reject is known that a replay would recover.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +14,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::reclean::{Recleaned, Recleaner};
+use super::reclean::Recleaner;
+use super::rejects_report::{RejectsEnding, RejectsReport, RejectsTally};
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{LedgerHandle, Position, PositionRange};
 use crate::config::{Config, StreamConfig};
 use crate::contract::Contract;
 use crate::lake::{
-    LakeError, LakeStore, RejectSet, RejectsReplay, ReplayLook, StreamIdentity, StreamLake, Writer, look_at_replays,
-    replayed_through,
+    LakeError, LakeStore, RejectBatch, RejectReader, RejectSet, RejectsReplay, ReplayLook, StreamIdentity, StreamLake,
+    Writer, look_at_replays, replayed_through,
 };
 use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, READ_COST_MAX, WRITER_QUEUE_BATCHES};
 use crate::metrics::{Registry, StreamMetrics};
@@ -40,63 +40,6 @@ pub struct RejectsJob {
     store: LakeStore,
     metrics: StreamMetrics,
     board: StreamBoard,
-}
-
-/// How a replay came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RejectsEnding {
-    /// Nothing of the stream was ever committed.
-    NoLedger,
-    /// Not one reject can be cleaned; nothing was written.
-    NothingToRecover,
-    /// It was only asked what would be.
-    DryRun,
-    /// Every reject of its version is done, and the ledger says so.
-    Finished(RejectsReplay),
-    /// It was told to stop; what was recovered so far is committed.
-    Stopped(RejectsReplay),
-    /// Another process is at the same replay.
-    Fenced(RejectsReplay),
-}
-
-/// What was made of the rejects that were looked at in this run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RejectsReport {
-    /// How it ended.
-    pub ending: RejectsEnding,
-    /// Rejects in the rejects table.
-    pub total: u64,
-    /// Those that earlier runs of the same replay were done with.
-    pub before: u64,
-    /// Those that were looked at.
-    pub tally: RejectsTally,
-}
-
-/// Rejects by what became of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RejectsTally {
-    /// Are rows now, or would be.
-    pub recovered: u64,
-    /// Were rows already, from an earlier replay.
-    pub recovered_before: u64,
-    /// Still cannot be cleaned, by reason.
-    pub rejected: BTreeMap<&'static str, u64>,
-    /// Rows of the rejects table that hold no record.
-    pub unusable: u64,
-}
-
-impl RejectsTally {
-    fn add(&mut self, recleaned: &Recleaned) {
-        self.recovered += recleaned.rows.num_rows() as u64;
-        for (reason, count) in &recleaned.rejected {
-            *self.rejected.entry(reason.as_str()).or_default() += count;
-        }
-    }
-
-    /// All of them.
-    pub fn looked_at(&self) -> u64 {
-        self.recovered + self.recovered_before + self.rejected.values().sum::<u64>() + self.unusable
-    }
 }
 
 /// What the caller wants.
@@ -123,7 +66,8 @@ impl RejectsJob {
             let tally = RejectsTally::default();
             return Ok(RejectsReport { ending: RejectsEnding::NoLedger, total: 0, before: 0, tally });
         };
-        if !wish.dry_run {
+        // Opened, the tables get the contract's new columns: only if there is something to write.
+        if look.is_behind && !wish.dry_run {
             self.apply_staged(&look.identity, &stop).await?;
             look = self.look().await?.unwrap_or(look);
         }
@@ -150,11 +94,17 @@ impl RejectsJob {
         let set = if replay.rejects_version == version { set } else { self.set(replay.rejects_version).await? };
         let mut tally = RejectsTally::default();
         let ending = self.replay(lake, &set, replay, &mut tally, stop).await?;
+        tally.settle(self.committed());
         Ok(RejectsReport { ending, total: set.total(), before: replay.done, tally })
     }
 
     fn contract(&self) -> &Arc<Contract> {
         &self.stream.contract
+    }
+
+    /// Rows that this job has committed: whatever it recovered, and nothing else.
+    fn committed(&self) -> u64 {
+        self.board.snapshot().tables.get(&self.contract().table).map_or(0, |table| table.rows)
     }
 
     async fn look(&self) -> Result<Option<ReplayLook>, LakeError> {
@@ -201,16 +151,18 @@ impl RejectsJob {
         let mut recleaner = Recleaner::new(self.contract());
         let mut progress = Progress::new(self.stream.name(), set.total(), done);
         let mut reader = set.read(done, &self.contract().table).await.map_err(teach)?;
-        while let Some(batch) = reader.next().await.map_err(teach)? {
+        let mut left = None;
+        while let Some(mut batch) = next(&mut left, &mut reader).await? {
             if stop.is_cancelled() {
                 bail!("stopped before the end of the rejects");
             }
             (tally.recovered_before, tally.unusable) =
                 (tally.recovered_before + batch.recovered, tally.unusable + batch.unusable);
             let recleaned;
-            (recleaner, recleaned) = recleaner.reclean(batch.rejects, None).await?;
+            (recleaner, recleaned) = recleaner.reclean(std::mem::take(&mut batch.rejects), None).await?;
             tally.add(&recleaned);
-            progress.tell(batch.through, &tally);
+            left = batch.rest(recleaned.left);
+            progress.tell(left.as_ref().map_or(batch.through, |left| left.after), &tally);
             if enough(&tally) {
                 break;
             }
@@ -274,24 +226,28 @@ impl Feeder<'_> {
         let mut progress = Progress::new(stream, self.set.total(), self.replay.done);
         let mut reader = self.set.read(self.replay.done, &contract.table).await.map_err(teach)?;
         let mut after = replayed_through(self.replay.done);
+        let mut left = None;
         loop {
             let permit = match self.unless_stopped(self.budget.reserve(READ_COST_MAX)).await {
                 Ok(permit) => permit,
                 Err(ending) => return Ok(ending),
             };
-            let Some(batch) = reader.next().await.map_err(teach)? else { break };
-            let recleaned;
-            (recleaner, recleaned) = recleaner.reclean(batch.rejects, Some(self.replay.number)).await?;
+            let Some(mut batch) = next(&mut left, &mut reader).await? else { break };
+            let (rejects, replay) = (std::mem::take(&mut batch.rejects), Some(self.replay.number));
+            let mut recleaned;
+            (recleaner, recleaned) = recleaner.reclean(rejects, replay).await?;
             tally.recovered_before += batch.recovered;
             tally.unusable += batch.unusable;
             tally.add(&recleaned);
-            let through = replayed_through(batch.through);
+            left = batch.rest(std::mem::take(&mut recleaned.left));
+            let done = left.as_ref().map_or(batch.through, |left| left.after);
+            let through = replayed_through(done);
             let cleaned = self.counted(recleaned.rows, after, through, permit)?;
             if self.batches.send(cleaned).await.is_err() {
                 return Ok(self.interrupted());
             }
             after = through;
-            progress.tell(batch.through, tally);
+            progress.tell(done, tally);
         }
         self.end(RecordBatch::new_empty(Arc::clone(&contract.rows_schema)), after).await
     }
@@ -306,7 +262,7 @@ impl Feeder<'_> {
     ) -> anyhow::Result<CleanBatch> {
         let mut cleaned = self.batch(rows, after, through, None, permit);
         let held_bytes = self.windows.observe(&cleaned)? + cleaned.rows.get_array_memory_size();
-        cleaned.permit.shrink(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
+        cleaned.permit.settle(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
         Ok(cleaned)
     }
 
@@ -362,6 +318,14 @@ impl Feeder<'_> {
             true => RejectsEnding::Fenced(self.replay),
             false => RejectsEnding::Stopped(self.replay),
         }
+    }
+}
+
+/// What is left of a batch, or else the next one.
+async fn next(left: &mut Option<RejectBatch>, reader: &mut RejectReader<'_>) -> anyhow::Result<Option<RejectBatch>> {
+    match left.take() {
+        Some(left) => Ok(Some(left)),
+        None => reader.next().await.map_err(teach),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One stream from end to end: find it, open its tables, then read and write until told to stop.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -8,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::pipe::{Pipe, Way};
 use crate::budget::Budget;
-use crate::checkpoint::{LedgerHandle, TimeRange};
+use crate::checkpoint::{LedgerHandle, LedgerView, ShardId, TimeRange};
 use crate::clock::now_ms;
-use crate::config::{SourceSection, StreamConfig};
+use crate::config::{Config, SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
 use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Writer, WriterOptions};
@@ -18,11 +19,13 @@ use crate::limits::WRITER_QUEUE_BATCHES;
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
 use crate::source::{self, Coordinator, Kinesis, SourceError, SourceOptions, StreamDescription, Timing};
-use crate::status::StreamBoard;
+use crate::status::{ShardStatus, StreamBoard};
 use crate::window::StreamWindows;
 
 /// How often the board and the budget's gauges are brought up to date.
 const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often it is asked whether the live windows have caught up with an earlier process's.
+const CATCH_UP_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
 /// Who is in trouble until the tables are open.
 const START: &str = "start";
 
@@ -48,6 +51,35 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Everything of one configured stream, without a probe, all of its time, with all cores of the machine and a bell
+    /// that nobody hears.
+    pub fn new(
+        config: &Config,
+        stream: StreamConfig,
+        kinesis: Kinesis,
+        store: LakeStore,
+        windows: Arc<StreamWindows>,
+        metrics: StreamMetrics,
+        board: StreamBoard,
+    ) -> Self {
+        Self {
+            config: stream,
+            pipeline: config.pipeline.clone(),
+            source: config.source.clone(),
+            flush: config.lake.flush,
+            budget_bytes: config.budget_share_bytes(),
+            kinesis,
+            store,
+            windows,
+            metrics,
+            board,
+            probe: None,
+            range: None,
+            bell: SealBell::default(),
+            cores: Cores::available(),
+        }
+    }
+
     /// Until `reading` is cancelled and everything read is committed, or `cut_off` is.
     pub async fn run(self, reading: CancellationToken, cut_off: CancellationToken) -> anyhow::Result<()> {
         let name = self.config.name().to_owned();
@@ -68,7 +100,10 @@ impl Stream {
         let Some(lake) = self.open_lake(&description, &reading).await? else { return Ok(()) };
         self.restore_windows(&lake, &reading).await;
         self.board.resolved(START);
-        tracing::info!(stream = self.config.name(), shards = lake.ledger().shards.len(), "reading");
+        match lake.ledger().shards.len() {
+            0 => tracing::info!(stream = self.config.name(), "reading for the first time"),
+            shards => tracing::info!(stream = self.config.name(), shards, "reading on where the ledger stands"),
+        }
         self.read_and_write(description, lake, reading, cut_off).await
     }
 
@@ -131,6 +166,7 @@ impl Stream {
         cut_off: CancellationToken,
     ) -> anyhow::Result<()> {
         let budget = Budget::new(self.budget_bytes);
+        let open_before = open_shards(lake.ledger());
         let (batches, batch_queue) = mpsc::channel(WRITER_QUEUE_BATCHES);
         let (ledger, questions) = LedgerHandle::channel();
         let windows: Arc<dyn WindowSink> = Arc::clone(&self.windows) as Arc<dyn WindowSink>;
@@ -138,6 +174,7 @@ impl Stream {
         let lake = lake.ringing(self.bell.clone());
         let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
         let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
+        let caught_up = show_when_caught_up(Arc::clone(&self.windows), self.board.clone(), open_before);
         let coordinator = self.coordinator(description, ledger, budget, batches);
         // The coordinator holds the batches' only sender: when it ends, for whatever reason, the writer drains.
         let stop_reading = reading.child_token();
@@ -152,7 +189,7 @@ impl Stream {
         };
         tokio::select! {
             (read, written) = async { tokio::join!(read, write) } => written.and(read),
-            () = watching => Ok(()),
+            ((), ()) = async { tokio::join!(watching, caught_up) } => Ok(()),
         }
     }
 
@@ -196,6 +233,35 @@ impl Stream {
     }
 }
 
+/// The shards that an earlier process may have read beyond what it committed.
+fn open_shards(ledger: &LedgerView) -> BTreeSet<ShardId> {
+    let open = ledger.shards.iter().filter(|(_, entry)| !entry.ended);
+    open.map(|(shard, _)| shard.clone()).collect()
+}
+
+/// Shows the live windows once everything that an earlier process may have shown was read again, so that no number
+/// is smaller after a start than before. Of a shard that another process commits nothing is known here.
+async fn show_when_caught_up(windows: Arc<StreamWindows>, board: StreamBoard, open_before: BTreeSet<ShardId>) {
+    let mut ticks = tokio::time::interval(CATCH_UP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let shards = board.snapshot().shards;
+        if open_before.iter().all(|shard| shards.get(shard).is_some_and(|status| is_known(status, &open_before))) {
+            windows.show();
+            return;
+        }
+    }
+}
+
+fn is_known(status: &ShardStatus, open_before: &BTreeSet<ShardId>) -> bool {
+    match status.state {
+        "ended" | "lost" | "fenced" => true,
+        // Nobody has read it yet.
+        "waiting" => status.parents.iter().any(|parent| open_before.contains(parent)),
+        _reading => status.caught_up,
+    }
+}
+
 /// Shows what changes without an event of its own. Never ends.
 async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
@@ -203,5 +269,26 @@ async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
         ticks.tick().await;
         metrics.budget(budget.bytes_max(), budget.in_use_bytes(), budget.waiting());
         metrics.ready(board.is_ready());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(state: &'static str, caught_up: bool, parents: &[&str]) -> ShardStatus {
+        let parents = parents.iter().map(|parent| ShardId::new(*parent)).collect();
+        ShardStatus { state, caught_up, parents, ..ShardStatus::default() }
+    }
+
+    #[test]
+    fn what_an_earlier_process_read_of_a_shard_is_known_once_its_end_was_seen() {
+        let open_before = BTreeSet::from([ShardId::new("a"), ShardId::new("b")]);
+        let known = |status| is_known(&status, &open_before);
+        assert!(!known(shard("reading", false, &[])) && known(shard("reading", true, &[])));
+        assert!(!known(shard("parked", false, &[])), "it goes on in a moment");
+        assert!(known(shard("fenced", false, &[])) && known(shard("ended", false, &[])));
+        assert!(known(shard("waiting", false, &["a"])), "nobody reads it before its parent's end");
+        assert!(!known(shard("waiting", false, &["gone"])) && !known(shard("waiting", false, &[])));
     }
 }

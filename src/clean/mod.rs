@@ -20,8 +20,10 @@ mod text;
 mod timestamp;
 mod value;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use deltalake::arrow::array::RecordBatch;
 use simd_json::Node;
 
 use crate::checkpoint::ShardId;
@@ -77,6 +79,27 @@ impl Cleaner {
         let come_to_us = self.rows.take_watermark_us().or_else(rejected_us);
         let watermark_ms = if is_empty { seen_ms } else { come_to_us.map(|us| us.div_euclid(1000)) };
         (CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, grant, permit }, counts)
+    }
+
+    /// Cleans records of any shards, in their order, up to the first that can only not be inflated because of those
+    /// before it; they count together, as if one read had brought them. That one and all after it are left where they
+    /// are. At least one is taken.
+    pub fn clean_some(&mut self, records: &mut VecDeque<(ShardId, RawRecord)>) -> (RecordBatch, Vec<Reject>) {
+        let mut counts = CleanCounts::default();
+        let mut rejects = Vec::new();
+        self.opener.begin_batch();
+        while let Some((shard, record)) = records.pop_front() {
+            let Err(fault) = self.clean_record(&shard, &record, &mut counts) else { continue };
+            if fault.reason == RejectReason::InflatesTooLarge && self.opener.has_inflated() {
+                records.push_front((shard, record));
+                break;
+            }
+            rejects.push(fault.into_reject(record));
+        }
+        self.unknown_fields.take();
+        let rows = self.rows.finish(&self.contract, &mut counts);
+        self.opener.shrink();
+        (rows, rejects)
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {

@@ -53,6 +53,11 @@ impl Opener {
         self.batch_inflated_bytes = 0;
     }
 
+    /// Whether some of what the batch may inflate to is used up.
+    pub fn has_inflated(&self) -> bool {
+        self.batch_inflated_bytes > 0
+    }
+
     /// Repairs that the last opened payload needed, outermost first.
     pub fn repairs(&self) -> &[Repair] {
         &self.repairs

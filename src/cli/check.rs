@@ -1,4 +1,4 @@
-//! `check`: everything that is wrong at once, then the plan. Writes nothing.
+//! `check`: everything that is wrong at once, then the plan. Writes nothing but a probe, which it deletes again.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,9 +9,10 @@ use crate::checkpoint::{LedgerView, Position};
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
-use crate::lake::{LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
+use crate::lake::{LakeConfig, LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
 use crate::source::{
-    Kinesis, ListedShard, OnDataLoss, StartPosition, StreamDescription, StreamTarget, oldest_record, overdue,
+    Fault, Kinesis, ListedShard, OnDataLoss, ReadError, StartPosition, StreamDescription, StreamTarget, oldest_record,
+    overdue,
 };
 
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
@@ -20,32 +21,85 @@ pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
     say!("{}: the configuration and the contracts of {} stream(s) hold together", path.display(), config.streams.len());
     let (share, streams) = (config.budget_share_bytes() >> 20, config.streams.len());
     say!("pipeline {}, budget {} MiB, {share} MiB for each of {streams}", config.pipeline, config.budget_bytes >> 20);
+    let (lake, mut problems) = check_lake(&config.lake.location).await;
     let kinesis = Kinesis::connect(&config.aws).await;
-    let store = LakeStore::open_existing(&config.lake.location).await?;
-    match &store {
-        Some(store) => say!("lake {}", store.uri()),
-        None => say!("lake {}: will be created", config.lake.location.uri),
+    if !kinesis.has_region() {
+        say!("kinesis");
+        problems +=
+            problem("no region is set (set [aws] region or AWS_REGION); no stream can be looked at without one");
     }
-    let mut problems = 0;
+    let mut unsent = None;
     for stream in &config.streams {
-        problems += check_stream(&config, stream, &kinesis, store.as_ref()).await;
+        say!("\nstream {} by {}", stream.name(), stream.contract.file.display());
+        if let Lake::New = lake {
+            stream.contract.tables().iter().for_each(|table| print_table(table, "will be created"));
+        }
+        if kinesis.has_region() {
+            problems += check_stream(&config, stream, &kinesis, &lake, &mut unsent).await;
+        }
     }
     if problems > 0 {
-        say!("\n{problems} problem{} to mend before `pintail run`", if problems == 1 { "" } else { "s" });
+        let plural = if problems == 1 { "" } else { "s" };
+        say!("\nnot ready: {problems} problem{plural} to mend before `pintail run`");
         return Ok(ExitCode::FAILURE);
     }
     say!("\nready for `pintail run --config {}`", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints one stream's plan; returns how many problems it has.
-async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis, store: Option<&LakeStore>) -> usize {
-    say!("\nstream {} by {}", stream.name(), stream.contract.file.display());
+/// What there is of the lake.
+enum Lake {
+    There(LakeStore),
+    New,
+    /// It cannot be looked at, which has been told.
+    Unknown,
+}
+
+/// The lake as it is, and how many problems it has.
+async fn check_lake(location: &LakeConfig) -> (Lake, usize) {
+    let (lake, writable) = match LakeStore::open_existing(location).await {
+        Ok(Some(store)) => {
+            say!("lake {}", store.uri());
+            let writable = store.check_writable().await;
+            (Lake::There(store), writable)
+        }
+        Ok(None) => {
+            say!("lake {}: will be created", location.uri);
+            (Lake::New, LakeStore::check_can_be_made(location))
+        }
+        Err(error) => {
+            say!("lake {}", location.uri);
+            return (Lake::Unknown, problem(&chain(&error)));
+        }
+    };
+    let why = "the lake cannot be written, or what was written not deleted";
+    let problems = writable.err().map_or(0, |error| problem(&format!("{why}: {}", chain(&error))));
+    (lake, problems)
+}
+
+async fn look(stream: &StreamConfig, kinesis: &Kinesis) -> Result<(StreamDescription, Vec<ListedShard>), ReadError> {
     let target = StreamTarget::new(&stream.id);
-    let (description, listed) = match kinesis.describe(&target).await {
-        Ok(description) => match kinesis.list_shards(&target, None).await {
-            Ok(listed) => (description, listed),
-            Err(error) => return problem(&chain(&error)),
+    Ok((kinesis.describe(&target).await?, kinesis.list_shards(&target, None).await?))
+}
+
+/// Prints one stream's plan; returns how many problems it has. `unsent` is the first stream for which no request
+/// could be sent.
+async fn check_stream(
+    config: &Config,
+    stream: &StreamConfig,
+    kinesis: &Kinesis,
+    lake: &Lake,
+    unsent: &mut Option<String>,
+) -> usize {
+    let (description, listed) = match look(stream, kinesis).await {
+        Ok(found) => found,
+        // No credentials, in many words: those of one stream are those of all.
+        Err(error) if error.fault == Fault::NotSent => match unsent {
+            Some(first) => return problem(&format!("no request can be sent, as for stream {first}")),
+            None => {
+                *unsent = Some(stream.name().to_owned());
+                return problem(&chain(&error));
+            }
         },
         Err(error) => return problem(&chain(&error)),
     };
@@ -56,21 +110,23 @@ async fn check_stream(config: &Config, stream: &StreamConfig, kinesis: &Kinesis,
         stream: description.name.clone(),
         created_at_s: description.created_s,
     };
-    let plan = match store {
-        Some(store) => plan_tables(store, &identity, &stream.contract).await,
-        None => Ok(StreamPlan { tables: Vec::new(), ledger: LedgerView::default() }),
+    let plan = match lake {
+        Lake::There(store) => plan_tables(store, &identity, &stream.contract).await,
+        Lake::New => Ok(StreamPlan { tables: Vec::new(), ledger: LedgerView::default() }),
+        // Where its shards stand is in the lake.
+        Lake::Unknown => return 0,
     };
     let ledger = match plan {
         Ok(plan) => {
-            plan.tables.iter().for_each(|table| say!("  table {:<32} {}", table.name, table.state));
+            plan.tables.iter().for_each(|table| print_table(&table.name, &table.state));
             plan.ledger
         }
         Err(LakeError::Drift { problems }) => return problems.iter().map(|reason| problem(reason)).sum(),
         Err(error) => return problem(&chain(&error)),
     };
-    let renamed = match store {
-        Some(store) => other_pipelines(store, &identity, &stream.contract.table).await,
-        None => 0,
+    let renamed = match lake {
+        Lake::There(store) => other_pipelines(store, &identity, &stream.contract.table).await,
+        Lake::New | Lake::Unknown => 0,
     };
     print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
     renamed + check_loss(config.source.on_data_loss, kinesis, &description, &listed, &ledger).await
@@ -153,6 +209,10 @@ fn print_shards(stream: &StreamConfig, listed: &[(crate::checkpoint::ShardId, bo
             say!("  shard {shard}: in the ledger, {stands}, but Kinesis no longer lists it: records may be lost");
         }
     }
+}
+
+fn print_table(name: &str, state: &str) {
+    say!("  table {name:<32} {state}");
 }
 
 fn problem(what: &str) -> usize {

@@ -94,6 +94,10 @@ fn note(table: TableName<'_>, event: MaintenanceEvent, done: &mut Vec<Done>) {
             sum.checkpoint = Some(version);
             say!("{name}: log checkpoint of version {version}");
         }
+        MaintenanceEvent::Repointed { version } => {
+            let now = version.map_or_else(|| "was deleted".to_owned(), |version| format!("names version {version}"));
+            say!("{name}: _last_checkpoint led nowhere and {now}");
+        }
         MaintenanceEvent::Cleaned { objects, below } => {
             sum.log_objects += objects;
             say!("{name}: {objects} log objects below version {below} deleted");

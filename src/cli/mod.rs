@@ -1,6 +1,8 @@
 //! The command line: what a user can ask for, and what each answer's exit code means.
 //!
-//! Exit codes: 0 done or drained, 64 the configuration or the call is wrong (nothing was opened), 1 failed. A library function and not `main` itself, so that the load harness can run itself as Pintail.
+//! Exit codes: 0 done or drained, 64 the configuration or the call is wrong (nothing was opened), 1 failed; each
+//! command's help says what that means for it. A library function and not `main` itself, so that the load harness can
+//! run itself as Pintail.
 
 mod check;
 mod demo;
@@ -23,11 +25,15 @@ use crate::toml_doc::Invalid;
 /// The call or the configuration is wrong (sysexits' EX_USAGE).
 pub const EXIT_USAGE: u8 = 64;
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or drained, 1 failed, 64 the call or the configuration is wrong (nothing was opened). `pintail \
+COMMAND --help` says what that means for it.";
+
 /// JSON from Kinesis, cleaned by contract, into Delta tables and live windows, exactly once.
 ///
 /// Try it on this machine, without an account:  pintail demo
 #[derive(Debug, Parser)]
-#[command(name = "pintail", version, max_term_width = 100)]
+#[command(name = "pintail", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,16 +53,31 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The service: reads the configured streams until it is told to stop, then drains.
+    #[command(
+        after_help = "Exit codes: 0 drained, 1 failed, or the drain took longer than [shutdown] grace, or a second \
+        signal cut it off (no record is lost either way), 64 the configuration or the call is wrong (nothing was opened)."
+    )]
     Run(ConfigArgs),
     /// The whole thing on this machine: a Kinesis in this process, a posting emulation, the processor, a local
     /// lake and the live page. Ends with what was posted, what arrived, and what was lost (nothing).
+    #[command(
+        after_help = "Its processor commits every second, so that a watcher sees the tables grow; `pintail run` does \
+        so every 5 s unless [lake] flush_interval says otherwise, and its times to the lake are longer by that.\n\n\
+        Exit codes: 0 every record is where it belongs, once; 1 one is not, or something failed; 64 the call is wrong."
+    )]
     Demo(DemoArgs),
     /// Posts the emulation's pins, places and users to three streams of any Kinesis endpoint.
+    #[command(after_help = "Exit codes: 0 posted, 1 failed, 64 the call is wrong.")]
     Post(PostArgs),
     /// Reads the configuration and every contract, says everything that is wrong, then shows the plan: streams,
-    /// shards, where each would start, tables. Writes nothing.
+    /// shards, where each would start, tables. Writes nothing but a probe, deleted again.
+    #[command(
+        after_help = "Exit codes: 0 ready for `pintail run`, 1 something is to be mended in Kinesis, the lake or the \
+        permissions, 64 the configuration, a contract or the call is wrong (nothing was opened)."
+    )]
     Check(ConfigArgs),
     /// Shows the ledger: how far each shard of each stream is committed.
+    #[command(after_help = "Exit codes: 0 shown, 1 failed, 64 the configuration or the call is wrong.")]
     Positions(PositionsArgs),
     /// Once more: rejects, after a contract was mended; or a stream's time range, into tables of another name.
     Replay(replay::ReplayArgs),
@@ -71,7 +92,8 @@ enum Command {
     /// a second `pintail maintain` and other engines that read, append, delete or OPTIMIZE: whoever is too late gives
     /// up and loses no row. Of two that rewrite the same files, one works for nothing. Ctrl-C is safe at any point.
     ///
-    /// Exit code 1 if a table was refused or something failed; the other tables were maintained all the same.
+    /// Exit codes: 0 every table is maintained; 1 a table was refused or something failed, the other tables were
+    /// maintained all the same; 64 the configuration or the call is wrong.
     #[command(verbatim_doc_comment)]
     Maintain(ConfigArgs),
 }
@@ -198,5 +220,25 @@ fn init_logs(format: LogFormat, quiet: bool) {
     };
     if let Err(error) = result {
         eprintln!("pintail: logs are already set up: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_help_says_what_the_exit_codes_mean() {
+        let mut pintail = Cli::command();
+        pintail.build();
+        let mut commands: Vec<clap::Command> = pintail.get_subcommands().cloned().collect();
+        commands.retain(|command| command.get_name() != "help");
+        assert_eq!(commands.len(), 7);
+        for mut command in commands.into_iter().chain([pintail]) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Exit codes: 0 ") && help.contains("64 "), "{help}");
+        }
     }
 }

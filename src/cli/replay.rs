@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 use tokio_util::sync::CancellationToken;
 
@@ -55,10 +55,18 @@ pub struct ReplayArgs {
 fn time(text: &str) -> Result<i64, String> {
     match StartPosition::from_text(text) {
         Some(StartPosition::At(ms)) => Ok(ms),
-        Some(StartPosition::TrimHorizon | StartPosition::Latest) | None => {
-            Err("expected a time with its zone, like 2026-01-31T08:00:00Z".to_owned())
-        }
+        Some(StartPosition::TrimHorizon | StartPosition::Latest) | None => Err(match is_time(text) {
+            true => "no stream is that old: records begin at its trim horizon, which is now minus its retention of at \
+                     most 365 days (`pintail check` prints it); give that time or a later one"
+                .to_owned(),
+            false => "expected a time with its zone, like 2026-01-31T08:00:00Z".to_owned(),
+        }),
     }
+}
+
+/// Whether only the year is to blame.
+fn is_time(text: &str) -> bool {
+    chrono::DateTime::parse_from_rfc3339(text).is_ok()
 }
 
 const EXAMPLES: &str = "\
@@ -193,7 +201,8 @@ async fn replay_rejects(
 ) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for stream in streams {
-        let report = RejectsJob::new(config, stream, store.clone())?.run(wish, stop.clone()).await?;
+        let job = RejectsJob::new(config, stream, store.clone())?;
+        let report = job.run(wish, stop.clone()).await.with_context(|| format!("stream {}", stream.name()))?;
         print!("{}", told(stream, &report));
         match report.ending {
             RejectsEnding::NoLedger
@@ -238,6 +247,9 @@ fn tally_told(report: &RejectsReport, tally: &RejectsTally) -> String {
         line("re-cleaned", tally.looked_at(), &format!("  of {} rejects{before}", report.total)),
         line(recovered, tally.recovered, ""),
     ];
+    if tally.uncommitted > 0 {
+        lines.push(line("not committed", tally.uncommitted, "  cleaned in vain: this run was ended before"));
+    }
     if tally.recovered_before > 0 {
         lines.push(line("recovered earlier", tally.recovered_before, ""));
     }
@@ -258,6 +270,15 @@ mod tests {
     fn is_understood(words: &str) -> bool {
         let words = ["pintail", "replay", "--config", "x.toml"].into_iter().chain(words.split_whitespace());
         Cli::try_parse_from(words).is_ok()
+    }
+
+    #[test]
+    fn a_time_before_every_stream_is_answered_with_the_trim_horizon_and_nonsense_with_the_form() {
+        let old = super::time("1900-01-01T00:00:00Z").unwrap_err();
+        assert!(old.contains("trim horizon") && old.contains("retention"), "{old}");
+        let nonsense = super::time("1900-01-01").unwrap_err();
+        assert!(nonsense.contains("with its zone"), "{nonsense}");
+        assert_eq!(super::time("1970-01-01T00:00:01Z"), Ok(1_000));
     }
 
     #[test]

@@ -102,6 +102,28 @@ fn two_streams_cannot_share_a_name_or_a_table() {
 }
 
 #[test]
+fn the_budget_and_names_taken_twice_are_told_together_with_everything_else() {
+    let text = "pipeline = \"a/b\"\n[lake]\n[budget]\nbytes = \"100MiB\"\n\
+                [[stream]]\nname = \"s\"\ncontract = \"missing.toml\"\n\
+                [[stream]]\nname = \"s\"\ncontract = \"a.toml\"\n[[stream]]\ncontract = \"a.toml\"\n";
+    let problems = load(text, &[]).unwrap_err();
+    let starts = [
+        "pintail.toml:1: `pipeline` = \"a/b\"",
+        "pintail.toml:2: `lake.uri` is missing",
+        "pintail.toml:4: `budget.bytes` = 100MiB gives each of 3 streams 33MiB; expected at least 246MiB",
+        "pintail.toml:7: contract \"missing.toml\": cannot be read",
+        "pintail.toml:9: stream s is already taken by stream s (missing.toml)",
+        "pintail.toml:11: a stream needs `name` or `arn`",
+        "pintail.toml:11: table a is already taken by stream s (a.toml)",
+        "pintail.toml:11: table a_rejects is already taken by stream s (a.toml)",
+    ];
+    for start in starts {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
+    }
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+}
+
+#[test]
 fn a_start_is_a_word_or_a_time_with_its_zone() {
     assert_eq!(StartPosition::from_text("2026-01-31T08:00:00+01:00"), Some(StartPosition::At(1_769_842_800_000)));
     for text in ["2026-01-31", "2026-01-31T08:00:00", "1769842800", "1970-01-01T00:00:00Z", ""] {
@@ -150,6 +172,7 @@ fn the_shipped_example_is_what_it_says() {
     assert_eq!(ByteSize::from_text(&shown("flush_bytes")).unwrap().0, config.lake.flush.flush_bytes);
     assert_eq!(ByteSize::from_text(&shown("bytes")).unwrap().0, config.budget_bytes);
     assert_eq!(shown("listen"), config.listen.to_string());
+    assert_eq!(shown("protect_metrics").parse(), Ok(config.access.protect_metrics));
     assert_eq!(ForeignRecords::from_text(&shown("foreign_records")), Some(config.streams[0].foreign_records));
     assert_eq!(shown("enabled").parse(), Ok(config.maintenance.enabled));
     assert_eq!(
@@ -169,4 +192,21 @@ fn the_shipped_example_is_what_it_says() {
         DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),
         Some(config.shutdown_grace)
     );
+}
+
+#[test]
+fn the_readmes_trial_configuration_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let trial = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("schemas")).unwrap();
+    for name in ["pin", "geo", "user"] {
+        let contract = format!("schemas/{name}.toml");
+        std::fs::copy(root.join(&contract), folder.path().join(&contract)).unwrap();
+    }
+    let file = folder.path().join("trial.toml");
+    std::fs::write(&file, trial.replace("PORT", "4567")).unwrap();
+    let config = Config::load(&file, std::iter::empty()).unwrap();
+    assert_eq!(config.streams.iter().map(StreamConfig::name).collect::<Vec<_>>(), ["pin", "geo", "user"]);
 }

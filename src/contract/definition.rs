@@ -3,12 +3,13 @@
 //! Partials in somebody's lake carry these digits. What is added to the language is hashed only where it is used, so
 //! that the digits of every window from before stay what they are.
 
-use super::Column;
-use super::window::{Derive, Function, KeyPlan, MeasurePlan};
+use super::window::{Comparison, Condition, Derive, Function, KeyPlan, MeasurePlan, Test};
+use super::{Column, Constant, EventTime};
 
 /// Sixteen hex digits that differ when partials must not be merged. Texts are written with their length, numbers
 /// by their bits, so that no two declarations give the same bytes.
-pub(super) fn definition(every_us: i64, keys: &[KeyPlan], measures: &[MeasurePlan], columns: &[Column]) -> String {
+pub(super) fn definition(declared: &Declared<'_>, columns: &[Column]) -> String {
+    let Declared { every_us, pane_us, time, conditions, keys, measures } = *declared;
     let mut hash = Fnv::default();
     let column = |hash: &mut Fnv, index: usize| {
         if let Some(column) = columns.get(index) {
@@ -34,25 +35,52 @@ pub(super) fn definition(every_us: i64, keys: &[KeyPlan], measures: &[MeasurePla
     }
     for measure in measures {
         hash.text(&measure.name);
-        let (function, index) = match measure.function {
-            Function::Count => ("count", None),
-            Function::SumInteger(index) | Function::SumDouble(index) => ("sum", Some(index)),
-            Function::Min(index, _) => ("min", Some(index)),
-            Function::Max(index, _) => ("max", Some(index)),
-            Function::MeanInteger(index) | Function::MeanDouble(index) => ("mean", Some(index)),
-            Function::First(index, _) => ("first", Some(index)),
-            Function::Last(index, _) => ("last", Some(index)),
-            Function::Distinct(index, _) => ("distinct", Some(index)),
-            Function::Quantiles(index, _) => ("quantiles", Some(index)),
-            Function::Top(index, ..) => ("top", Some(index)),
-        };
-        hash.text(function);
-        index.into_iter().for_each(|index| column(&mut hash, index));
+        hash.text(match measure.function {
+            Function::Count => "count",
+            Function::SumInteger(_) | Function::SumDouble(_) => "sum",
+            Function::Min(..) => "min",
+            Function::Max(..) => "max",
+            Function::MeanInteger(_) | Function::MeanDouble(_) => "mean",
+            Function::First(..) => "first",
+            Function::Last(..) => "last",
+            Function::Distinct(..) => "distinct",
+            Function::Quantiles(..) => "quantiles",
+            Function::Top(..) => "top",
+        });
+        measure.function.column().into_iter().for_each(|index| column(&mut hash, index));
         if let Function::Top(_, _, shown) = measure.function {
             hash.number(shown as u64);
         }
     }
+    // The names of these begin as no measure's can.
+    if pane_us != every_us {
+        hash.text("_hop");
+        hash.number(pane_us.cast_unsigned());
+    }
+    if let Some(time) = time {
+        hash.text("_time");
+        match time {
+            EventTime::Arrival => hash.text("arrival"),
+            EventTime::Column(index) => column(&mut hash, index),
+        }
+    }
+    for condition in conditions {
+        hash.text("_where");
+        column(&mut hash, condition.column);
+        hash.test(&condition.test);
+    }
     format!("{:016x}", hash.0)
+}
+
+/// What the hash is of.
+pub(super) struct Declared<'a> {
+    pub every_us: i64,
+    pub pane_us: i64,
+    /// If the window itself says it: what the contract says was never a part of the hash.
+    pub time: Option<EventTime>,
+    pub conditions: &'a [Condition],
+    pub keys: &'a [KeyPlan],
+    pub measures: &'a [MeasurePlan],
 }
 
 /// FNV-1a, 64 bit: written out here because it must give the same digits for ever.
@@ -78,5 +106,37 @@ impl Fnv {
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.bytes(text.as_bytes());
+    }
+
+    fn test(&mut self, test: &Test) {
+        match test {
+            Test::Null => self.text("is null"),
+            Test::NotNull => self.text("is not null"),
+            Test::Compare(comparison, value) => {
+                self.text(match comparison {
+                    Comparison::Equal => "=",
+                    Comparison::NotEqual => "!=",
+                    Comparison::Less => "<",
+                    Comparison::AtMost => "<=",
+                    Comparison::Greater => ">",
+                    Comparison::AtLeast => ">=",
+                });
+                self.constant(value);
+            }
+            Test::OneOf(values) => {
+                self.text("in");
+                self.number(values.len() as u64);
+                values.iter().for_each(|value| self.constant(value));
+            }
+        }
+    }
+
+    fn constant(&mut self, value: &Constant) {
+        match value {
+            Constant::Text(text) => self.text(text),
+            Constant::Whole(whole) => self.number(whole.cast_unsigned()),
+            Constant::Double(double) => self.number(double.to_bits()),
+            Constant::Boolean(flag) => self.number((*flag).into()),
+        }
     }
 }

@@ -10,6 +10,7 @@ mod fields;
 mod names;
 mod read;
 mod read_column;
+mod read_filter;
 mod read_measure;
 mod read_window;
 #[cfg(test)]
@@ -72,7 +73,7 @@ pub struct Contract {
 }
 
 /// What a record's event time is; the partition `_date` is its UTC day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventTime {
     /// Kinesis's arrival time.
     Arrival,

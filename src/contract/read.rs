@@ -8,7 +8,7 @@ use super::{
     ColumnType, Contract, EventTime, Source, WindowPlan, read_column, read_window, rejects_schema, rows_schema,
 };
 use crate::limits::CONTRACT_ITEMS_MAX;
-use crate::toml_doc::{Cut, Document, Place, Problems, Section};
+use crate::toml_doc::{At, Cut, Document, Place, Problems, Section};
 
 /// Compiles a parsed file. `None` if it added to the problems.
 pub(super) fn contract(file: PathBuf, document: &Document, problems: &Problems) -> Option<Contract> {
@@ -25,9 +25,13 @@ pub(super) fn contract(file: PathBuf, document: &Document, problems: &Problems) 
     }
     let columns = read_column::columns(sections);
     let event_time = event_time(&mut root, &columns);
+    // Windows are read also if it is wrong, to tell of all problems at once.
+    let default_time = event_time.unwrap_or(EventTime::Arrival);
     let window_sections = limited(root.sections("window"), "window", problems);
-    let windows: Vec<(WindowPlan, Place)> =
-        window_sections.into_iter().filter_map(|section| read_window::window(section, &columns)).collect();
+    let windows: Vec<(WindowPlan, Place)> = window_sections
+        .into_iter()
+        .filter_map(|section| read_window::window(section, &columns, default_time))
+        .collect();
     root.finish();
     distinct_tables(table.as_deref(), document, &windows, problems);
     if problems.count() != noted_before {
@@ -63,18 +67,27 @@ fn limited<'a>(sections: Vec<Section<'a>>, what: &str, problems: &Problems) -> V
 }
 
 fn event_time(root: &mut Section<'_>, columns: &Columns) -> Option<EventTime> {
-    let Some(at) = root.optional::<String>("event_time").filter(|at| at.value != "arrival") else {
+    match root.optional::<String>("event_time") {
+        Some(at) => time("event_time", &at, columns, root.problems()),
+        None => Some(EventTime::Arrival),
+    }
+}
+
+/// The time that a `key` names. That it is none is noted.
+pub(super) fn time(key: &str, at: &At<String>, columns: &Columns, problems: &Problems) -> Option<EventTime> {
+    if at.value == "arrival" {
         return Some(EventTime::Arrival);
-    };
+    }
     let found = columns.find(&at.value).map_err(|unknown| {
-        let message = format!("`event_time` = {unknown}; expected \"arrival\" or the name of a timestamp column");
-        root.problems().note(&at.place, message);
+        let message = format!("`{key}` = {unknown}; expected \"arrival\" or the name of a timestamp column");
+        problems.note(&at.place, message);
     });
     let (index, column_type) = found.ok()??;
     if column_type != ColumnType::Timestamp {
         let is = column_type.as_str();
-        let message = format!("`event_time` names `{}`, which is {is}; it must be a timestamp column", Cut(&at.value));
-        root.problems().note(&at.place, message);
+        let message = format!("`{key}` names `{}`, which is {is}; it must be a timestamp column", Cut(&at.value));
+        problems.note(&at.place, message);
+        return None;
     }
     Some(EventTime::Column(index))
 }

@@ -1,41 +1,48 @@
-//! One `[[window]]`: its size and its keys.
+//! One `[[window]]`: its size, its time and its keys.
 
 use toml_edit::Value;
 
-use super::ColumnType;
-use super::definition::definition;
+use super::definition::{Declared, definition};
 use super::names::{self, Taken};
 use super::read_column::Columns;
 use super::read_measure::{self, list};
 use super::window::{
-    COMPLETE, Derive, KeyPlan, MeasurePlan, REVISION, SealPolicy, WindowPlan, partials_schema, sealed_schema,
+    COMPLETE, Condition, Derive, KeyPlan, MeasurePlan, REVISION, SealPolicy, WindowPlan, partials_schema, sealed_schema,
 };
+use super::{ColumnType, EventTime, read, read_filter};
 use crate::limits::{
-    WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN,
+    WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN, WINDOW_PANES_MAX,
     WINDOW_REVISE_FOR_MS_DEFAULT,
 };
 use crate::toml_doc::{At, Cut, DurationMs, Place, Section};
 
-/// Reads one `[[window]]`; with it, where it begins.
-pub(super) fn window(section: Section<'_>, columns: &Columns) -> Option<(WindowPlan, Place)> {
+/// Reads one `[[window]]`; with it, where it begins. `event_time` is the contract's.
+pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventTime) -> Option<(WindowPlan, Place)> {
     let mut reader = Reader { section, columns };
     let name = reader.name();
     let every = reader.every();
+    let hop = reader.hop(every);
     let grace = reader.grace();
+    let time = reader.time();
+    let conditions = reader.conditions();
     let seal = reader.seal();
     let keys = reader.keys();
     let measures = read_measure::measures(&mut reader.section, columns);
-    reader.not_offered();
     let place = reader.section.place();
     let (every_us, keys, measures) = (every? * 1000, keys?, measures?);
     reader.distinct_outputs(&keys, &measures);
     reader.section.finish();
+    let (pane_us, time, conditions) = (hop? * 1000, time?, conditions?);
+    let declared = Declared { every_us, pane_us, time, conditions: &conditions, keys: &keys, measures: &measures };
     let plan = WindowPlan {
         name: name?,
         every_us,
+        pane_us,
         grace_us: grace * 1000,
-        definition: definition(every_us, &keys, &measures, &columns.good),
+        definition: definition(&declared, &columns.good),
         partials_schema: partials_schema(&keys, &measures),
+        time: time.unwrap_or(event_time),
+        conditions,
         seal,
         sealed_schema: sealed_schema(&keys, &measures),
         keys,
@@ -105,14 +112,51 @@ impl Reader<'_, '_> {
         given
     }
 
-    /// Words of other stream processors that a user may try.
-    fn not_offered(&mut self) {
-        for (key, instead) in [
-            ("hop", "windows do not overlap; declare one with a smaller `every` and add neighbours up when reading"),
-            ("where", "a window counts every row; put what you would filter by into `by`"),
-        ] {
-            if let Some(at) = self.section.value(key) {
-                self.note(&at.place, format_args!("`{key}` is not offered: {instead}"));
+    /// How far starts are apart; as far as windows are long, if they do not overlap.
+    fn hop(&mut self, every: Option<i64>) -> Option<i64> {
+        let Some(at) = self.section.optional::<DurationMs>("hop") else {
+            // One that is there and cannot be read was noted.
+            return if self.section.has("hop") { None } else { every };
+        };
+        let (hop, every) = (self.milliseconds("hop", &at, WINDOW_EVERY_MS_MIN)?, every?);
+        let message = if hop > every {
+            format!(
+                "`hop` = {hop} ms is longer than `every` = {every} ms: records between two windows would be in none"
+            )
+        } else if every % hop != 0 {
+            // Up from the given one: it divides as often or less.
+            let near = (hop..=every).find(|near| every % near == 0).unwrap_or(every);
+            format!("`hop` = {hop} ms does not divide `every` = {every} ms; the next that does is {near} ms")
+        } else if every / hop > WINDOW_PANES_MAX {
+            format!(
+                "`hop` = {hop} ms is in `every` = {every} ms {} times; expected at most {WINDOW_PANES_MAX} times",
+                every / hop
+            )
+        } else {
+            return Some(hop);
+        };
+        self.note(&at.place, message);
+        None
+    }
+
+    /// `Some(None)` if the window leaves it to the contract.
+    fn time(&mut self) -> Option<Option<EventTime>> {
+        let Some(at) = self.section.optional::<String>("time") else {
+            return if self.section.has("time") { None } else { Some(None) };
+        };
+        read::time("time", &at, self.columns, self.section.problems()).map(Some)
+    }
+
+    fn conditions(&mut self) -> Option<Vec<Condition>> {
+        let Some(at) = self.section.optional::<String>("where") else {
+            return if self.section.has("where") { None } else { Some(Vec::new()) };
+        };
+        match read_filter::conditions(&at.value, self.columns) {
+            Ok(conditions) => conditions,
+            Err(fault) => {
+                let place = self.section.place_within("where", &at.value, fault.at).unwrap_or(at.place);
+                self.note(&place, fault.message);
+                None
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::window::{Derive, Function};
+use super::window::{Comparison, Condition, Derive, Function, Test};
 use super::*;
 use crate::toml_doc::Invalid;
 
@@ -100,7 +100,9 @@ fn the_shipped_windows_compile() {
     assert_eq!((window.every_us, window.grace_us), (60_000_000, 5_000_000));
     let functions: Vec<Function> = window.measures.iter().map(|measure| measure.function).collect();
     let max = Function::Max(4, ColumnType::Integer);
-    assert_eq!(functions, [Function::Count, Function::SumInteger(4), Function::MeanInteger(4), max]);
+    let sketches = [Function::Quantiles(4, ColumnType::Integer), Function::Distinct(5, ColumnType::String)];
+    let exact = [Function::Count, Function::SumInteger(4), Function::MeanInteger(4), max];
+    assert_eq!(functions, [&exact[..], &sketches[..]].concat());
     let user = shipped("user.toml");
     let labels = ["18-24", "25-35", "36-50", "+50"].map(str::to_owned).to_vec();
     assert_eq!(user.windows[0].keys[0].derive, Derive::Bucket { bounds: vec![18.0, 25.0, 36.0, 51.0], labels });
@@ -123,7 +125,7 @@ fn the_guide_builds_a_contract_that_compiles() {
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/README.md")).unwrap();
     let blocks = guide.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
     let doors = accepted(&blocks.collect::<String>());
-    assert_eq!((doors.columns.len(), doors.windows.len()), (4, 1));
+    assert_eq!((doors.columns.len(), doors.windows.len()), (4, 2));
     for reason in crate::record::RejectReason::ALL.map(|reason| reason.as_str()) {
         assert!(guide.contains(&format!("| `{reason}` |")), "{reason}");
     }
@@ -142,6 +144,7 @@ fn a_definition_changes_with_what_is_aggregated_and_with_nothing_else() {
     for same in [
         base.replace("name = \"w\"", "name = \"other\""),
         base.replace("every = \"1m\"", "every = \"60s\"\ngrace = \"1h\" # why not"),
+        base.replace("every = \"1m\"", "every = \"1m\"\nhop = \"60s\""),
         base.replace("type = \"string\"", "type = \"string\"\nnull_if = [\"x\"]"),
     ] {
         assert_eq!(definition(&same), first, "{same}");
@@ -157,6 +160,17 @@ fn a_definition_changes_with_what_is_aggregated_and_with_nothing_else() {
         base.replace("sum(a)", "quantiles(a)"),
         base.replace("sum(a)", "top(a, 3)"),
         base.replace("sum(a)", "top(a, 4)"),
+        base.replace("1m\"", "1m\"\nhop = \"30s\""),
+        base.replace("1m\"", "1m\"\nhop = \"20s\""),
+        base.replace("1m\"", "1m\"\ntime = \"arrival\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a > 1\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a > 2\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a >= 1\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a is null\""),
+        base.replace("1m\"", "1m\"\nwhere = \"b is null\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a in (1)\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a in (1) and a in (2)\""),
+        base.replace("1m\"", "1m\"\nwhere = \"a in (1, 2)\""),
         base.replace("s = ", "total = "),
         base.replace("\"long\"", "\"integer\""),
         base.replace("\"a\"", "\"aa\"").replace("(a)", "(aa)"),
@@ -307,6 +321,106 @@ fn misuse_of_columns_is_refused_with_its_line() {
     }
 }
 
+/// What `where` says, and what is said of it, after the letter.
+const WHERE_MISUSE: &[(&str, &str)] = &[
+    (" ", "2: the end; expected a column, like in `follower_count >= 1000`"),
+    ("nn > 1", "1: `where` names \"nn\" (no such column; did you mean `n`?)"),
+    ("n > 1 or n < -1", "7: `or` is not offered: use `in (..)`, or declare a window for each side"),
+    ("not n = 1", "1: `not` is not offered here: use `!=` or `is not null`"),
+    ("(n = 1)", "1: `(`; expected a column, like in `follower_count >= 1000`"),
+    ("n", "2: the end where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs"),
+    (
+        "n == 1",
+        "3: `==` where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs; equal is `=`",
+    ),
+    (
+        "n <> 1",
+        "3: `<>` where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs; not equal is `!=`",
+    ),
+    (
+        "s iss null",
+        "3: `iss` where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs; did you mean `is`?",
+    ),
+    ("n = '1'", "5: `'1'` for `n`, which is long; expected a whole number, like 1000"),
+    ("n = 1.5", "5: `1.5` for `n`, which is long; expected a whole number, like 1000"),
+    ("n = 1k", "5: `1k` for `n`, which is long; expected a whole number, like 1000"),
+    ("s = 1", "5: `1` for `s`, which is string; expected a text, like 'art'"),
+    (
+        "s = \"art\"",
+        "5: `\"art\"` for `s`, which is string; expected a text, like 'art'; values that are texts stand in single quotes",
+    ),
+    ("s = art", "5: `art` for `s`, which is string; expected a text, like 'art'"),
+    (
+        "s = null",
+        "5: `null` for `s`, which is string; expected a text, like 'art'; nothing equals null: use `is null` or `is not null`",
+    ),
+    ("s = 'art", "5: a `'` that is not closed"),
+    ("s = 'it''s' and \"n", "17: a `\"` that is not closed"),
+    ("s is", "5: the end after `is`; expected `null`"),
+    ("s is not nil", "10: `nil` after `is not`; expected `null`"),
+    ("s in 'a'", "6: `'a'` after `in`; expected values in brackets"),
+    ("s in ('a' 'b')", "11: `'b'` where `,` or `)` belongs"),
+    ("s in ()", "7: `)` for `s`, which is string; expected a text, like 'art'"),
+    ("n > 1, s = 'x'", "6: `,` where `and` or the end belongs"),
+    ("l = 1", "3: `l` is array<long>: only `is null` and `is not null` are for it"),
+    (
+        "at > '2026-13-01'",
+        "6: `'2026-13-01'` for `at`, which is timestamp; expected a time, like '2026-01-31T08:15:00Z' or '2026-01-31'",
+    ),
+];
+
+#[test]
+fn misuse_of_where_is_refused_with_its_letter() {
+    for (text, expected) in WHERE_MISUSE {
+        let lines = format!("every = \"1m\"\nwhere = \"\"\"{text}\"\"\"\nmeasure = {{ c = \"count\" }}");
+        // The letter in the line is 11 after the one in the text.
+        let (letter, message) = expected.split_once(": ").unwrap();
+        let expected = format!("c.toml:17:{}: {message}", letter.parse::<usize>().unwrap() + 11);
+        assert_eq!(refused(&with_window(&lines)).problems(), [expected], "{text}");
+    }
+    let escaped = "every = \"1m\"\nwhere = \"s = \\u0061\"\nmeasure = { c = \"count\" }";
+    let expected = "c.toml:17: `a` for `s`, which is string; expected a text, like 'art'";
+    assert_eq!(refused(&with_window(escaped)).problems(), [expected], "a text with escapes has no letters in the file");
+    let third_line = "every = \"1m\"\nwhere = \"\"\"\n  n > 1\n  and nn > 2\"\"\"\nmeasure = { c = \"count\" }";
+    let expected = "c.toml:19:7: `where` names \"nn\" (no such column; did you mean `n`?)";
+    assert_eq!(refused(&with_window(third_line)).problems(), [expected]);
+    let broken = "table = \"t\"\n[[column]]\nname = \"n\"\ntype = \"number\"\n[[window]]\nname = \"w\"\nevery = \"1m\"\n\
+                  where = \"n > 'x' and n in (1)\"\nmeasure = { c = \"count\" }\n";
+    assert_eq!(refused(broken).problems().len(), 1, "a broken column is complained about once");
+}
+
+#[test]
+fn conditions_are_compiled_with_values_of_their_columns() {
+    let text = "N >= -1_000 AND s IN ('a', 'it''s') and at < '2026-01-31 08:15' and s is not null and l is null and \"in\" != true";
+    let text = text.replace("N >=", "n >=").replace("08:15'", "08:15:00.5'");
+    let columns = "[[column]]\nname = \"in\"\ntype = \"boolean\"\n[[window]]\n";
+    let window = with_window(&format!("every = \"1m\"\nwhere = \"\"\"{text}\"\"\"\nmeasure = {{ c = \"count\" }}"));
+    let window = &accepted(&window.replace("[[window]]\n", columns)).windows[0];
+    let condition = |column, of, test| Condition { column, of, test };
+    let texts = ["a", "it's"].map(|text| Constant::Text(text.to_owned())).to_vec();
+    let expected = [
+        condition(0, ColumnType::Long, Test::Compare(Comparison::AtLeast, Constant::Whole(-1000))),
+        condition(1, ColumnType::String, Test::OneOf(texts)),
+        condition(3, ColumnType::Timestamp, Test::Compare(Comparison::Less, Constant::Whole(1_769_847_300_500_000))),
+        condition(1, ColumnType::String, Test::NotNull),
+        condition(2, ColumnType::LongArray, Test::Null),
+        condition(4, ColumnType::Boolean, Test::Compare(Comparison::NotEqual, Constant::Boolean(true))),
+    ];
+    assert_eq!(window.conditions, expected);
+}
+
+#[test]
+fn a_window_slides_and_has_a_time_of_its_own() {
+    let lines = "every = \"10m\"\nhop = \"1m\"\ntime = \"at\"\nmeasure = { c = \"count\" }";
+    let window = &accepted(&with_window(lines)).windows[0];
+    assert_eq!((window.every_us, window.pane_us, window.panes()), (600_000_000, 60_000_000, 10));
+    assert_eq!(window.time, EventTime::Column(3));
+    let by_contract = format!("event_time = \"at\"\n{}", with_window("every = \"1m\"\nmeasure = { c = \"count\" }"));
+    assert_eq!(accepted(&by_contract).windows[0].time, EventTime::Column(3));
+    let pinned = with_window("every = \"1m\"\ntime = \"arrival\"\nmeasure = { c = \"count\" }");
+    assert_eq!(accepted(&format!("event_time = \"at\"\n{pinned}")).windows[0].time, EventTime::Arrival);
+}
+
 const OFFERED: &str = "count, sum(column), min(column), max(column), mean(column), first(column), last(column), \
                        distinct(column), quantiles(column) and top(column, how many)";
 
@@ -316,15 +430,38 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
     ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
     ("every = \"1m\"\nseal = \"never\"\nCOUNT", "c.toml:17: `seal` = \"never\"; expected \"once\" or \"revise\""),
-    ("every = \"1m\"\nrevise_for = \"1d\"\nCOUNT", "c.toml:17: `revise_for` goes with `seal = \"revise\"`"),
-    ("every = \"1m\"\nmeasure = { revision = \"count\" }", "c.toml:15: window column `revision` is declared twice"),
     (
-        "every = \"1m\"\nhop = \"10s\"\nCOUNT",
-        "c.toml:17: `hop` is not offered: windows do not overlap; declare one with a smaller `every` and add neighbours up when reading",
+        "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
+        "c.toml:17: `revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is",
     ),
     (
-        "every = \"1m\"\nwhere = \"n > 1\"\nCOUNT",
-        "c.toml:17: `where` is not offered: a window counts every row; put what you would filter by into `by`",
+        "every = \"1m\"\nmeasure = { revision = \"count\" }",
+        "c.toml:14: window column `revision` is declared twice; rename one",
+    ),
+    (
+        "every = \"1m\"\nhop = \"7s\"\nCOUNT",
+        "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
+    ),
+    (
+        "every = \"1m\"\nhop = \"2m\"\nCOUNT",
+        "c.toml:17: `hop` = 120000 ms is longer than `every` = 60000 ms: records between two windows would be in none",
+    ),
+    (
+        "every = \"1d\"\nhop = \"50s\"\nCOUNT",
+        "c.toml:17: `hop` = 50000 ms is in `every` = 86400000 ms 1728 times; expected at most 1440 times",
+    ),
+    ("every = \"1m\"\nhop = \"500ms\"\nCOUNT", "c.toml:17: `hop` = 500 ms; expected 1 s to 366 days"),
+    (
+        "every = \"1m\"\nhop = 5\nCOUNT",
+        "c.toml:17: `window.hop` = 5; expected a duration with its unit, like \"500ms\", \"5s\", \"1m\", \"2h\" or \"1d\"",
+    ),
+    (
+        "every = \"1m\"\ntime = \"n\"\nCOUNT",
+        "c.toml:17: `time` names `n`, which is long; it must be a timestamp column",
+    ),
+    (
+        "every = \"1m\"\ntime = \"att\"\nCOUNT",
+        "c.toml:17: `time` = \"att\" (no such column; did you mean `at`?); expected \"arrival\" or the name of a timestamp column",
     ),
     ("every = \"1m\"", "c.toml:14: `measure` is missing; expected at least one, like { events = \"count\" }"),
     (
@@ -514,4 +651,25 @@ fn a_contract_for_tables_of_another_name_is_otherwise_the_same() {
     for wrong in ["", "a/b", "_again", long.as_str()] {
         assert!(contract.renamed(wrong).is_err(), "{wrong}");
     }
+}
+
+// === The guide ===
+
+#[test]
+fn the_guides_example_is_a_contract_and_its_faults_are_told_as_it_says() {
+    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/README.md")).unwrap();
+    let blocks = |language: &str| -> Vec<String> {
+        let unindented = |block: &str| block.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+        let begin = format!("```{language}\n");
+        guide.split(&begin).skip(1).filter_map(|rest| Some(unindented(rest.split_once("```")?.0))).collect()
+    };
+    let toml = blocks("toml");
+    let doors = format!("{}\n{}", toml[0].trim(), toml[1].trim());
+    accepted(&doors);
+    let faulty = doors.replace("\"timestamp\"", "\"timestmp\"").replace("\"CLOSED\"]", "\"CLOSED\"]\nrange = [0, 1]");
+    let problems = Problems::default();
+    assert!(parse("doors.toml", faulty, &problems).is_none());
+    let told = problems.into_result().unwrap_err().to_string();
+    let shown = blocks("text").concat();
+    assert!(told.lines().count() == 2 && shown.contains(&told), "{told}\n{shown}");
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::{ColumnType, DATE, SHARD_ID};
+use super::{ColumnType, Constant, DATE, EventTime, SHARD_ID};
 
-/// Partials column: start of the window (timestamp).
+/// Partials column: start of the window, or of the pane if windows overlap (timestamp).
 pub const WINDOW_START: &str = "window_start";
-/// Partials column: end of the window, exclusive (timestamp).
+/// Partials column: end of the window or pane, exclusive (timestamp).
 pub const WINDOW_END: &str = "window_end";
 /// Partials column: how many records are in it (long).
 pub const RECORDS: &str = "records";
@@ -38,15 +38,24 @@ pub struct WindowPlan {
     /// Unique over all contracts of a pipeline; `{name}` is the table of its sealed rows, `{name}_partials` of its
     /// partials.
     pub name: String,
-    /// Size in microseconds; starts are multiples of it since 1970-01-01T00:00Z.
+    /// Size in microseconds.
     pub every_us: i64,
+    /// How far its starts are apart in microseconds: they are multiples of it since 1970-01-01T00:00Z. Its partials
+    /// are of *panes* of this size, and a window is the sum of `every_us / pane_us` of them (1 if windows do not
+    /// overlap).
+    pub pane_us: i64,
+    /// What the time of a record is.
+    pub time: EventTime,
+    /// Which records it counts: those for which all hold.
+    pub conditions: Vec<Condition>,
     /// How long after its end a window waits for stragglers before it is sealed, in microseconds.
     pub grace_us: i64,
     /// Grouping, in declared order.
     pub keys: Vec<KeyPlan>,
     /// Measures, in declared order.
     pub measures: Vec<MeasurePlan>,
-    /// Hash (16 hex digits) of `every`, `by` and `measure`; not of the name, the grace or the comments.
+    /// Hash (16 hex digits) of `every`, `hop`, `time`, `where`, `by` and `measure`; not of the name, the grace or the
+    /// comments.
     pub definition: String,
     /// The partials table: `window_start, window_end, <keys>, <measures>, records, definition, _shard_id, _date`.
     pub partials_schema: SchemaRef,
@@ -59,7 +68,7 @@ pub struct WindowPlan {
 impl WindowPlan {
     /// The end of the last window (epoch us) that a watermark closes: its end and the grace after it have passed.
     pub fn closed_through_us(&self, watermark_us: i64) -> i64 {
-        watermark_us.saturating_sub(self.grace_us).div_euclid(self.every_us).saturating_mul(self.every_us)
+        watermark_us.saturating_sub(self.grace_us).div_euclid(self.pane_us).saturating_mul(self.pane_us)
     }
 
     /// Whether a window closes when a watermark goes from here to there, epoch ms.
@@ -77,6 +86,52 @@ impl WindowPlan {
     pub fn partials_table(&self) -> String {
         format!("{}_partials", self.name)
     }
+
+    /// How many panes a window is made of.
+    pub fn panes(&self) -> i64 {
+        self.every_us / self.pane_us
+    }
+}
+
+/// A comparison that a record must meet to be counted. A null meets none but [`Test::Null`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// Index of the column among the contract's data columns.
+    pub column: usize,
+    /// Its type.
+    pub of: ColumnType,
+    /// What must be true of its value.
+    pub test: Test,
+}
+
+/// What must be true of a value. Constants are of the column's type; timestamps (us) and dates (days) are whole.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// It is null.
+    Null,
+    /// It is not.
+    NotNull,
+    /// It stands so to this one. Texts are compared byte by byte.
+    Compare(Comparison, Constant),
+    /// It is one of these.
+    OneOf(Vec<Constant>),
+}
+
+/// How a value stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Greater,
+    /// `>=`
+    AtLeast,
 }
 
 /// One grouping key.
@@ -171,6 +226,26 @@ pub const SKETCH_SUFFIX: &str = "_sketch";
 
 /// Suffix of the column that says how far the counts of a `top` measure may be off.
 pub const ERROR_SUFFIX: &str = "_error";
+
+impl Function {
+    /// The index of the column that it reads, among the contract's data columns.
+    pub fn column(self) -> Option<usize> {
+        match self {
+            Self::Count => None,
+            Self::SumInteger(column)
+            | Self::SumDouble(column)
+            | Self::MeanInteger(column)
+            | Self::MeanDouble(column)
+            | Self::Min(column, _)
+            | Self::Max(column, _)
+            | Self::First(column, _)
+            | Self::Last(column, _)
+            | Self::Distinct(column, _)
+            | Self::Quantiles(column, _)
+            | Self::Top(column, _, _) => Some(column),
+        }
+    }
+}
 
 impl MeasurePlan {
     /// The type of its values, if they are values of a column.

@@ -150,6 +150,7 @@ impl Report {
 
     fn write_commands(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nThe tables are in {}. Look at them with DuckDB or Polars:", self.lake.display())?;
+        writeln!(f, "  (`INSTALL delta` fetches DuckDB's extension from the internet; once is enough)")?;
         for (tables, reckoning) in &self.streams {
             writeln!(f, "  {}", duckdb("SELECT * FROM", &self.lake.join(&tables.rows), "LIMIT 5"))?;
             writeln!(f, "  {}", polars(&self.lake.join(&tables.rows)))?;

@@ -39,8 +39,29 @@ impl Troubles {
     }
 }
 
-/// A failure that repeats is logged this often.
+/// A failure that repeats is logged again after this time, then after twice as long, and so on.
 const TELL_INTERVAL: Duration = Duration::from_secs(30);
+/// Never more seldom than this.
+const TELL_INTERVAL_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// When a failure that repeats is logged: at first, and then more and more seldom.
+#[derive(Debug, Default)]
+struct Tell {
+    /// When it was logged last, and how long it is to be silent since.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Tell {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let silence = match self.last {
+            None => TELL_INTERVAL,
+            Some((last, silence)) if now >= last + silence => (silence * 2).min(TELL_INTERVAL_MAX),
+            Some(_) => return false,
+        };
+        self.last = Some((now, silence));
+        true
+    }
+}
 
 /// One table's failures in a row.
 #[derive(Debug)]
@@ -52,7 +73,7 @@ pub(crate) struct Alarm {
     /// When the attempt under way began.
     trying_since: Option<Instant>,
     failing_since: Option<Instant>,
-    told_at: Option<Instant>,
+    tell: Tell,
     failures: u32,
     raised: bool,
 }
@@ -72,7 +93,7 @@ impl Alarm {
             metrics: None,
             trying_since: None,
             failing_since: None,
-            told_at: None,
+            tell: Tell::default(),
             failures: 0,
             raised: false,
         }
@@ -95,9 +116,14 @@ impl Alarm {
     pub fn struggling(&mut self, what: String) {
         let since = *self.failing_since.get_or_insert_with(|| self.trying_since.unwrap_or_else(Instant::now));
         self.failures += 1;
-        if self.told_at.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
-            self.told_at = Some(Instant::now());
-            tracing::warn!(table = self.table, attempts = self.failures, what, "lake attempt failed, repeating it");
+        if self.tell.is_due(Instant::now()) {
+            tracing::warn!(
+                stream = self.stream(),
+                table = self.table,
+                attempts = self.failures,
+                what,
+                "lake attempt failed, repeating it"
+            );
         }
         if since.elapsed() >= self.patience {
             self.raise(what);
@@ -119,19 +145,24 @@ impl Alarm {
     /// It worked.
     pub fn well(&mut self) {
         self.failing_since = None;
-        self.told_at = None;
+        self.tell = Tell::default();
         self.failures = 0;
         if std::mem::take(&mut self.raised) {
-            tracing::info!(table = self.table, "lake table works again");
+            tracing::info!(stream = self.stream(), table = self.table, "lake table works again");
             if let Some(troubles) = &self.troubles {
                 troubles.set(&self.table, None);
             }
         }
     }
 
+    /// Whose table it is, if somebody is told.
+    fn stream(&self) -> Option<&str> {
+        self.troubles.as_ref().map(|troubles| troubles.board.stream())
+    }
+
     fn raise(&mut self, what: String) {
         if !self.raised {
-            tracing::error!(table = self.table, what, "lake table cannot be written");
+            tracing::error!(stream = self.stream(), table = self.table, what, "lake table cannot be written");
         }
         self.raised = true;
         if let Some(troubles) = &self.troubles {
@@ -157,6 +188,15 @@ mod tests {
         while since.elapsed() <= PATIENCE {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_a_day_is_told_some_fifty_times_however_often_it_is_met() {
+        let (mut tell, began) = (Tell::default(), Instant::now());
+        let attempts = (0..24 * 60 * 60).map(|second| began + Duration::from_secs(second));
+        let told: Vec<Duration> = attempts.filter(|now| tell.is_due(*now)).map(|now| now - began).collect();
+        assert_eq!(told[..4], [0, 30, 90, 210].map(Duration::from_secs));
+        assert!((40..60).contains(&told.len()), "{}", told.len());
     }
 
     #[tokio::test]

@@ -237,9 +237,14 @@ impl TableLog {
     ) -> Result<bool, LakeError> {
         let version = self.state.version + 1;
         let bytes = entry_bytes(proposal, &attempted.id, self.clock.now().wall_ms);
+        let sent_at = self.clock.now();
+        if sent_at.ms_since(proof) > self.proof_age_ms_max {
+            // Building it took long, or the machine slept.
+            self.doubted = true;
+            return Ok(false);
+        }
         // From here on it may be in the table, whatever the answer is.
         attempted.sent = Some(proposal.txns.clone());
-        let sent_at = self.clock.now();
         match self.store.create(&entry_path(&self.store, &self.spec.name, version), bytes).await? {
             Created::Exists => Ok(false),
             Created::Yes(_) if self.clock.now().ms_since(proof) > self.proof_age_ms_max => {

@@ -49,6 +49,20 @@ pub enum LakeError {
         #[source]
         source: ParquetError,
     },
+    /// A checkpoint cannot be read, and what stands before it in the log is not whole any more.
+    #[error(
+        "table {table}: its log checkpoint {path} is broken, and the entries that it stands for are not all there \
+         (restore that file from a copy or an older version of the object; nothing else holds the table's positions)"
+    )]
+    BrokenCheckpoint {
+        /// The table.
+        table: String,
+        /// The file.
+        path: String,
+        /// What reading it said.
+        #[source]
+        source: Box<LakeError>,
+    },
     /// The table is not, or no longer, one that Pintail may write. Nothing was written.
     #[error("table {table} is refused: {reason}")]
     Refused {
@@ -97,6 +111,20 @@ pub enum LakeError {
         /// Who was faster.
         reason: String,
     },
+    /// Files that the table consists of cannot be read, by anybody.
+    #[error(
+        "table {table} names {count} data file(s) that cannot be read: {} (restore them under these names, or remove \
+         them from the table if their rows are given up)",
+        files.join("; ")
+    )]
+    BrokenFiles {
+        /// The table.
+        table: String,
+        /// How many are known.
+        count: usize,
+        /// The first of them, each with what is wrong.
+        files: Vec<String>,
+    },
     /// Rows of a partials table cannot be added up.
     #[error("table {table}: the rows of its file {path} cannot be added up")]
     Unmergeable {
@@ -139,15 +167,26 @@ impl LakeError {
     pub(crate) fn action(&self) -> Action {
         match self {
             Self::Store { .. } | Self::Checkpoint { source: ParquetError::External(_), .. } => Action::Retry,
-            Self::Log { .. } | Self::Checkpoint { .. } | Self::Refused { .. } | Self::StagedGone { .. } => Action::Wait,
+            Self::Log { .. }
+            | Self::Checkpoint { .. }
+            | Self::BrokenCheckpoint { .. }
+            | Self::Refused { .. }
+            | Self::StagedGone { .. } => Action::Wait,
             Self::Location { .. }
             | Self::Drift { .. }
             | Self::Rows { .. }
             | Self::Encode { .. }
             | Self::VersionGone { .. }
+            | Self::BrokenFiles { .. }
             | Self::Unmergeable { .. }
             | Self::Overtaken { .. } => Action::Fail,
         }
+    }
+
+    /// The checkpoint file that is not what a checkpoint must be. None if only the store was away.
+    pub(crate) fn broken_checkpoint(&self) -> Option<&str> {
+        let Self::Checkpoint { path, source, .. } = self else { return None };
+        (!matches!(source, ParquetError::External(_))).then_some(path)
     }
 
     /// Whether the store answered, and said no. At a start that is a mistake to be told; in flight it is waited for,

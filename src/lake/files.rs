@@ -103,13 +103,16 @@ impl OpenFile {
         self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).sum()
     }
 
-    /// Bytes of a binary or text column's values in all of them.
+    /// Bytes of a binary or text column's value, on average where that is largest: a row group of a few huge ones
+    /// must not be read as the many small ones of the next.
     pub fn value_bytes(&self, column: &str) -> u64 {
-        let groups = self.metadata.metadata().row_groups().iter();
-        let chunks = groups.flat_map(|group| group.columns()).filter(|chunk| chunk.column_path().parts() == [column]);
-        // Without a dictionary, which hides repeated values, both are nearly the same.
-        let size = chunks.map(|chunk| chunk.unencoded_byte_array_data_bytes().unwrap_or(chunk.uncompressed_size()));
-        size.map(i64::unsigned_abs).sum()
+        let averages = self.metadata.metadata().row_groups().iter().map(|group| {
+            let chunks = group.columns().iter().filter(|chunk| chunk.column_path().parts() == [column]);
+            // Without a dictionary, which hides repeated values, both are nearly the same.
+            let size = chunks.map(|chunk| chunk.unencoded_byte_array_data_bytes().unwrap_or(chunk.uncompressed_size()));
+            size.map(i64::unsigned_abs).sum::<u64>() / group.num_rows().unsigned_abs().max(1)
+        });
+        averages.max().unwrap_or(0)
     }
 
     /// Some of it. Columns that it does not have are left out.
@@ -171,9 +174,33 @@ fn path_of(action: &Value) -> Result<&str, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use deltalake::arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    use deltalake::parquet::arrow::ArrowWriter;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_value_is_taken_for_as_large_as_in_the_row_group_where_they_are_largest() {
+        let payloads = |count: usize, bytes: usize| {
+            let column: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..count).map(|_| vec![7; bytes])));
+            RecordBatch::try_from_iter([("payload", column)]).unwrap()
+        };
+        let mut writer = ArrowWriter::try_new(Vec::new(), payloads(0, 0).schema(), None).unwrap();
+        for batch in [payloads(10_000, 10), payloads(2, 1_000_000), payloads(10_000, 10)] {
+            writer.write(&batch).unwrap();
+            writer.flush().unwrap();
+        }
+        let bytes = writer.into_inner().unwrap();
+        let store = LakeStore::with_objects(Arc::new(InMemory::new()), "lake", "memory://lake");
+        let file = DataFile { path: "x.parquet".to_owned(), size: bytes.len() as u64, rows: None };
+        store.objects().put(&store.path("t", &file.path), bytes.into()).await.unwrap();
+        assert_eq!(file.open(&store, "t").await.unwrap().value_bytes("payload"), 1_000_000);
+    }
 
     fn file(stats: &Value) -> Added {
         Added::of(&json!({ "path": "x", "size": 1, "stats": stats.to_string() })).unwrap()

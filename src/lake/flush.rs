@@ -24,6 +24,7 @@ use super::micro_batch::{MicroBatch, Part};
 use super::moment::{Moment, MomentClock};
 use super::parquet::{Staged, TableRows, stage};
 use super::rejects::rejects_batch;
+use super::staging::{INFO_LEDGER, staging_info};
 use super::store::LakeStore;
 use super::stream::{TableSet, ledger_of, view_of};
 use crate::checkpoint::{LedgerView, Position, Registration, ShardId};
@@ -33,10 +34,6 @@ use crate::metrics::StreamMetrics;
 use crate::record::{Heir, ProbeRef, WindowSink};
 use crate::status::StreamBoard;
 
-/// Field of a rows commit's `commitInfo`: whose commit it is.
-pub(crate) const INFO_LEDGER: &str = "ledger";
-/// Field of a rows commit's `commitInfo`: table -> bodies of the `add`s that it is to get.
-pub(crate) const INFO_STAGED: &str = "staged";
 /// `commitInfo.operation` of every commit that only appends.
 pub(crate) const OPERATION: &str = "STREAMING UPDATE";
 
@@ -170,7 +167,7 @@ impl Committer {
     ) -> Result<Option<Vec<ShardId>>, LakeError> {
         let started = Instant::now();
         let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
-        let (actions, info) = (row_adds(&table, staged), commit_info(&identity, &table, batch, staged));
+        let (actions, info) = (row_adds(&table, staged), commit_info(&identity, &self.tables, batch, staged));
         let (covered, clock): (&MicroBatch, _) = (batch, self.clock.clone());
         let outcome = self.rows.commit(&mut self.alarm, |state| {
             if !staged.is_empty() && clock.now().ms_since(staged_at) > STAGED_AGE_MS_MAX {
@@ -220,7 +217,12 @@ impl Committer {
             if staged.null_partition_rows > 0 {
                 self.metrics.null_partition(staged.null_partition_rows);
                 let rows = staged.null_partition_rows;
-                tracing::warn!(table = staged.table, rows, "rows of too many days went to the null partition");
+                tracing::warn!(
+                    stream = self.board.stream(),
+                    table = staged.table,
+                    rows,
+                    "rows of too many days went to the null partition"
+                );
             }
         }
         for part in batch.into_parts().into_values() {
@@ -231,7 +233,7 @@ impl Committer {
             if let Some(end) = part.end
                 && end.committed.send(()).is_err()
             {
-                tracing::debug!("a shard's end is committed and its reader has gone");
+                tracing::debug!(stream = self.board.stream(), "a shard's end is committed and its reader has gone");
             }
         }
     }
@@ -239,7 +241,8 @@ impl Committer {
     fn fence(&self, batch: &mut MicroBatch, shards: &[ShardId]) {
         self.metrics.fenced(shards.len() as u64);
         for shard in shards {
-            tracing::warn!(%shard, "fenced: another writer moved the shard's position, its rows are dropped");
+            let stream = self.board.stream();
+            tracing::warn!(stream, %shard, "fenced: another writer moved the shard's position, its rows are dropped");
             if let Some(part) = batch.remove(shard) {
                 part.grant.revoke();
             }
@@ -339,7 +342,7 @@ fn row_adds(table: &str, staged: &[Staged]) -> Vec<Value> {
 /// What a rows commit says beside its actions: whose it is, its positions for people, its files for the followers.
 fn commit_info(
     identity: &StreamIdentity,
-    table: &str,
+    tables: &TableSet,
     batch: &MicroBatch,
     staged: &[Staged],
 ) -> Vec<(&'static str, Value)> {
@@ -353,15 +356,8 @@ fn commit_info(
         (shard.to_string(), said)
     };
     let positions: Map<String, Value> = batch.parts().iter().map(position).collect();
-    let followers: Map<String, Value> = staged
-        .iter()
-        .filter(|staged| staged.table != table)
-        .map(|staged| (staged.table.clone(), Value::Array(staged.adds.clone())))
-        .collect();
     let mut info = vec![(INFO_LEDGER, json!(identity.prefix())), ("positions", Value::Object(positions))];
-    if !followers.is_empty() {
-        info.push((INFO_STAGED, Value::Object(followers)));
-    }
+    info.extend(staging_info(tables, staged));
     info
 }
 

@@ -15,13 +15,13 @@ use tokio::sync::watch;
 
 use super::alarm::{Alarm, Troubles};
 use super::commit::{Outcome, Proposal, TableLog, backoff};
-use super::entry::{Keep, LogEntry};
 use super::error::{Action, LakeError};
 use super::files::Added;
-use super::flush::{INFO_LEDGER, INFO_STAGED, OPERATION};
+use super::flush::OPERATION;
 use super::ledger::{SINCE, StreamIdentity};
-use super::log::{TableState, read_entry};
+use super::log::TableState;
 use super::seal::SealBell;
+use super::staging::{Staging, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::as_txn;
 use crate::checkpoint::LedgerView;
@@ -74,6 +74,13 @@ pub(crate) struct Follower {
     board: StreamBoard,
     alarm: Alarm,
     bell: SealBell,
+}
+
+enum Followed {
+    /// These `add`s, up to this version.
+    Through(u64, Vec<Value>),
+    /// The next version is one of which the table got nothing, for nobody asked.
+    Gap(u64),
 }
 
 impl Follower {
@@ -174,10 +181,14 @@ impl Follower {
         }
         self.metrics.follower_lag(self.table.name(), target.version - self.scanned);
         let upto = target.version.min(self.scanned + VERSIONS_PER_COMMIT_MAX);
-        let adds = match self.staged(self.scanned + 1, upto).await {
-            Ok(adds) => adds,
+        let staged = match self.staged(self.scanned + 1, upto).await {
+            Ok(staged) => staged,
             Err(gone @ LakeError::StagedGone { .. }) => return self.pass_over(gone).await,
             Err(error) => return Err(error),
+        };
+        let (upto, adds) = match self.followed(staged) {
+            Followed::Through(upto, adds) => (upto, adds),
+            Followed::Gap(version) => return self.begin_after(applied, version).await,
         };
         let first_us = first_start_us(&adds);
         let times = Times {
@@ -248,16 +259,59 @@ impl Follower {
         Ok(())
     }
 
+    /// What can be applied of these versions, which begin behind what was read: up to the first that brought rows
+    /// without this table.
+    fn followed(&self, staged: Vec<Staging>) -> Followed {
+        let (mut upto, mut adds) = (self.scanned, Vec::new());
+        for (version, staging) in (self.scanned + 1..).zip(staged) {
+            match staging {
+                Staging::Files(files) => adds.extend(files),
+                Staging::NotFollowed if upto == self.scanned => return Followed::Gap(version),
+                Staging::NotFollowed => break,
+            }
+            upto = version;
+        }
+        Followed::Through(upto, adds)
+    }
+
+    /// A table that has nothing yet begins a little later. One that has something would have a hole, which nobody
+    /// would see in its sums.
+    async fn begin_after(&mut self, applied: u64, version: u64) -> Result<(), LakeError> {
+        let (table, rows) = (self.table.name().to_owned(), &self.rows_table);
+        if !is_bare(&self.store, &table).await? {
+            let reason = format!(
+                "version {version} of {rows} has rows that were committed without it, by a process whose contract did \
+                 not have this window, so its sums would miss them (stop that process if it still runs; then give the \
+                 window another name, whose table starts at the head)"
+            );
+            return Err(LakeError::Refused { table, reason });
+        }
+        tracing::info!(table, %rows, version, "begins later: rows were committed by a process that does not follow it");
+        let (applied_id, since) = (&self.applied_id, self.window.as_ref().map(|_| self.since_id.clone()));
+        let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
+            Some(now) if now == as_txn(applied) => {
+                // What it misses had come by now.
+                let since = since.clone().map(|id| (id, crate::clock::now_ms()));
+                let txns = std::iter::once((applied_id.clone(), as_txn(version))).chain(since).collect();
+                Ok(Proposal { txns, operation: OPERATION, ..Proposal::default() })
+            }
+            _ => Err(()),
+        });
+        match outcome.await? {
+            Outcome::Landed(_) | Outcome::Stopped(()) => self.scanned = self.applied()?,
+        }
+        Ok(())
+    }
+
     fn applied(&self) -> Result<u64, LakeError> {
         applied_of(&self.table, &self.applied_id, &self.rows_table)
     }
 
-    /// What the rows versions `from..=through` staged for this table, in order.
-    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Value>, LakeError> {
+    /// What each of the rows versions `from..=through` staged for this table.
+    async fn staged(&self, from: u64, through: u64) -> Result<Vec<Staging>, LakeError> {
         let reads = futures::stream::iter(from..=through)
-            .map(|version| staged_by(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
-        let staged: Vec<Vec<Value>> = reads.buffered(READS_MAX).try_collect().await?;
-        Ok(staged.into_iter().flatten().collect())
+            .map(|version| staging_of(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
+        reads.buffered(READS_MAX).try_collect().await
     }
 }
 
@@ -300,40 +354,5 @@ pub(crate) fn applied_of(table: &TableLog, applied_id: &str, rows: &str) -> Resu
     match table.state().txns.get(applied_id).copied() {
         Some(version) => u64::try_from(version).map_err(|_| refused(&format!("is {version}"))),
         None => Err(refused("is missing")),
-    }
-}
-
-/// What this version of the rows table staged for `table`, if it was made for a ledger that starts with this.
-pub(crate) async fn staged_by(
-    store: &LakeStore,
-    rows: &str,
-    version: u64,
-    ledger_prefix: &str,
-    table: &str,
-) -> Result<Vec<Value>, LakeError> {
-    let gone = || LakeError::StagedGone { table: table.to_owned(), rows: rows.to_owned(), version };
-    let (entry, _) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await?.ok_or_else(gone)?;
-    staged_in(entry, ledger_prefix, table).map_err(|found| LakeError::Log {
-        table: rows.to_owned(),
-        version,
-        reason: format!("its list of files staged for {table} is {found} (restore the entry)"),
-    })
-}
-
-/// `Err` is what was found where a list of `add`s should be.
-fn staged_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Result<Vec<Value>, Value> {
-    let Some(info) = entry.commit_info.as_mut() else { return Ok(Vec::new()) };
-    let ledger = info.get(INFO_LEDGER).and_then(Value::as_str);
-    if !ledger.is_some_and(|ledger| ledger.starts_with(ledger_prefix)) {
-        return Ok(Vec::new());
-    }
-    match info.get_mut(INFO_STAGED).map(Value::take) {
-        None => Ok(Vec::new()),
-        Some(Value::Object(mut tables)) => match tables.remove(table) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(adds)) if adds.iter().all(Value::is_object) => Ok(adds),
-            Some(other) => Err(other),
-        },
-        Some(other) => Err(other),
     }
 }

@@ -212,7 +212,7 @@ impl Opened {
     async fn of(plan: MergePlan<'_>, input: &Input) -> Result<Self, MergeError> {
         let Input { path, size } = input.clone();
         let found = Source::of(plan.store, plan.table, &path, size).await?;
-        let mut source = found.ok_or_else(|| MergeError::Gone(path.clone()))?;
+        let (mut source, _) = found.ok_or_else(|| MergeError::Gone(path.clone()))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load_async(&mut source, options).await;
         let metadata = metadata.map_err(|source| failed(plan, &path, source))?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::LakeError;
 use super::moment::MomentClock;
-use super::parquet::properties;
+use super::parquet::{RowGroups, properties};
 use super::partition::folder;
 use super::stats::{Counts, stats_json};
 use super::store::LakeStore;
@@ -56,6 +56,7 @@ struct OpenFile {
     path: String,
     writer: AsyncArrowWriter<Upload>,
     counts: Counts,
+    groups: RowGroups,
     rows: u64,
 }
 
@@ -94,10 +95,21 @@ impl Output {
                 let upload = Upload::of_new_name(self.store.clone(), self.store.path(table, &path));
                 let properties = properties(schema, Some(batch))?;
                 let writer = AsyncArrowWriter::try_new(upload, Arc::clone(schema), Some(properties))?;
-                self.open.insert(OpenFile { path, writer, counts: Counts::default(), rows: 0 })
+                self.open.insert(OpenFile {
+                    path,
+                    writer,
+                    counts: Counts::default(),
+                    groups: RowGroups::default(),
+                    rows: 0,
+                })
             }
         };
-        open.writer.write(batch).await?;
+        for (ends_group, piece) in open.groups.cut(batch) {
+            if ends_group {
+                open.writer.flush().await?;
+            }
+            open.writer.write(&piece).await?;
+        }
         open.counts.add(batch);
         open.rows += batch.num_rows() as u64;
         if open.writer.in_progress_size() > self.plan.group_bytes {
@@ -121,7 +133,7 @@ impl Output {
 
     /// Ends the file that is open, if one is.
     pub async fn finish_file(&mut self) -> Result<(), LakeError> {
-        let Some(OpenFile { path, mut writer, counts, rows }) = self.open.take() else { return Ok(()) };
+        let Some(OpenFile { path, mut writer, counts, groups: _, rows }) = self.open.take() else { return Ok(()) };
         let finished = writer.finish().await;
         let upload = writer.into_inner();
         let size = upload.bytes();

@@ -9,10 +9,11 @@ use serde_json::json;
 
 use super::commit::{Outcome, Proposal};
 use super::error::LakeError;
-use super::flush::{INFO_LEDGER, OPERATION};
+use super::flush::OPERATION;
 use super::ledger::StreamIdentity;
 use super::log::{TableState, read_table};
 use super::moment::MomentClock;
+use super::staging::INFO_LEDGER;
 use super::store::LakeStore;
 use super::stream::{StreamLake, TableSet};
 use crate::checkpoint::TimeRange;

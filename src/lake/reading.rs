@@ -10,6 +10,7 @@ use deltalake::parquet::arrow::async_reader::AsyncFileReader;
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use futures::future::BoxFuture;
+use object_store::ObjectMeta;
 
 use super::checkpoint::Ranged;
 use super::error::LakeError;
@@ -24,19 +25,19 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Finds a file of a table; `None` if it is not there.
+    /// Finds a file of a table, and what the store says of it; `None` if it is not there.
     pub async fn of(
         store: &LakeStore,
         table: &str,
         path: &str,
         size: u64,
-    ) -> std::result::Result<Option<Self>, LakeError> {
+    ) -> std::result::Result<Option<(Self, ObjectMeta)>, LakeError> {
         let location = store.path(table, path);
         if size <= READ_WHOLE_BYTES_MAX {
-            return Ok(store.read(&location).await?.map(|(bytes, _)| Self::Whole(bytes)));
+            return Ok(store.read(&location).await?.map(|(bytes, meta)| (Self::Whole(bytes), meta)));
         }
         let found = store.head(&location).await?;
-        Ok(found.map(|meta| Self::Ranged(Ranged::new(store, meta.location, meta.size))))
+        Ok(found.map(|meta| (Self::Ranged(Ranged::new(store, meta.location.clone(), meta.size)), meta)))
     }
 }
 

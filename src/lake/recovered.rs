@@ -46,11 +46,6 @@ impl Recovered {
         Ok(Self { store: store.clone(), table: table.to_owned(), files: files.into_values().collect() })
     }
 
-    /// Whether there is none for sure.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// The rejects among these that have become rows. `arrived_us` are the earliest and the latest of their arrivals.
     pub async fn among(
         &self,

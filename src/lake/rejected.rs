@@ -5,7 +5,8 @@
 //! would need all of them in memory, or every file once a shard; this needs the names of the files, and reads each
 //! once. A file that does not hold as many rows as the log says is an error, since all positions after it would lie.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use deltalake::arrow::array::{
@@ -46,11 +47,22 @@ pub struct RejectBatch {
     /// How many are done with them.
     pub through: u64,
     /// Those that no replay has recovered yet, each with its shard.
-    pub rejects: Vec<(ShardId, RawRecord)>,
-    /// Those that are rows already.
+    pub rejects: VecDeque<(ShardId, RawRecord)>,
+    /// How many are before each of them.
+    places: Vec<u64>,
+    /// Those that are rows already, or stand in the same file before.
     pub recovered: u64,
     /// Rows that are no record: without number, arrival or bytes. Some foreign engine's.
     pub unusable: u64,
+}
+
+impl RejectBatch {
+    /// The last of its rejects, which somebody could not take yet, as a batch of their own.
+    pub fn rest(&self, left: VecDeque<(ShardId, RawRecord)>) -> Option<Self> {
+        let places = self.places[self.places.len() - left.len()..].to_vec();
+        let after = places.first().copied()?;
+        Some(Self { after, through: self.through, rejects: left, places, recovered: 0, unusable: 0 })
+    }
 }
 
 impl RejectSet {
@@ -173,6 +185,7 @@ impl RejectReader<'_> {
                 self.slice = None;
             }
             (taken.after, taken.through) = (self.done, self.done + count);
+            taken.places.iter_mut().for_each(|place| *place += self.done);
             self.done = taken.through;
             return Ok(Some(taken));
         }
@@ -192,19 +205,16 @@ async fn open(
     if let Some(counted) = file.rows.filter(|counted| *counted != rows) {
         return Err(set.wrong(file, &format!("has {rows} rows; the log counts {counted}")));
     }
-    let average = (opened.value_bytes(PAYLOAD) / rows.max(1)).max(1);
-    let batch_rows = (REPLAY_BATCH_BYTES / average).clamp(1, REPLAY_BATCH_ROWS_MAX);
-    let found = match recovered.is_empty() {
-        true => HashSet::new(),
-        false => recovered_in(set, recovered, file, &opened, from..end).await?,
-    };
+    let batch_rows = (REPLAY_BATCH_BYTES / opened.value_bytes(PAYLOAD).max(1)).clamp(1, REPLAY_BATCH_ROWS_MAX);
+    let found = recovered_in(set, recovered, file, &opened, from..end).await?;
     let columns = &[SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, ARRIVED_AT, PAYLOAD, REASON];
     let part = Part { columns, offset: from, limit: end - from, batch_rows };
     let rows = opened.read(part).map_err(|source| set.failed(source))?;
     Ok(Slice { rows, row: from, end, recovered: found })
 }
 
-/// The rows of this part whose rejects are rows of the rows table.
+/// The rows of this part whose rejects are rows of the rows table, or are here a second time: whoever doubled them,
+/// they are one record, and become one row.
 async fn recovered_in(
     set: &RejectSet,
     recovered: &Recovered,
@@ -217,19 +227,25 @@ async fn recovered_in(
     let wanted = Part { columns, offset, limit, batch_rows: KEYS_AT_A_TIME };
     let mut rows = opened.read(wanted).map_err(|source| set.failed(source))?;
     let (mut asked, mut arrived_us, mut row) = (HashMap::new(), (i64::MAX, i64::MIN), offset);
+    let mut doubles = Vec::new();
     while let Some(batch) = rows.try_next().await.map_err(|source| set.failed(source))? {
         let (keys, arrivals) =
             RecordKeys::of(&batch).zip(arrivals(&batch)).ok_or_else(|| set.wrong(file, NO_COLUMNS))?;
         for index in 0..batch.num_rows() {
             if let Some(key) = keys.get(index).filter(|_| arrivals.is_valid(index)) {
-                asked.insert(key, row);
+                match asked.entry(key) {
+                    Entry::Vacant(first) => drop(first.insert(row)),
+                    Entry::Occupied(_) => doubles.push(row),
+                }
                 let arrived = arrivals.value(index);
                 arrived_us = (arrived_us.0.min(arrived), arrived_us.1.max(arrived));
             }
             row += 1;
         }
     }
-    recovered.among(&asked, arrived_us).await
+    let mut found = recovered.among(&asked, arrived_us).await?;
+    found.extend(doubles);
+    Ok(found)
 }
 
 const NO_COLUMNS: &str = "lacks a column of a reject, or has it in another type";
@@ -242,7 +258,8 @@ fn take(batch: &RecordBatch, first: u64, recovered: &HashSet<u64>) -> Result<Rej
         batch.column_by_name(PAYLOAD).and_then(|column| column.as_binary_opt()).ok_or(NO_COLUMNS)?;
     let reasons: &StringArray =
         batch.column_by_name(REASON).and_then(|column| column.as_string_opt()).ok_or(NO_COLUMNS)?;
-    let mut taken = RejectBatch { after: 0, through: 0, rejects: Vec::new(), recovered: 0, unusable: 0 };
+    let (rejects, places) = (VecDeque::new(), Vec::new());
+    let mut taken = RejectBatch { after: 0, through: 0, rejects, places, recovered: 0, unusable: 0 };
     for (index, row) in (0..batch.num_rows()).zip(first..) {
         if recovered.contains(&row) {
             taken.recovered += 1;
@@ -261,7 +278,8 @@ fn take(batch: &RecordBatch, first: u64, recovered: &HashSet<u64>) -> Result<Rej
             partition_key: None,
             refused: reasons.is_valid(index).then(|| Refusal::of_reason(reasons.value(index))).flatten(),
         };
-        taken.rejects.push((shard, record));
+        taken.rejects.push_back((shard, record));
+        taken.places.push(row - first);
     }
     Ok(taken)
 }

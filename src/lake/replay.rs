@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::commit::{Outcome, Proposal};
 use super::error::LakeError;
-use super::flush::{INFO_LEDGER, OPERATION};
+use super::flush::OPERATION;
 use super::ledger::{StreamIdentity, read_ledgers};
 use super::log::{TableState, read_table};
+use super::staging::{INFO_LEDGER, is_bare, newest_followers, staged_by};
 use super::store::LakeStore;
 use super::stream::{StreamLake, TableSet, as_txn, ledger_of, view_of};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
@@ -49,6 +50,8 @@ pub struct ReplayLook {
     pub under_way: Option<RejectsReplay>,
     /// The rejects table's newest version.
     pub rejects_version: u64,
+    /// Rejects are committed with their rows that are not in their table yet.
+    pub is_behind: bool,
 }
 
 /// Looks at a stream's tables, all of which must be there. `None`: nothing of the stream was ever committed. Of a
@@ -69,9 +72,30 @@ pub async fn look_at_replays(
     }
     let rejects = existing(store, &set.rejects.name, &set.rejects.txn_prefix).await?;
     let rows = existing(store, &set.rows.name, &set.rows.txn_prefix).await?;
+    same_followers(store, &identity, &set, rows.version).await?;
     let last = last_replay(&identity, &set.rows.name, &rows)?;
     let under_way = last.filter(|last| !last.ended).map(|last| last.replay);
-    Ok(Some(ReplayLook { identity, under_way, rejects_version: rejects.version }))
+    let is_behind = is_behind(store, &identity, &set, &rejects, rows.version).await?;
+    Ok(Some(ReplayLook { identity, under_way, rejects_version: rejects.version, is_behind }))
+}
+
+/// Whether files wait for the rejects table. If it does not say how far it has followed, opening it will tell.
+async fn is_behind(
+    store: &LakeStore,
+    identity: &StreamIdentity,
+    set: &TableSet,
+    rejects: &TableState,
+    head: u64,
+) -> Result<bool, LakeError> {
+    let applied = rejects.txns.get(&identity.applied_id()).and_then(|applied| u64::try_from(*applied).ok());
+    let Some(applied) = applied else { return Ok(true) };
+    let prefix = identity.any_creation();
+    for version in applied.saturating_add(1)..=head {
+        if !staged_by(store, &set.rows.name, version, &prefix, &set.rejects.name).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Recovered rows count in every window, so a table that the service has yet to make would miss what comes between.
@@ -79,6 +103,34 @@ async fn existing(store: &LakeStore, table: &str, prefix: &str) -> Result<TableS
     let reason = "it is not there yet (start `pintail run` with this configuration first, which makes it)".to_owned();
     let missing = || LakeError::Refused { table: table.to_owned(), reason };
     read_table(store, table, prefix).await?.ok_or_else(missing)
+}
+
+/// Recovered rows are committed for the windows of this contract. The service's have to be the same.
+pub(super) async fn same_followers(
+    store: &LakeStore,
+    identity: &StreamIdentity,
+    set: &TableSet,
+    head: u64,
+) -> Result<(), LakeError> {
+    let rows = &set.rows.name;
+    let Some(followers) = newest_followers(store, rows, head, &identity.any_creation()).await? else { return Ok(()) };
+    let refused = |reason: String| Err(LakeError::Refused { table: rows.clone(), reason });
+    if let Some(missing) = followers.iter().find(|name| set.following().all(|spec| spec.name != **name)) {
+        return refused(format!(
+            "its rows are committed for {missing} as well, and this contract has no such window, so what is recovered \
+             would be missing there (use the contract that the service runs with)"
+        ));
+    }
+    for spec in set.following().filter(|spec| !followers.contains(&spec.name)) {
+        if !is_bare(store, &spec.name).await? {
+            let name = &spec.name;
+            return refused(format!(
+                "its latest rows were committed without {name}, so that table has a hole already (give the window \
+                 another name, and restart the service with it)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 struct LastReplay {

@@ -11,7 +11,8 @@ use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde_json::{Map, Value, json};
 
 use super::log::TableState;
-use crate::contract::DATE;
+use crate::contract::window::{DEFINITION, RECORDS, WINDOW_END, WINDOW_START};
+use crate::contract::{DATE, SHARD_ID};
 
 /// The newest protocol that Pintail writes: the one that every Delta reader knows.
 pub(crate) const READER_VERSION: i64 = 1;
@@ -112,7 +113,7 @@ fn arrow_type(data_type: &Value) -> Result<DataType, String> {
 pub(crate) fn compare(wanted: &Schema, definition: Option<&str>, table: &TableState) -> Fit {
     let mut problems = protocol_problems(table);
     problems.extend(property_problems(table));
-    problems.extend(definition.and_then(|wanted| definition_problem(wanted, table)));
+    problems.extend(definition.and_then(|definition| definition_problem(definition, wanted, table)));
     if table.metadata.partition_columns != [DATE] {
         let found = &table.metadata.partition_columns;
         problems.push(format!("it is partitioned by {found:?}, the contract partitions by [{DATE:?}]"));
@@ -148,14 +149,37 @@ fn property_problems(table: &TableState) -> Vec<String> {
     found.map(|(key, value, reason)| format!("it has the property {key} = {value:?}: {reason}")).collect()
 }
 
-fn definition_problem(wanted: &str, table: &TableState) -> Option<String> {
+/// A definition is a hash. What people can be told of the difference is in the columns: one for each key and measure.
+fn definition_problem(definition: &str, wanted: &Schema, table: &TableState) -> Option<String> {
     let found = table.metadata.configuration.get(super::table::DEFINITION_PROPERTY).map_or("none", String::as_str);
-    (found != wanted).then(|| {
+    if found == definition {
+        return None;
+    }
+    let has = window_columns(wanted.fields().iter().map(|field| field.name().as_str()));
+    let fields: Option<Value> = serde_json::from_str(&table.metadata.schema_string).ok();
+    let fields = fields.as_ref().and_then(|schema| schema.get("fields")?.as_array());
+    let had = window_columns(fields.into_iter().flatten().map(name_of));
+    let difference = if has == had {
         format!(
-            "it holds a window of the same name with the definition {found}, the contract declares {wanted} (give the \
-             changed window a new name; what the old one counted stays readable)"
+            "the columns are the same ({}), so `every` differs, or what one of them is computed from",
+            had.join(", ")
         )
-    })
+    } else {
+        let (had, has) = (had.join(", "), has.join(", "));
+        format!("`by` or `measure` differs: it has the columns ({had}), the contract asks for ({has})")
+    };
+    Some(format!(
+        "it holds a window of the same name that was declared otherwise: {difference}; give the changed window a new \
+         name, what the old one counted stays readable (definition {found}, now {definition})"
+    ))
+}
+
+/// The keys and measures of a partials table, sorted.
+fn window_columns<'a>(columns: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let of_every_window = [WINDOW_START, WINDOW_END, RECORDS, DEFINITION, SHARD_ID, DATE];
+    let mut columns: Vec<&str> = columns.filter(|name| !of_every_window.contains(name)).collect();
+    columns.sort_unstable();
+    columns
 }
 
 /// Notes every column that does not fit; otherwise the columns to add, with the schema that has them.

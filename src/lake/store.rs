@@ -16,6 +16,7 @@ use object_store::{
     ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
 };
 use url::Url;
+use uuid::Uuid;
 
 use super::credentials::ChainCredentials;
 use super::error::LakeError;
@@ -44,6 +45,8 @@ pub struct LakeStore {
     objects: Arc<dyn ObjectStore>,
     root: String,
     uri: String,
+    /// If the lake is a folder of this machine.
+    folder: Option<PathBuf>,
 }
 
 /// How a conditional PUT ended, if it ended.
@@ -74,17 +77,53 @@ impl LakeStore {
         }
     }
 
-    /// As [`Self::open`], but makes nothing: `None` if the lake is a folder that is not there.
+    /// As [`Self::open`], but makes nothing: `None` if the lake is a folder that is not there. An error if something
+    /// else stands in its place.
     pub async fn open_existing(config: &LakeConfig) -> Result<Option<Self>, LakeError> {
-        let folder = match config.uri.split_once("://") {
-            Some(("file", _)) => Url::parse(&config.uri).ok().and_then(|url| url.to_file_path().ok()),
-            Some(_) => None,
-            None => Some(PathBuf::from(&config.uri)),
-        };
+        let Some(folder) = folder_of(config) else { return Self::open(config).await.map(Some) };
         match folder {
-            Some(folder) if !folder.is_dir() => Ok(None),
-            Some(_) | None => Self::open(config).await.map(Some),
+            folder if folder.is_dir() => Self::open(config).await.map(Some),
+            folder if folder.exists() => {
+                let reason = "is a file; the lake is a folder".to_owned();
+                Err(LakeError::Location { uri: config.uri.clone(), reason })
+            }
+            _not_there => Ok(None),
         }
+    }
+
+    /// Whether a lake that is not there can be made: in the folder that would hold it, a file can.
+    pub fn check_can_be_made(config: &LakeConfig) -> Result<(), LakeError> {
+        let folder = folder_of(config).unwrap_or_default();
+        let Some(above) = folder.ancestors().skip(1).find(|above| above.exists()) else { return Ok(()) };
+        let probe = above.join(probe_name());
+        let made = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
+        made.map_err(|error| {
+            let reason = format!("cannot be made in {}: {error}", above.display());
+            LakeError::Location { uri: config.uri.clone(), reason }
+        })
+    }
+
+    /// Whether objects can be written and deleted: makes one that no reader looks at, at the lake's root, beside the
+    /// tables, and deletes it again.
+    pub async fn check_writable(&self) -> Result<(), LakeError> {
+        let path = Path::from(format!("{}/{}", self.root, probe_name()));
+        self.create(&path, Bytes::from_static(b"pintail check\n")).await?;
+        self.delete_all(vec![path]).await.map(|_| ())
+    }
+
+    /// Deletes what is left in a table's folder of writes that a crash cut off before this (epoch ms); returns how
+    /// many files and bytes. A folder's store writes into `NAME#1` and renames, and shows nobody what was not renamed:
+    /// neither a listing nor a reader.
+    pub(crate) async fn delete_cut_off_writes(&self, table: &str, before_ms: i64) -> Result<(u64, u64), LakeError> {
+        let Some(folder) = self.folder.as_ref().map(|folder| folder.join(table)) else { return Ok((0, 0)) };
+        let path = folder.display().to_string();
+        let swept = tokio::task::spawn_blocking(move || sweep(folder, before_ms)).await;
+        let swept = swept.map_err(std::io::Error::other).and_then(|swept| swept);
+        swept.map_err(|error| LakeError::Store {
+            action: "delete unfinished writes in",
+            path,
+            source: object_store::Error::Generic { store: "LocalFileSystem", source: error.into() },
+        })
     }
 
     fn open_folder(config: &LakeConfig, folder: PathBuf) -> Result<Self, LakeError> {
@@ -94,7 +133,7 @@ impl LakeStore {
         let objects = LocalFileSystem::new_with_prefix(&folder).map_err(|error| refused(error.to_string()))?;
         let uri = Url::from_directory_path(&folder)
             .map_err(|()| refused(format!("{} is no absolute path", folder.display())))?;
-        Ok(Self::with_objects(Arc::new(objects), "", uri.as_str()))
+        Ok(Self { folder: Some(folder), ..Self::with_objects(Arc::new(objects), "", uri.as_str()) })
     }
 
     async fn open_s3(config: &LakeConfig) -> Result<Self, LakeError> {
@@ -126,7 +165,7 @@ impl LakeStore {
     /// it.
     pub fn with_objects(objects: Arc<dyn ObjectStore>, root: &str, uri: &str) -> Self {
         let root = root.trim_matches('/').to_owned();
-        Self { objects, root, uri: uri.trim_end_matches('/').to_owned() }
+        Self { objects, root, uri: uri.trim_end_matches('/').to_owned(), folder: None }
     }
 
     /// What people call the lake, without a trailing slash.
@@ -210,5 +249,106 @@ impl LakeStore {
             }
         }
         Ok(count)
+    }
+}
+
+/// The folder that a lake of this machine is; `None` if it is elsewhere, or nowhere.
+fn folder_of(config: &LakeConfig) -> Option<PathBuf> {
+    match config.uri.split_once("://") {
+        Some(("file", _)) => Url::parse(&config.uri).ok()?.to_file_path().ok(),
+        Some(_) => None,
+        None => std::path::absolute(&config.uri).ok(),
+    }
+}
+
+/// Hidden from readers by its underscore, as no table's name begins.
+fn probe_name() -> String {
+    format!("_pintail-probe-{}", Uuid::new_v4())
+}
+
+fn sweep(folder: PathBuf, before_ms: i64) -> std::io::Result<(u64, u64)> {
+    let (mut files, mut bytes, mut folders) = (0, 0, vec![folder]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if is_cut_off(&entry.file_name().to_string_lossy()) {
+                let found = match entry.metadata() {
+                    Ok(found) => found,
+                    // Its write has just been finished.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                let written = chrono::DateTime::<chrono::Utc>::from(found.modified()?);
+                if written.timestamp_millis() < before_ms {
+                    std::fs::remove_file(entry.path())?;
+                    (files, bytes) = (files + 1, bytes + found.len());
+                }
+            }
+        }
+    }
+    Ok((files, bytes))
+}
+
+/// As the folder's store names what it has not finished.
+fn is_cut_off(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, digits)| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn lake_at(folder: &std::path::Path) -> LakeConfig {
+        LakeConfig { uri: folder.display().to_string(), ..LakeConfig::default() }
+    }
+
+    #[tokio::test]
+    async fn a_probe_leaves_nothing_behind_and_a_place_where_nothing_can_be_written_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LakeStore::open(&lake_at(folder.path())).await.unwrap();
+        store.check_writable().await.unwrap();
+        LakeStore::check_can_be_made(&lake_at(&folder.path().join("a/b"))).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let told = LakeStore::open_existing(&lake_at(&file)).await.unwrap_err().to_string();
+        assert!(told.contains("is a file"), "{told}");
+        let below = lake_at(&file.join("lake"));
+        assert!(LakeStore::open_existing(&below).await.unwrap().is_none());
+        let told = LakeStore::check_can_be_made(&below).unwrap_err().to_string();
+        assert!(told.contains("cannot be made in") && told.contains("file"), "{told}");
+        // Root may write into a folder without permissions; nobody into one that is gone and became a file.
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        std::fs::write(folder.path(), "x").unwrap();
+        assert!(store.check_writable().await.is_err());
+        std::fs::remove_file(folder.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn writes_that_were_cut_off_go_when_they_are_old_and_nothing_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LakeStore::open(&lake_at(folder.path())).await.unwrap();
+        let names =
+            ["t/_delta_log/3.json#1", "t/_date=1/part-a.parquet#12", "t/_date=1/part-a.parquet", "t/x#y", "u/x#1"];
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "12345").unwrap();
+            std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(UNIX_EPOCH + Duration::from_secs(1))
+                .unwrap();
+        }
+        assert_eq!(store.delete_cut_off_writes("t", 1_000).await.unwrap(), (0, 0), "not old enough");
+        assert_eq!(store.delete_cut_off_writes("t", 1_001).await.unwrap(), (2, 10));
+        let left: Vec<bool> = names.iter().map(|name| folder.path().join(name).exists()).collect();
+        assert_eq!(left, [false, false, true, true, true]);
     }
 }

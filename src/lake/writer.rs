@@ -307,13 +307,14 @@ impl Desk {
             self.pending.push(batch, Instant::now());
             return;
         }
+        let stream = self.metrics.stream();
         match ledger.filter(|ledger| tail.is_none() && is_beyond(*ledger, after)) {
             Some(ledger) => {
                 self.metrics.fenced(1);
-                tracing::warn!(%shard, %after, %ledger, "fenced: the ledger is beyond where the shard's reader started");
+                tracing::warn!(stream, %shard, %after, %ledger, "fenced: the ledger is beyond where the shard's reader started");
             }
             None => {
-                tracing::error!(%shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
+                tracing::error!(stream, %shard, %after, %through, ?expected, "a batch does not follow the last, its shard starts anew");
             }
         }
         batch.grant.revoke();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use metrics::Counter;
+
 use super::{Kind, Registry};
 
 pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
@@ -23,18 +25,40 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_bytes_vacuumed_total", Kind::Counter, "Bytes of old data files deleted"),
 ];
 
+/// How a look at a table may end.
+const RESULTS: [&str; 4] = ["ok", "absent", "refused", "failed"];
+
+/// What may fail in one.
+const STEPS: [&str; 4] = ["compaction", "checkpoint", "cleanup", "vacuum"];
+
 /// The maintenance of one stream's tables. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MaintenanceMetrics {
-    pub(super) registry: Registry,
-    pub(super) stream: String,
+    registry: Registry,
+    stream: String,
 }
 
 impl MaintenanceMetrics {
+    /// Every number of these tables, at 0.
+    pub(super) fn new(registry: Registry, stream: &str, tables: &[String]) -> Self {
+        let metrics = Self { registry, stream: stream.to_owned() };
+        for table in tables {
+            RESULTS.iter().for_each(|result| metrics.looks(table, result).increment(0));
+            STEPS.iter().for_each(|step| metrics.failures(table, step).increment(0));
+            metrics.add("pintail_log_checkpoints_total", table, 0);
+            metrics.log_objects_deleted(table, 0);
+            metrics.add("pintail_compactions_total", table, 0);
+            metrics.replaced(table, (0, 0), (0, 0));
+            metrics.add("pintail_compactions_overtaken_total", table, 0);
+            metrics.vacuumed(table, 0, 0);
+        }
+        metrics
+    }
+
     /// A look at a table ended, as `ok`, `absent`, `refused` or `failed`.
     pub fn looked(&self, table: &str, result: &'static str, took: Duration) {
-        let labels = [("stream", self.stream.as_str()), ("table", table), ("result", result)];
-        self.registry.counter("pintail_maintenance_rounds_total", &labels).increment(1);
+        debug_assert!(RESULTS.contains(&result), "{result} has no number at start");
+        self.looks(table, result).increment(1);
         self.registry.histogram("pintail_maintenance_seconds", &self.labels(table)).record(took);
     }
 
@@ -45,8 +69,8 @@ impl MaintenanceMetrics {
 
     /// A step failed.
     pub fn failed(&self, table: &str, step: &'static str) {
-        let labels = [("stream", self.stream.as_str()), ("table", table), ("step", step)];
-        self.registry.counter("pintail_maintenance_failures_total", &labels).increment(1);
+        debug_assert!(STEPS.contains(&step), "{step} has no number at start");
+        self.failures(table, step).increment(1);
     }
 
     /// A log got a checkpoint.
@@ -62,6 +86,10 @@ impl MaintenanceMetrics {
     /// A compaction was committed: (before, after).
     pub fn compacted(&self, table: &str, files: (u64, u64), bytes: (u64, u64)) {
         self.add("pintail_compactions_total", table, 1);
+        self.replaced(table, files, bytes);
+    }
+
+    fn replaced(&self, table: &str, files: (u64, u64), bytes: (u64, u64)) {
         for (direction, files, bytes) in [("in", files.0, bytes.0), ("out", files.1, bytes.1)] {
             let labels = [("stream", self.stream.as_str()), ("table", table), ("direction", direction)];
             self.registry.counter("pintail_files_compacted_total", &labels).increment(files);
@@ -78,6 +106,16 @@ impl MaintenanceMetrics {
     pub fn vacuumed(&self, table: &str, files: u64, bytes: u64) {
         self.add("pintail_files_vacuumed_total", table, files);
         self.add("pintail_bytes_vacuumed_total", table, bytes);
+    }
+
+    fn looks(&self, table: &str, result: &str) -> Counter {
+        let labels = [("stream", self.stream.as_str()), ("table", table), ("result", result)];
+        self.registry.counter("pintail_maintenance_rounds_total", &labels)
+    }
+
+    fn failures(&self, table: &str, step: &str) -> Counter {
+        let labels = [("stream", self.stream.as_str()), ("table", table), ("step", step)];
+        self.registry.counter("pintail_maintenance_failures_total", &labels)
     }
 
     /// Windows were sealed, all that end at or before this.

@@ -2,22 +2,26 @@
 //! so runs beside the async threads, a few at a time.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use url::form_urlencoded;
 
+use super::Shared;
+use super::csv::csv;
 use super::error::RequestError;
 use super::history::Samples;
-use super::views::{Readiness, Shards, Summary, Tables};
-use super::{Shared, Sources};
+use super::line::Line;
+use super::questions::{Format, RejectsQuestion, WindowsQuestion};
+use super::views::{Readiness, Rejects, Shards, Summary, Tables};
 use crate::clock::now_ms;
-use crate::limits::SERVE_ROWS_DEFAULT;
-use crate::window::{LiveFilter, LiveWindow};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON_TYPE: &str = "application/json";
+const CSV_TYPE: &str = "text/csv; charset=utf-8";
+
+/// What this server answers, for machines.
+pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// `/metrics`.
 pub async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
@@ -56,59 +60,49 @@ pub async fn history(State(shared): State<Shared>) -> Json<Samples> {
     Json(shared.history.samples(now_ms()))
 }
 
+/// `/api/rejects`.
+pub async fn rejects(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Json<Rejects>, RequestError> {
+    let question = RejectsQuestion::parse(query.as_deref().unwrap_or_default(), &shared.sources)?;
+    let status = &shared.sources.status;
+    Ok(Json(Rejects::of(status, question.stream.as_deref(), question.reason.as_deref(), now_ms())))
+}
+
 /// `/api/windows`.
-pub async fn windows(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, RequestError> {
-    let query = WindowsQuery::parse(query.as_deref().unwrap_or_default())?;
-    query.check_window(&shared.sources)?;
+pub async fn windows(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, RequestError> {
+    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), &headers, &shared.sources)?;
     // The semaphore is never closed.
     let _look = shared.looks.acquire().await.ok();
-    let sources = shared.sources;
-    let body = tokio::task::spawn_blocking(move || serde_json::to_vec(&query.look(&sources))).await??;
-    Ok(([(header::CONTENT_TYPE, JSON_TYPE)], body).into_response())
-}
-
-#[derive(Debug)]
-struct WindowsQuery {
-    filter: LiveFilter,
-    rows_max: usize,
-}
-
-impl WindowsQuery {
-    fn parse(query: &str) -> Result<Self, RequestError> {
-        let mut parsed = Self { filter: LiveFilter::default(), rows_max: SERVE_ROWS_DEFAULT };
-        for (parameter, value) in form_urlencoded::parse(query.as_bytes()) {
-            match parameter.as_ref() {
-                "window" => parsed.filter.window = Some(value.into_owned()),
-                "starts" => parsed.filter.starts_max = Some(whole_number("starts", &value)?),
-                "rows" => parsed.rows_max = whole_number("rows", &value)?,
-                other => {
-                    let parameter = other.to_owned();
-                    return Err(RequestError::UnknownParameter { parameter, expected: "window, starts and rows" });
-                }
-            }
+    let (sources, format) = (shared.sources, question.format);
+    let body = tokio::task::spawn_blocking(move || {
+        let live = question.look(&sources);
+        match format {
+            Format::Json => serde_json::to_vec(&live),
+            Format::Csv => Ok(live.iter().map(csv).collect::<String>().into_bytes()),
         }
-        Ok(parsed)
-    }
-
-    fn check_window(&self, sources: &Sources) -> Result<(), RequestError> {
-        let Some(window) = &self.filter.window else { return Ok(()) };
-        let names: Vec<String> =
-            sources.windows.iter().flat_map(|windows| windows.names()).map(str::to_owned).collect();
-        if names.contains(window) {
-            return Ok(());
-        }
-        Err(RequestError::UnknownWindow { window: window.clone(), names })
-    }
-
-    fn look(&self, sources: &Sources) -> Vec<LiveWindow> {
-        let mut live: Vec<LiveWindow> = sources.windows.iter().flat_map(|windows| windows.live(&self.filter)).collect();
-        live.iter_mut().flat_map(|window| &mut window.starts).for_each(|start| start.rows.truncate(self.rows_max));
-        live
-    }
+    });
+    let content_type = match format {
+        Format::Json => JSON_TYPE,
+        Format::Csv => CSV_TYPE,
+    };
+    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, "Accept")], body.await??).into_response())
 }
 
-fn whole_number(parameter: &'static str, value: &str) -> Result<usize, RequestError> {
-    value.parse().map_err(|_| RequestError::NotANumber { parameter, value: value.to_owned() })
+/// `/api/stream`.
+pub async fn stream(
+    State(shared): State<Shared>,
+    ConnectInfo(line): ConnectInfo<Line>,
+) -> Result<Response, RequestError> {
+    let body = shared.feed.join(line)?;
+    Ok(([(header::CONTENT_TYPE, "text/event-stream"), (header::CONNECTION, "close")], body).into_response())
+}
+
+/// `/api/openapi.json`.
+pub async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, JSON_TYPE)], OPENAPI)
 }
 
 /// Every other path.

@@ -13,6 +13,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::access::{self, Access, Admission};
 use super::error::RequestError;
 use crate::limits::SERVE_URI_BYTES_MAX;
 
@@ -27,19 +28,20 @@ const HEADERS: [(HeaderName, &str); 6] = [
 ];
 
 /// What must hold, given where the server listens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Guard {
-    loopback: bool,
+    local_addr: SocketAddr,
+    access: Access,
 }
 
 impl Guard {
     /// For a server that listens here.
-    pub fn of(local_addr: SocketAddr) -> Self {
-        Self { loopback: local_addr.ip().is_loopback() }
+    pub fn of(local_addr: SocketAddr, access: Access) -> Self {
+        Self { local_addr, access }
     }
 
-    fn check(self, request: &Request) -> Result<(), RequestError> {
-        if self.loopback {
+    fn check(&self, request: &Request) -> Result<Admission, RequestError> {
+        if self.local_addr.ip().is_loopback() {
             check_host(request)?;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -49,14 +51,18 @@ impl Guard {
             return Err(RequestError::Body);
         }
         let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-        if uri_bytes > SERVE_URI_BYTES_MAX { Err(RequestError::UriTooLong) } else { Ok(()) }
+        if uri_bytes > SERVE_URI_BYTES_MAX {
+            return Err(RequestError::UriTooLong);
+        }
+        self.access.check(request, self.local_addr)
     }
 }
 
 /// Refuses what does not belong here and completes the answer's headers.
 pub async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let mut response = match guard.check(&request) {
-        Ok(()) => next.run(request).await,
+        Ok(Admission::Welcome) => next.run(request).await,
+        Ok(Admission::Cookie(token)) => access::welcome(&token, guard.local_addr),
         Err(refused) => refused.into_response(),
     };
     for (name, value) in HEADERS {

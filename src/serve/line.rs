@@ -41,6 +41,8 @@ enum Phase {
     Answering,
     /// An answer is on its way.
     Sending,
+    /// An answer without an end is on its way. There are few of these, so that they need not give way.
+    Streaming,
     /// Gave way to another.
     Closed,
 }
@@ -71,6 +73,16 @@ impl Line {
         self.0.pass_to(Phase::Answering);
     }
 
+    /// The answer goes on until somebody ends it; the connection is of no use afterwards.
+    pub fn streaming(&self) {
+        self.0.pass_to(Phase::Streaming);
+    }
+
+    /// Ends the connection, whatever it is doing.
+    pub fn cut(&self) {
+        self.0.close.cancel();
+    }
+
     /// Bytes are about to go out.
     pub fn sending(&self) {
         self.0.pass_to(Phase::Sending);
@@ -89,7 +101,7 @@ impl Line {
     pub fn head_due(&self) -> Option<Instant> {
         match *self.0.phase() {
             Phase::Asking { due, .. } => Some(due),
-            Phase::Waiting { .. } | Phase::Answering | Phase::Sending | Phase::Closed => None,
+            Phase::Waiting { .. } | Phase::Answering | Phase::Sending | Phase::Streaming | Phase::Closed => None,
         }
     }
 }
@@ -99,7 +111,7 @@ impl LineState {
     pub fn idle_since(&self) -> Option<Instant> {
         match *self.phase() {
             Phase::Waiting { since } | Phase::Asking { since, .. } => Some(since),
-            Phase::Answering | Phase::Sending | Phase::Closed => None,
+            Phase::Answering | Phase::Sending | Phase::Streaming | Phase::Closed => None,
         }
     }
 
@@ -116,7 +128,7 @@ impl LineState {
 
     fn pass_to(&self, next: Phase) {
         let mut phase = self.phase();
-        if !matches!(*phase, Phase::Closed) {
+        if !matches!(*phase, Phase::Streaming | Phase::Closed) {
             *phase = next;
         }
     }

@@ -6,25 +6,32 @@
 //!
 //! | endpoint | answer |
 //! |---|---|
-//! | `/` | the live page |
+//! | `/` | the live page; `/?token=` lets a browser in where a token is needed |
 //! | `/metrics` | Prometheus text |
 //! | `/livez` | 200 as long as the process answers |
 //! | `/readyz` | 200 if every stream reads and commits, else 503; JSON with every stream's troubles |
-//! | `/api/summary` | totals, shards and tables of every stream: what the live page polls |
-//! | `/api/shards` | every stream's shards: state, parents, hash range, position, how far behind |
+//! | `/api/summary` | totals, shards and tables of every stream |
+//! | `/api/shards` | every stream's shards: state, owner, parents and children, position, how far behind |
 //! | `/api/tables` | every stream's tables: rows, files, bytes, last commit |
 //! | `/api/history` | two minutes of totals, one sample a second: `[epoch ms, records, bytes]` |
-//! | `/api/windows` | the live windows; `window=NAME`, `starts=N` newest starts, `rows=N` largest keys of each |
+//! | `/api/rejects` | counts by stream and reason, with the last few of each |
+//! | `/api/windows` | the live windows, by window, key and time, as JSON or CSV |
+//! | `/api/stream` | all of it as server-sent events: what feeds the live page |
+//! | `/api/openapi.json` | all of the above, for machines |
 //!
 //! GET and HEAD only. Times are epoch milliseconds, spans milliseconds, sizes bytes.
 
+mod access;
 mod api;
 mod connections;
+mod csv;
 mod error;
+mod feed;
 mod guard;
 mod history;
 mod line;
 mod page;
+mod questions;
 mod views;
 
 use std::io;
@@ -34,7 +41,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +50,10 @@ use crate::limits::{SERVE_GRACE, SERVE_HEAD_MAX, SERVE_LOOKS_MAX, SERVE_SILENCE_
 use crate::metrics::Registry;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
+pub use access::{Access, Token};
 use connections::{Connections, Patience};
+use feed::Feed;
+use guard::Guard;
 use history::History;
 use line::with_lines;
 
@@ -76,16 +86,17 @@ pub struct BindError {
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
-    sources: Sources,
+    access: Access,
+    shared: Shared,
 }
 
 impl Server {
     /// Takes the address, so that a wrong one fails before anything else starts. Port 0 = any free one.
-    pub async fn bind(listen: SocketAddr, sources: Sources) -> Result<Self, BindError> {
+    pub async fn bind(listen: SocketAddr, access: Access, sources: Sources) -> Result<Self, BindError> {
         let failed = |source| BindError { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, local_addr, sources })
+        Ok(Self { listener, local_addr, access, shared: Shared::new(sources) })
     }
 
     /// Where it listens.
@@ -98,9 +109,11 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
         let cut = CancellationToken::new();
         let _cut_when_dropped = cut.clone().drop_guard();
-        let history = History::default();
-        let status = self.sources.status.clone();
-        let service = with_lines(router(self.sources, history.clone(), self.local_addr));
+        let shared = self.shared;
+        let status = shared.sources.status.clone();
+        let (history, feed) = (shared.history.clone(), shared.feed.clone());
+        let feeding = feed.run(shared.clone(), cancel.clone());
+        let service = with_lines(router(shared, Guard::of(self.local_addr, self.access)));
         let patience = Patience { silence_max: SERVE_SILENCE_MAX, head_max: SERVE_HEAD_MAX };
         let connections = Connections::new(self.listener, patience, cut.clone());
         let served = axum::serve(connections, service).with_graceful_shutdown(cancel.clone().cancelled_owned());
@@ -113,6 +126,7 @@ impl Server {
             result = &mut served => return result,
             () = overdue => cut.cancel(),
             never = history.keep(&status) => never,
+            never = feeding => never,
         }
         served.await
     }
@@ -123,25 +137,41 @@ impl Server {
 struct Shared {
     sources: Arc<Sources>,
     history: History,
+    feed: Feed,
     /// Looking at the windows copies them; only so many looks at once.
     looks: Arc<Semaphore>,
 }
 
-fn router(sources: Sources, history: History, local_addr: SocketAddr) -> Router {
-    let shared = Shared { sources: Arc::new(sources), history, looks: Arc::new(Semaphore::new(SERVE_LOOKS_MAX)) };
-    Router::new()
-        .route("/", get(page::page))
-        .route("/metrics", get(api::metrics))
-        .route("/livez", get(api::livez))
-        .route("/readyz", get(api::readyz))
-        .route("/api/summary", get(api::summary))
-        .route("/api/shards", get(api::shards))
-        .route("/api/tables", get(api::tables))
-        .route("/api/history", get(api::history))
-        .route("/api/windows", get(api::windows))
-        .fallback(api::not_found)
-        .with_state(shared)
-        .layer(middleware::from_fn_with_state(guard::Guard::of(local_addr), guard::guard))
+impl Shared {
+    fn new(sources: Sources) -> Self {
+        let looks = Arc::new(Semaphore::new(SERVE_LOOKS_MAX));
+        Self { sources: Arc::new(sources), history: History::default(), feed: Feed::default(), looks }
+    }
+}
+
+/// Every path there is, each in `openapi.json` and in [`error::ENDPOINTS`].
+fn routes() -> [(&'static str, MethodRouter<Shared>); 12] {
+    [
+        ("/", get(page::page)),
+        ("/metrics", get(api::metrics)),
+        ("/livez", get(api::livez)),
+        ("/readyz", get(api::readyz)),
+        ("/api/summary", get(api::summary)),
+        ("/api/shards", get(api::shards)),
+        ("/api/tables", get(api::tables)),
+        ("/api/history", get(api::history)),
+        ("/api/rejects", get(api::rejects)),
+        ("/api/windows", get(api::windows)),
+        ("/api/stream", get(api::stream)),
+        ("/api/openapi.json", get(api::openapi)),
+    ]
+}
+
+fn router(shared: Shared, guard: Guard) -> Router {
+    let routes = routes().into_iter();
+    let router = routes.fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    let guarded = middleware::from_fn_with_state(guard, guard::guard);
+    router.fallback(api::not_found).with_state(shared).layer(guarded)
 }
 
 #[cfg(test)]

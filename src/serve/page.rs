@@ -1,4 +1,4 @@
-//! The live page: one file without any other, so that it works wherever the binary does.
+//! The live page: one answer that needs no other file, so that it works wherever the binary does.
 //!
 //! Its policy lets only the page's own script and style run, named by a number that no earlier answer held, and
 //! lets the script ask only this server. Text from records therefore could not become code even if it were
@@ -8,7 +8,18 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use uuid::Uuid;
 
-const PAGE: &str = include_str!("page.html");
+const PAGE: &str = concat!(
+    include_str!("page/head.html"),
+    include_str!("page/page.css"),
+    include_str!("page/body.html"),
+    include_str!("page/base.js"),
+    include_str!("page/streams.js"),
+    include_str!("page/windows.js"),
+    include_str!("page/rejects.js"),
+    include_str!("page/shards.js"),
+    include_str!("page/live.js"),
+    include_str!("page/end.html"),
+);
 const NONCE: &str = "__NONCE__";
 
 /// `/`.

@@ -15,9 +15,13 @@ use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
 use crate::clock::now_ms;
 use crate::contract::{self, ARRIVED_AT, Contract};
 use crate::limits::{SERVE_CONNECTIONS_MAX, SERVE_HEAD_MAX, SERVE_URI_BYTES_MAX};
-use crate::record::{CleanBatch, CleanCounts, RejectReason, Repair, ShardGrant, WindowSink};
+use crate::record::{CleanBatch, CleanCounts, RawRecord, Reject, RejectReason, Repair, ShardGrant, WindowSink};
 use crate::toml_doc::Problems;
 use crate::window::LiveFilter;
+
+mod access;
+mod feed;
+mod openapi;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -39,7 +43,11 @@ impl House {
     }
 
     async fn open_with(sources: Sources) -> Self {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), sources.clone()).await.unwrap();
+        Self::open_guarded(sources, Access::default()).await
+    }
+
+    async fn open_guarded(sources: Sources, access: Access) -> Self {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), access, sources.clone()).await.unwrap();
         let (address, cancel, mut tasks) = (server.local_addr(), CancellationToken::new(), JoinSet::new());
         tasks.spawn(server.run(cancel.clone()));
         Self { sources, url: format!("http://{address}"), address, client: Client::new(), cancel, tasks }
@@ -150,6 +158,18 @@ fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
     }
 }
 
+fn reject(reason: RejectReason) -> Reject {
+    let record = RawRecord {
+        data: b"<b>no \x1b JSON</b>".to_vec(),
+        sequence_number: SequenceNumber::parse("7").unwrap(),
+        sub_sequence_number: 0,
+        arrived_at_us: 60_000_000,
+        partition_key: None,
+        refused: None,
+    };
+    Reject { record, reason, detail: "expected a value".to_owned() }
+}
+
 /// Three minutes of words, the first batch committed, the second pending.
 async fn house_with_words() -> (House, Arc<StreamWindows>) {
     let mut sources = sources();
@@ -221,7 +241,8 @@ async fn shards_tables_and_summary_show_the_status_board() {
     let mut counts = CleanCounts::default();
     counts.nulls.insert(("age".to_owned(), "sentinel"), 4);
     counts.repairs.insert(Repair::Base64, 2);
-    board.cleaned(9, [RejectReason::Empty, RejectReason::Empty, RejectReason::AnotherKind], &counts);
+    let rejects = [RejectReason::Empty, RejectReason::Empty, RejectReason::AnotherKind].map(reject);
+    board.cleaned(&ShardId::new("shardId-1"), 9, &rejects, &counts);
 
     let (_, shards) = house.json("/api/shards").await;
     let shard = &shards["streams"][0]["shards"][0];
@@ -286,13 +307,96 @@ async fn windows_are_the_live_windows() {
 }
 
 #[tokio::test]
+async fn windows_are_filtered_by_key_and_time_and_told_as_json_or_csv() {
+    let (house, _) = house_with_words().await;
+    let (_, nouns) = house.json("/api/windows?key.kind=noun&since=60000&until=1970-01-01T00:02:00Z").await;
+    assert_eq!(nouns.as_array().unwrap().len(), 1, "the other window has no such key");
+    let starts = nouns[0]["starts"].as_array().unwrap();
+    assert_eq!(starts.iter().map(|start| start["start_ms"].as_i64().unwrap()).collect::<Vec<_>>(), [60_000]);
+    let (_, verbs) = house.json("/api/windows?key.kind=verb&window=words_by_kind&rows=0").await;
+    let counts = |start: &Value| {
+        [&start["start_ms"], &start["records"], &start["pending"], &start["keys"]].map(Value::to_string)
+    };
+    let starts = verbs[0]["starts"].as_array().unwrap();
+    assert_eq!(starts.iter().map(counts).collect::<Vec<_>>(), [["120000", "1", "1", "1"], ["0", "1", "0", "1"]]);
+
+    let csv = house.get("/api/windows?window=words_by_kind&key.kind=noun&starts=1&format=csv").await;
+    assert_eq!(header(&csv, "content-type"), "text/csv; charset=utf-8");
+    let expected = "window_start,window_end,kind,words,letters,records,pending\r\n\
+                    1970-01-01T00:02:00.000Z,1970-01-01T00:03:00.000Z,noun,2,8,2,2\r\n";
+    assert_eq!(csv.text().await.unwrap(), expected);
+    let accepts = house.client.get(format!("{}/api/windows?window=words", house.url)).header("accept", "text/csv");
+    assert!(accepts.send().await.unwrap().text().await.unwrap().starts_with("window_start,window_end,words,"));
+}
+
+#[tokio::test]
+async fn rejects_are_told_by_stream_and_reason_with_harmless_samples() {
+    let house = House::open().await;
+    for stream in ["a", "b"] {
+        let rejects = [RejectReason::Empty, RejectReason::InvalidJson, RejectReason::Empty].map(reject);
+        house.sources.status.stream(stream).cleaned(&ShardId::new("shardId-1"), 0, &rejects, &CleanCounts::default());
+    }
+    let (_, all) = house.json("/api/rejects").await;
+    assert_eq!(all["streams"].as_array().unwrap().iter().map(|stream| &stream["rejects"]).collect::<Vec<_>>(), [3, 3]);
+    let (_, one) = house.json("/api/rejects?stream=b&reason=empty").await;
+    let stream = &one["streams"][0];
+    assert_eq!(
+        (&stream["stream"], &stream["rejects"], &stream["reasons"][0]["count"]),
+        (&json!("b"), &json!(2), &json!(2))
+    );
+    let sample = &stream["reasons"][0]["samples"][0];
+    assert_eq!(sample["payload"], json!("<b>no \\u{1b} JSON</b>"));
+    assert_eq!((&sample["sequence_number"], &sample["arrived_ms"]), (&json!("7"), &json!(60_000)));
+    let (status, body) = house.json("/api/rejects?stream=c").await;
+    assert_eq!((status, &body["streams"]), (StatusCode::NOT_FOUND, &json!(["a", "b"])));
+    assert_eq!(house.json("/api/rejects?reason=because").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn shards_are_a_family_tree_with_owners() {
+    let house = House::open().await;
+    let board = house.sources.status.stream("a");
+    let tree = [
+        ("s-0", "ended", vec!["gone"]),
+        ("s-1", "ended", vec![]),
+        ("s-2", "reading", vec!["s-0"]),
+        ("s-3", "fenced", vec!["s-1", "s-2"]),
+    ];
+    for (shard, state, parents) in tree {
+        let parents = parents.into_iter().map(ShardId::new).collect();
+        board.shard(&ShardId::new(shard), |status| (status.state, status.parents) = (state, parents));
+    }
+    let (_, shards) = house.json("/api/shards").await;
+    let shards = shards["streams"][0]["shards"].as_array().unwrap().clone();
+    let found: Vec<Value> =
+        shards.iter().map(|it| json!([it["shard"], it["generation"], it["children"], it["owner"]])).collect();
+    let expected = [
+        json!(["s-0", 0, ["s-2"], null]),
+        json!(["s-1", 0, ["s-3"], null]),
+        json!(["s-2", 1, ["s-3"], "self"]),
+        json!(["s-3", 2, [], "another"]),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
 async fn a_wrong_question_about_windows_is_told_what_is_right() {
     let (house, _) = house_with_words().await;
     let (status, body) = house.json("/api/windows?window=words_by_king").await;
     assert_eq!((status, &body["windows"]), (StatusCode::NOT_FOUND, &json!(["words_by_kind", "words"])));
     assert!(body["error"].as_str().unwrap().contains("words_by_king"), "{body}");
 
-    for (query, told) in [("starts=ten", "starts=10"), ("rows=-1", "rows=10"), ("start=1", "window, starts and rows")] {
+    for (query, told) in [
+        ("starts=ten", "starts=10"),
+        ("rows=-1", "rows=10"),
+        ("start=1", "starts, rows and format"),
+        ("since=yesterday", "2026-01-31T08:00:00Z"),
+        ("rows=1&rows=2", "more than once"),
+        ("format=xml", "neither json nor csv"),
+        ("format=csv", "window=NAME"),
+        ("key.king=noun", "grouped by"),
+        ("window=words&key.kind=noun", "grouped by"),
+    ] {
         let (status, body) = house.json(&format!("/api/windows?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
         assert!(body["error"].as_str().unwrap().contains(told), "{query}: {body}");
@@ -341,7 +445,7 @@ async fn every_listed_endpoint_answers_get_and_head_with_safe_headers() {
     let (status, body) = house.json("/api/nothing").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let endpoints = body["endpoints"].as_array().unwrap();
-    assert!(endpoints.len() >= 9);
+    assert_eq!(endpoints.len(), routes().len());
     for endpoint in endpoints {
         let path = endpoint.as_str().unwrap().split('?').next().unwrap();
         for method in [Method::GET, Method::HEAD] {
@@ -382,7 +486,7 @@ async fn on_loopback_only_the_machines_own_names_are_answered() {
 
 #[tokio::test]
 async fn on_a_public_address_every_name_is_answered() {
-    let server = Server::bind("0.0.0.0:0".parse().unwrap(), sources()).await.unwrap();
+    let server = Server::bind("0.0.0.0:0".parse().unwrap(), Access::default(), sources()).await.unwrap();
     let port = server.local_addr().port();
     let mut tasks = JoinSet::new();
     tasks.spawn(server.run(CancellationToken::new()));
@@ -395,7 +499,7 @@ async fn on_a_public_address_every_name_is_answered() {
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let house = House::open().await;
-    let error = Server::bind(house.address, sources()).await.unwrap_err();
+    let error = Server::bind(house.address, Access::default(), sources()).await.unwrap_err();
     assert!(error.to_string().contains(&house.address.to_string()), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }

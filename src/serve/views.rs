@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Sources;
 use crate::checkpoint::ShardId;
-use crate::status::{CleanTotals, ShardStatus, StreamSnapshot, TableStatus};
+use crate::status::{CleanTotals, RejectSample, ShardStatus, StatusBoard, StreamSnapshot, TableStatus};
 
 type Trouble = BTreeMap<&'static str, String>;
 
@@ -61,6 +61,8 @@ pub struct StreamSummary {
     pub stream: String,
     pub ready: bool,
     pub trouble: Trouble,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<ShardId, String>,
     /// Records read.
     pub records: u64,
     /// Payload bytes read.
@@ -95,6 +97,7 @@ impl StreamSummary {
             records: at.records(),
             bytes: at.bytes(),
             trouble: at.trouble,
+            lost: at.lost,
             cleaned: at.cleaned,
             shards: shard_views(at.shards, now_ms),
             tables: table_views(at.tables, now_ms),
@@ -156,11 +159,103 @@ pub struct ShardView {
     pub status: ShardStatus,
     /// Now minus the arrival of the last record read.
     pub record_age_ms: Option<i64>,
+    /// Listed shards that name it as a parent.
+    pub children: Vec<ShardId>,
+    /// How many listed generations are before it.
+    pub generation: usize,
+    /// Who reads it: `self`, `another` process, or nobody.
+    pub owner: Option<&'static str>,
 }
 
 fn shard_views(shards: BTreeMap<ShardId, ShardStatus>, now_ms: i64) -> Vec<ShardView> {
-    let age = |status: &ShardStatus| status.last_arrival_ms.map(|arrival_ms| age_ms(now_ms, arrival_ms));
-    shards.into_iter().map(|(shard, status)| ShardView { shard, record_age_ms: age(&status), status }).collect()
+    let mut children: BTreeMap<ShardId, Vec<ShardId>> = BTreeMap::new();
+    for (shard, status) in &shards {
+        for parent in status.parents.iter().filter(|parent| shards.contains_key(*parent)) {
+            children.entry(parent.clone()).or_default().push(shard.clone());
+        }
+    }
+    let generations = generations(&shards);
+    let views = shards.into_iter().map(|(shard, status)| ShardView {
+        record_age_ms: status.last_arrival_ms.map(|arrival_ms| age_ms(now_ms, arrival_ms)),
+        children: children.remove(&shard).unwrap_or_default(),
+        generation: generations.get(&shard).copied().unwrap_or_default(),
+        owner: owner(&status),
+        shard,
+        status,
+    });
+    views.collect()
+}
+
+/// One more than the youngest listed parent's.
+fn generations(shards: &BTreeMap<ShardId, ShardStatus>) -> BTreeMap<ShardId, usize> {
+    let mut generations: BTreeMap<ShardId, usize> = BTreeMap::new();
+    // A parent's number is usually smaller than its children's, so that one round does. Never more than it takes for
+    // the longest line, whatever the parents say.
+    for _ in 0..shards.len() {
+        let mut changed = false;
+        for (shard, status) in shards {
+            let parents = status.parents.iter().filter(|parent| shards.contains_key(*parent));
+            let of_parent = |parent| generations.get(parent).copied().unwrap_or_default();
+            let generation = parents.map(|parent| of_parent(parent) + 1).max().unwrap_or_default();
+            changed |= generations.insert(shard.clone(), generation) != Some(generation);
+        }
+        if !changed {
+            break;
+        }
+    }
+    generations
+}
+
+fn owner(status: &ShardStatus) -> Option<&'static str> {
+    match status.state {
+        "reading" => Some("self"),
+        "fenced" => Some("another"),
+        _nobody => None,
+    }
+}
+
+/// `/api/rejects`: counts of this process, with the last few of each reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rejects {
+    pub now_ms: i64,
+    pub streams: Vec<StreamRejects>,
+}
+
+/// One stream's part of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StreamRejects {
+    pub stream: String,
+    pub rejects: u64,
+    pub reasons: Vec<ReasonRejects>,
+}
+
+/// One reason's part of that.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReasonRejects {
+    pub reason: &'static str,
+    pub count: u64,
+    /// Newest first.
+    pub samples: Vec<RejectSample>,
+}
+
+impl Rejects {
+    /// The board at `now_ms`, of one stream and one reason, or of all.
+    pub fn of(status: &StatusBoard, stream: Option<&str>, reason: Option<&str>, now_ms: i64) -> Self {
+        let mut samples = status.reject_samples();
+        let wanted = status.snapshot().into_iter().filter(|(name, _)| stream.is_none_or(|wanted| wanted == name));
+        let streams = wanted.map(|(stream, at)| {
+            let mut samples = samples.remove(&stream).unwrap_or_default();
+            let counts = at.cleaned.rejects.into_iter().filter(|(name, _)| reason.is_none_or(|wanted| wanted == *name));
+            let reasons = counts.map(|(reason, count)| ReasonRejects {
+                reason,
+                count,
+                samples: samples.remove(reason).unwrap_or_default().into(),
+            });
+            let reasons: Vec<ReasonRejects> = reasons.collect();
+            StreamRejects { stream, rejects: reasons.iter().map(|reason| reason.count).sum(), reasons }
+        });
+        Self { now_ms, streams: streams.collect() }
+    }
 }
 
 /// One table, as the board knows it.

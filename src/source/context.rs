@@ -10,8 +10,9 @@ use super::kinesis::Kinesis;
 use super::loss::LostRange;
 use super::stream::StreamDescription;
 use super::trouble::Troubles;
-use super::{SourceOptions, Timing};
+use super::{SourceOptions, StartPosition, Timing};
 use crate::budget::Budget;
+use crate::clock;
 use crate::cores::Cores;
 use crate::metrics::StreamMetrics;
 use crate::record::ShardGrant;
@@ -32,6 +33,24 @@ pub(super) struct Context<S> {
     pub alignment: Alignment,
     pub options: SourceOptions,
     pub timing: Timing,
+}
+
+impl<S> Context<S> {
+    /// What the ledger keeps as the start of the shards that it is told first, epoch ms; 0 is the oldest record.
+    /// `pinned_ms` is what `latest` means.
+    pub fn start_ms(&self, pinned_ms: i64) -> i64 {
+        if let Some(range) = self.options.range {
+            // Beyond the retention it is a loss, which the readers tell; before the stream was made there was nothing.
+            return range.from_ms.max(self.stream.created_s.saturating_mul(1000)).max(1);
+        }
+        match self.options.start {
+            StartPosition::TrimHorizon => 0,
+            StartPosition::Latest => pinned_ms,
+            // What is asked for beyond the retention was never there to be lost: it means the oldest record.
+            StartPosition::At(ms) if ms <= self.stream.horizon_ms(clock::now_ms()) => 0,
+            StartPosition::At(ms) => ms.max(0),
+        }
+    }
 }
 
 /// Why a reader stopped.

@@ -26,7 +26,7 @@ use super::survey::{Survey, first_registrations, survey, unless_final};
 use super::telling::{self, Telling};
 use super::tree::{self, Flaw};
 use super::trouble::Troubles;
-use super::{SourceOptions, StartPosition, Timing};
+use super::{SourceOptions, Timing};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerClosed, LedgerHandle, LedgerView, Registration, ShardEntry, ShardId};
 use crate::clock;
@@ -209,27 +209,13 @@ impl<S: BatchSink + 'static> Crew<S> {
         let Ok(view) = self.ledger.view(true).await else { return Ok(None) };
         self.view = view;
         if tree::known(&self.view).next().is_none() && survey.description.created_s == context.stream.created_s {
-            let start_ms = self.start_ms();
+            let start_ms = self.context.start_ms(self.pinned_ms);
             let shards =
                 first_registrations(&context.kinesis, &context.stream.target, &survey.listed, start_ms).await?;
             let Ok(view) = self.ledger.register(shards).await else { return Ok(None) };
             self.view = view;
         }
         Ok(Some(survey))
-    }
-
-    fn start_ms(&self) -> i64 {
-        if let Some(range) = self.context.options.range {
-            // Beyond the retention it is a loss, which the readers tell; before the stream was made there was nothing.
-            return range.from_ms.max(self.context.stream.created_s.saturating_mul(1000)).max(1);
-        }
-        match self.context.options.start {
-            StartPosition::TrimHorizon => 0,
-            StartPosition::Latest => self.pinned_ms,
-            // What is asked for beyond the retention was never there to be lost: it means the oldest record.
-            StartPosition::At(ms) if ms <= self.context.stream.horizon_ms(clock::now_ms()) => 0,
-            StartPosition::At(ms) => ms.max(0),
-        }
     }
 
     fn same_stream(&self, survey: &Survey) -> Result<(), SourceError> {

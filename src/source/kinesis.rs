@@ -46,6 +46,7 @@ pub struct Kinesis {
     client: Client,
     /// Where it leads, for the message when it leads nowhere.
     place: Arc<str>,
+    has_region: bool,
 }
 
 /// No answer came. The SDK's error does not say where it asked.
@@ -73,7 +74,13 @@ impl Kinesis {
             (None, Some(region)) => format!("region {region}"),
             (None, None) => "no region".to_owned(),
         };
-        Self::from_builder(aws_sdk_kinesis::config::Builder::from(&shared), &place)
+        let has_region = shared.region().is_some();
+        Self { has_region, ..Self::from_builder(aws_sdk_kinesis::config::Builder::from(&shared), &place) }
+    }
+
+    /// Whether a region is known. Without one no request can be signed.
+    pub fn has_region(&self) -> bool {
+        self.has_region
     }
 
     /// A client for an endpoint that takes any credentials: an embedded server.
@@ -94,7 +101,7 @@ impl Kinesis {
             .build();
         let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts);
         builder.set_app_name(AppName::new("pintail").ok());
-        Self { client: Client::from_conf(builder.build()), place: Arc::from(place) }
+        Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true }
     }
 
     /// `DescribeStreamSummary`.

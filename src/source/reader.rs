@@ -76,7 +76,6 @@ impl<S: BatchSink> Reader<S> {
         };
         let coverage = Coverage::of(entry);
         let rules = Rules { foreign_records: context.options.foreign_records, hash_range };
-        context.metrics.foreign_records(rules.foreign_records.action(), 0);
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
@@ -100,7 +99,7 @@ impl<S: BatchSink> Reader<S> {
     pub async fn run(mut self) -> ReaderExit {
         loop {
             if let Err(exit) = self.step().await {
-                self.context.troubles.clear(self.shard.as_str());
+                self.context.troubles.leave(self.shard.as_str());
                 if exit == ReaderExit::Ended {
                     telling::no_longer_read(&self.context, &self.shard, "ended");
                 }
@@ -185,10 +184,18 @@ impl<S: BatchSink> Reader<S> {
         if let Some(range) = self.context.options.range {
             taken.records.retain(|record| range.holds(record.arrived_at_us));
         }
-        self.count(&taken);
+        telling::taken(&self.context, &self.shard, &self.metrics, &taken);
+        if taken.foreign > 0 {
+            telling::foreign(&self.context, &self.shard, self.rules, self.position, &taken);
+        }
         self.pace.took(taken.kinesis_records, taken.left);
         let (next, children, left) = (reply.next.clone(), std::mem::take(&mut reply.children), taken.left);
+        let at_the_end = reply.behind_ms == 0 && left == 0;
         self.deliver(reply, taken, permit).await?;
+        let held_bytes_max = self.context.budget.bytes_max();
+        self.context.board.shard(&self.shard, |status| {
+            status.caught_up |= at_the_end || status.bytes >= held_bytes_max;
+        });
         match next {
             None if left == 0 => return self.finish(children).await,
             // Its children hold what came later: they are looked at in their turn, and have nothing.
@@ -211,26 +218,6 @@ impl<S: BatchSink> Reader<S> {
         self.unread_since_ms = Some(clock::now_ms() - behind_ms);
         self.tell_headroom();
         self.context.board.shard(&self.shard, |status| status.behind_ms = Some(behind_ms));
-    }
-
-    /// What is counted is what is handed on: user records, each once.
-    fn count(&self, taken: &Taken) {
-        let records = taken.records.len() as u64;
-        self.metrics.read(records, taken.bytes, taken.aggregates);
-        if let Some((_, arrived_at_us)) = taken.last {
-            self.metrics.record_age((clock::now_ms() * 1000 - arrived_at_us) as f64 / 1e6);
-        }
-        self.context.board.shard(&self.shard, |status| {
-            status.records += records;
-            status.bytes += taken.bytes;
-            if let Some((number, arrived_at_us)) = taken.last {
-                status.position = Some(number.to_string());
-                status.last_arrival_ms = Some(arrived_at_us / 1000);
-            }
-        });
-        if taken.foreign > 0 {
-            telling::foreign(&self.context, &self.shard, self.rules, self.position, taken);
-        }
     }
 
     /// What `work` gives. Until then the headroom is told: a lake that is away must not make it stand still.
@@ -387,7 +374,7 @@ impl<S: BatchSink> Reader<S> {
         let action = error.action();
         self.metrics.read_result(action.label());
         self.tell_headroom();
-        tracing::debug!(shard = %self.shard, ?action, error = chain(&error), "read failed");
+        tracing::debug!(stream = self.context.stream.name, shard = %self.shard, ?action, error = chain(&error), "read failed");
         match action {
             Action::AwaitPace => {
                 self.pace.throttled(Instant::now());

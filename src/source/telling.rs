@@ -10,6 +10,8 @@ use super::parking::Parking;
 use super::stream::ListedShard;
 use super::tree::Plan;
 use crate::checkpoint::{LedgerView, Position, ShardId};
+use crate::clock;
+use crate::metrics::ShardMetrics;
 
 /// Who is in trouble while another process has the shards.
 const STANDBY: &str = "fenced";
@@ -31,6 +33,23 @@ pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'
     context.board.shard(shard, |status| {
         status.state = state;
         status.behind_ms = Some(0);
+    });
+}
+
+/// What is counted is what is handed on: user records, each once.
+pub(super) fn taken<S>(context: &Context<S>, shard: &ShardId, metrics: &ShardMetrics, taken: &Taken) {
+    let records = taken.records.len() as u64;
+    metrics.read(records, taken.bytes, taken.aggregates);
+    if let Some((_, arrived_at_us)) = taken.last {
+        metrics.record_age((clock::now_ms() * 1000 - arrived_at_us) as f64 / 1e6);
+    }
+    context.board.shard(shard, |status| {
+        status.records += records;
+        status.bytes += taken.bytes;
+        if let Some((number, arrived_at_us)) = taken.last {
+            status.position = Some(number.to_string());
+            status.last_arrival_ms = Some(arrived_at_us / 1000);
+        }
     });
 }
 

@@ -31,7 +31,7 @@ impl Troubles {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let what = chain(error);
         if open.raise(who, error.fault, &what) {
-            tracing::warn!(who, reason = what, "cannot read, will try again");
+            tracing::warn!(stream = self.board.stream(), who, reason = what, "cannot read, will try again");
         }
         self.show(&open);
     }
@@ -41,8 +41,16 @@ impl Troubles {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(over) = open.clear(who) {
             if let Some(fault) = over {
-                tracing::info!(who, over = %fault, "reads again");
+                tracing::info!(stream = self.board.stream(), who, over = %fault, "reads again");
             }
+            self.show(&open);
+        }
+    }
+
+    /// `who` does not try any more, which mends nothing.
+    pub fn leave(&self, who: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.clear(who).is_some() {
             self.show(&open);
         }
     }

@@ -173,6 +173,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether the file gives this table the key.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Line and letter of what stands `at` this byte of the `text` that the key was given; `None` if the file does not
+    /// spell that text out (it has escapes in it).
+    pub fn place_within(&self, key: &str, text: &str, at: usize) -> Option<Place> {
+        let span = self.table?.get(key)?.span()?;
+        let written = self.document.parsed.raw().get(span.clone())?;
+        let before = self.document.parsed.raw().get(..span.start + written.find(text)? + at)?;
+        let line = 1 + before.matches('\n').count();
+        let letter = 1 + before.rsplit('\n').next().unwrap_or(before).chars().count();
+        Some(Place::new(format!("{}:{line}:{letter}", self.document.file)))
+    }
+
     /// A key that must be there; its absence is a noted problem.
     pub fn required<T: FromToml>(&mut self, key: &str) -> Option<At<T>> {
         let present = self.table.is_some_and(|table| table.contains_key(key))

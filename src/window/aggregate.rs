@@ -1,16 +1,20 @@
 //! One batch to cells: pure, a column at a time.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use deltalake::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use deltalake::arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 
 use super::cell::{Cell, Measure};
 use super::chosen::{self, End};
+use super::filter;
 use super::group::{Group, Grouping, integers};
 use super::rows::Rows;
 use crate::contract::window::{Function, MeasurePlan};
-use crate::contract::{ARRIVED_AT, ColumnType, Contract, EventTime, WindowPlan};
+use crate::contract::{
+    ARRIVED_AT, ColumnType, Contract, EventTime, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER, WindowPlan,
+};
 
 /// The cells of one window over some records.
 pub type WindowCells = HashMap<Group, Cell>;
@@ -24,33 +28,69 @@ pub struct NotTheContracts {
     column: String,
 }
 
-/// One entry a declared window, in the contract's order.
-pub fn aggregate(contract: &Contract, rows: &RecordBatch) -> Result<Vec<WindowCells>, NotTheContracts> {
-    let times_us = event_times_us(contract, rows)?;
-    contract.windows.iter().map(|window| aggregate_window(window, rows, &times_us)).collect()
+/// What a batch adds.
+#[derive(Debug)]
+pub struct Aggregated {
+    /// One entry a declared window, in the contract's order.
+    pub windows: Vec<WindowCells>,
+    /// By column that is the time of some window: how many records had no value in it, if any.
+    pub without_time: Vec<(usize, u64)>,
 }
 
-/// Every row's event time; a row without one has its arrival time.
-fn event_times_us(contract: &Contract, rows: &RecordBatch) -> Result<Vec<i64>, NotTheContracts> {
+/// Counts a batch in every window.
+pub fn aggregate(contract: &Contract, rows: &RecordBatch) -> Result<Aggregated, NotTheContracts> {
+    let mut times: BTreeMap<EventTime, Times> = BTreeMap::new();
+    let mut windows = Vec::with_capacity(contract.windows.len());
+    for window in &contract.windows {
+        let times = match times.entry(window.time) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(times_of(window.time, contract, rows)?),
+        };
+        windows.push(aggregate_window(window, rows, &times.us)?);
+    }
+    let without_time = times.into_iter().filter_map(|(time, times)| match time {
+        EventTime::Column(column) if times.missing > 0 => Some((column, times.missing)),
+        EventTime::Column(_) | EventTime::Arrival => None,
+    });
+    Ok(Aggregated { windows, without_time: without_time.collect() })
+}
+
+struct Times {
+    us: Vec<i64>,
+    /// How many of them are arrival times because there is no other.
+    missing: u64,
+}
+
+/// Every row's time; a row without one has its arrival time.
+fn times_of(time: EventTime, contract: &Contract, rows: &RecordBatch) -> Result<Times, NotTheContracts> {
     let wrong = |column: &str| NotTheContracts { window: "(event time)".to_owned(), column: column.to_owned() };
     let arrivals = rows
         .column_by_name(ARRIVED_AT)
         .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
         .ok_or_else(|| wrong(ARRIVED_AT))?;
-    match contract.event_time {
-        EventTime::Arrival => Ok(arrivals.values().to_vec()),
+    match time {
+        EventTime::Arrival => Ok(Times { us: arrivals.values().to_vec(), missing: 0 }),
         EventTime::Column(index) => {
             let column = rows.column(index);
             let times = integers(ColumnType::Timestamp, column).ok_or_else(|| wrong(&contract.columns[index].name))?;
-            Ok(times.into_iter().zip(arrivals.values()).map(|(time, arrival)| time.unwrap_or(*arrival)).collect())
+            let us = times.into_iter().zip(arrivals.values()).map(|(time, arrival)| time.unwrap_or(*arrival));
+            Ok(Times { us: us.collect(), missing: column.null_count() as u64 })
         }
     }
 }
 
-fn aggregate_window(window: &WindowPlan, rows: &RecordBatch, times_us: &[i64]) -> Result<WindowCells, NotTheContracts> {
+fn aggregate_window(
+    window: &WindowPlan,
+    batch: &RecordBatch,
+    times_us: &[i64],
+) -> Result<WindowCells, NotTheContracts> {
     let wrong = |column: &str| NotTheContracts { window: window.name.clone(), column: column.to_owned() };
-    let rows = Rows::all(rows, times_us);
-    let mut grouping = Grouping::by_start(&rows.times_us, window.every_us);
+    let name_of = |column: usize| batch.schema_ref().field(column).name().as_str();
+    let mut rows = Rows::all(batch, times_us);
+    if let Some(kept) = filter::mask(&window.conditions, batch.columns()).map_err(|column| wrong(name_of(column)))? {
+        rows = rows.filtered(&kept, |column| reads(window, batch, column)).map_err(|_| wrong("(where)"))?;
+    }
+    let mut grouping = Grouping::by_start(&rows.times_us, window.pane_us);
     for key in &window.keys {
         grouping = grouping.refine(key, rows.column(key.column)).ok_or_else(|| wrong(&key.name))?;
     }
@@ -62,6 +102,13 @@ fn aggregate_window(window: &WindowPlan, rows: &RecordBatch, times_us: &[i64]) -
         observe(measure, index, &rows, &grouping.by_row, &mut cells).ok_or_else(|| wrong(&measure.name))?;
     }
     Ok(grouping.groups.into_iter().zip(cells).collect())
+}
+
+/// Whether a window looks at this column of its rows, or may: what orders first and last values is not told apart.
+fn reads(window: &WindowPlan, batch: &RecordBatch, column: usize) -> bool {
+    window.keys.iter().any(|key| key.column == column)
+        || window.measures.iter().any(|measure| measure.function.column() == Some(column))
+        || [SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER].contains(&batch.schema_ref().field(column).name().as_str())
 }
 
 /// Runs one measure over all rows.

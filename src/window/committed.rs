@@ -11,7 +11,6 @@ use dashmap::DashMap;
 use super::cell::Cell;
 use super::group::{Group, KeyValue};
 use super::merge_cell;
-use crate::limits::LIVE_WINDOWS_MAX;
 use crate::metrics::StreamMetrics;
 
 /// Cells by (window, start).
@@ -19,6 +18,7 @@ use crate::metrics::StreamMetrics;
 pub struct Committed {
     /// By window: the oldest start that is wholly in memory, epoch us.
     since_us: Vec<AtomicI64>,
+    starts_max: Vec<usize>,
     starts: DashMap<(usize, i64), HashMap<Vec<KeyValue>, Cell>>,
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -27,11 +27,11 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// An empty layer for this many declared windows, which folds keys beyond `bytes_max`.
-    pub fn new(windows: usize, bytes_max: usize, metrics: StreamMetrics) -> Self {
-        let since_us = (0..windows).map(|_| AtomicI64::new(i64::MIN)).collect();
+    /// An empty layer, which keeps so many starts of each declared window, and folds keys beyond `bytes_max`.
+    pub fn new(starts_max: Vec<usize>, bytes_max: usize, metrics: StreamMetrics) -> Self {
+        let since_us = starts_max.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
         let (bytes, version) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { since_us, starts: DashMap::new(), bytes, bytes_max, version, metrics }
+        Self { since_us, starts_max, starts: DashMap::new(), bytes, bytes_max, version, metrics }
     }
 
     /// Starts before `since_us` are in the lake, but not wholly in memory.
@@ -107,11 +107,11 @@ impl Committed {
 
     /// Drops the oldest starts of every window that has too many. They stay in the lake.
     pub fn evict(&self) {
-        for window in 0..self.since_us.len() {
+        for (window, starts_max) in self.starts_max.iter().enumerate() {
             let mut starts: Vec<i64> =
                 self.starts.iter().filter(|entry| entry.key().0 == window).map(|entry| entry.key().1).collect();
             starts.sort_unstable();
-            let surplus = starts.len().saturating_sub(LIVE_WINDOWS_MAX);
+            let surplus = starts.len().saturating_sub(*starts_max);
             if surplus > 0 {
                 // A straggler must not bring back an evicted start as if that were all of it.
                 self.begin_at(window, starts[surplus]);
@@ -152,7 +152,7 @@ mod tests {
     use crate::metrics::Registry;
 
     fn committed(bytes_max: usize) -> Committed {
-        Committed::new(1, bytes_max, Registry::new().unwrap().stream("orders"))
+        Committed::new(vec![120], bytes_max, Registry::new().unwrap().stream("orders"))
     }
 
     /// A cell with these distinct values.
@@ -187,11 +187,11 @@ mod tests {
         committed.add(0, group(0, "x"), &cell(1..5_000));
         let grown = committed.bytes.load(Ordering::Relaxed);
         assert!(grown >= small + 4_000, "{small} {grown}");
-        for start in 1..=LIVE_WINDOWS_MAX as i64 {
+        for start in 1..=120 {
             committed.add(0, Group { start_us: start, key: Vec::new() }, &cell(0..0));
         }
         committed.evict();
-        let left: usize = LIVE_WINDOWS_MAX * (key_bytes(&[]) + cell(0..0).bytes());
+        let left: usize = 120 * (key_bytes(&[]) + cell(0..0).bytes());
         assert_eq!(committed.bytes.load(Ordering::Relaxed), left);
     }
 

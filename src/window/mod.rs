@@ -4,21 +4,30 @@
 //! window, key and shard. So there is no window state to checkpoint, late records are just another partial, and
 //! the sum of a window's partials is the window.
 //!
+//! A window that slides is kept in *panes* of the size of its hop, and each record is in one of them, however small
+//! the hop is. Windows are sums of panes, made when somebody looks.
+//!
 //! The live view is two layers and a sum. *Committed*: the cells of what is in the lake. *Pending*: per shard, the
 //! cells of batches that no commit covers yet; they are the next partial. A commit moves cells from pending to
-//! committed; a fence throws the shard's pending cells away. Nothing is ever subtracted.
+//! committed; a fence throws the shard's pending cells away, and what people saw of them stays on show until it was
+//! read again. Nothing is ever subtracted, and after a start nothing is shown before it has caught up with what an
+//! earlier process may have shown.
 
 mod aggregate;
 mod cell;
 mod chosen;
 mod committed;
+mod filter;
 mod group;
 mod partials;
+mod pending;
 mod rows;
 mod sketch;
+mod slide;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -35,14 +44,15 @@ pub(crate) mod merging {
     pub use super::partials::{Sealing, Undecodable, decode_current, decode_groups, encode_merged, encode_sealed};
 }
 
-use crate::checkpoint::{Position, PositionRange, ShardId};
+use crate::checkpoint::{PositionRange, ShardId};
 use crate::contract::{Contract, WindowPlan};
-use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_RESTORED};
+use crate::limits::{LIVE_BYTES_MAX, LIVE_WINDOWS_MAX, LIVE_WINDOWS_RESTORED};
 use crate::metrics::StreamMetrics;
-use crate::record::{CleanBatch, ShardGrant, WindowSink};
-use aggregate::{WindowCells, aggregate};
+use crate::record::{CleanBatch, WindowSink};
+use aggregate::{Aggregated, WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
+use pending::{Batch, ShardCells};
 
 /// The live windows of one stream. Readers add, the writer moves, anybody looks.
 #[derive(Debug)]
@@ -52,17 +62,10 @@ pub struct StreamWindows {
     /// Held for reading by whoever looks and for writing by a commit, so that a look never sees a record in both
     /// layers or in none.
     moving: RwLock<()>,
-    pending: DashMap<ShardId, VecDeque<Pending>>,
+    pending: DashMap<ShardId, ShardCells>,
     committed: Committed,
+    catching_up: AtomicBool,
     metrics: StreamMetrics,
-}
-
-/// The cells of one batch that no commit covers yet.
-#[derive(Debug)]
-struct Pending {
-    grant: ShardGrant,
-    through: Position,
-    windows: Vec<WindowCells>,
 }
 
 impl StreamWindows {
@@ -70,10 +73,11 @@ impl StreamWindows {
     pub fn new(stream: &str, contract: Arc<Contract>, metrics: StreamMetrics) -> Self {
         Self {
             stream: stream.to_owned(),
-            committed: Committed::new(contract.windows.len(), LIVE_BYTES_MAX, metrics.clone()),
+            committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
             contract,
             moving: RwLock::new(()),
             pending: DashMap::new(),
+            catching_up: AtomicBool::new(false),
             metrics,
         }
     }
@@ -84,21 +88,49 @@ impl StreamWindows {
         if batch.range.after == batch.range.through {
             return Ok(0);
         }
-        let windows = aggregate(&self.contract, &batch.rows)?;
+        let Aggregated { windows, without_time } = aggregate(&self.contract, &batch.rows)?;
+        for (column, records) in without_time {
+            self.metrics.without_time(&self.contract.columns[column].name, records);
+        }
         let bytes = windows.iter().map(cells_bytes).sum();
-        let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
-        // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
-        if !batch.grant.is_revoked() {
-            pending.push_back(Pending { grant: batch.grant.clone(), through: batch.range.through, windows });
+        let settles = {
+            let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
+            let (grant, after, through) = (batch.grant.clone(), batch.range.after, batch.range.through);
+            // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
+            !grant.is_revoked() && pending.push(Batch { grant, after, through, windows })
+        };
+        if settles {
+            let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+            let settled = self.pending.get_mut(&batch.range.shard).and_then(|mut pending| pending.settle());
+            self.add_committed(settled.into_iter().collect());
         }
         Ok(bytes)
     }
 
-    /// The oldest start that a restart brings back, epoch us: [`LIVE_WINDOWS_RESTORED`] starts before `now_us`.
-    /// `window` is the index in the contract.
+    /// From now on nothing is shown: an earlier process may have shown more than is known here.
+    pub fn hold_back(&self) {
+        self.catching_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything that an earlier process may have shown is known again.
+    pub fn show(&self) {
+        self.catching_up.store(false, Ordering::Relaxed);
+    }
+
+    fn add_committed(&self, batches: Vec<Vec<WindowCells>>) {
+        for windows in batches {
+            for (window, cells) in windows.into_iter().enumerate() {
+                cells.into_iter().for_each(|(group, cell)| self.committed.add(window, group, &cell));
+            }
+        }
+    }
+
+    /// The oldest start that a restart brings back, epoch us: [`LIVE_WINDOWS_RESTORED`] starts before `now_us`, the
+    /// oldest of them whole. `window` is the index in the contract.
     pub fn restored_since_us(&self, window: usize, now_us: i64) -> i64 {
-        let every_us = self.contract.windows[window].every_us;
-        now_us.div_euclid(every_us).saturating_sub(LIVE_WINDOWS_RESTORED - 1).saturating_mul(every_us)
+        let plan = &self.contract.windows[window];
+        let panes = LIVE_WINDOWS_RESTORED + plan.panes() - 2;
+        now_us.div_euclid(plan.pane_us).saturating_sub(panes).saturating_mul(plan.pane_us)
     }
 
     /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
@@ -117,8 +149,8 @@ impl StreamWindows {
     /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us): what is shown when nothing
     /// could be restored.
     pub fn restore_nothing(&self, window: usize, now_us: i64) {
-        let every_us = self.contract.windows[window].every_us;
-        self.committed.begin_at(window, now_us.div_euclid(every_us).saturating_add(1).saturating_mul(every_us));
+        let pane_us = self.contract.windows[window].pane_us;
+        self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
     }
 
     /// The committed layer now stands for this version of the rows table.
@@ -136,7 +168,7 @@ impl StreamWindows {
             self.contract.windows.iter().map(|_| Vec::new()).collect();
         for range in ranges {
             let Some(pending) = self.pending.get(&range.shard) else { continue };
-            let covered = pending.iter().take(covered_by(&pending, range.through));
+            let covered = pending.covered(range.through);
             let mut merged: Vec<WindowCells> = self.contract.windows.iter().map(|_| WindowCells::new()).collect();
             for batch in covered {
                 merged.iter_mut().zip(&batch.windows).for_each(|(into, from)| merge_cells(into, from));
@@ -152,23 +184,21 @@ impl StreamWindows {
     fn has_records_in(&self, window: usize, plan: &WindowPlan, from_ms: Option<i64>, to_ms: i64) -> bool {
         let through_us = |ms: i64| plan.closed_through_us(ms.saturating_mul(1000));
         let (after_us, through_us) = (from_ms.map_or(i64::MIN, through_us), through_us(to_ms));
-        let closes = |start_us: i64| {
-            let end_us = start_us.saturating_add(plan.every_us);
-            after_us < end_us && end_us <= through_us
+        // The first window that a pane belongs to ends with it, the last one begins with it.
+        let closes = |pane_us: i64| {
+            after_us < pane_us.saturating_add(plan.every_us) && pane_us.saturating_add(plan.pane_us) <= through_us
         };
         let mut found = false;
         self.committed.each_start(window, |start_us, _| found |= closes(start_us));
-        let is_pending = |batch: &Pending| batch.windows[window].keys().any(|group| closes(group.start_us));
-        found || self.pending.iter().any(|shard| shard.value().iter().any(is_pending))
+        let is_pending = |batch: &Batch| batch.windows[window].keys().any(|group| closes(group.start_us));
+        found || self.pending.iter().any(|shard| shard.value().batches().any(is_pending))
     }
 
     fn report_sizes(&self) {
         let (mut cells, mut bytes) = (0, 0);
         for shard in &self.pending {
-            for windows in shard.value().iter().flat_map(|batch| &batch.windows) {
-                cells += windows.len();
-                bytes += cells_bytes(windows);
-            }
+            let of_shard = shard.value().size();
+            (cells, bytes) = (cells + of_shard.0, bytes + of_shard.1);
         }
         self.metrics.live("pending", cells, bytes);
         self.committed.report_sizes();
@@ -194,12 +224,7 @@ impl WindowSink for StreamWindows {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             for range in last_by_shard(ranges) {
                 let Some(mut pending) = self.pending.get_mut(&range.shard) else { continue };
-                let covered = covered_by(&pending, range.through);
-                for batch in pending.drain(..covered) {
-                    for (window, cells) in batch.windows.into_iter().enumerate() {
-                        cells.into_iter().for_each(|(group, cell)| self.committed.add(window, group, &cell));
-                    }
-                }
+                self.add_committed(pending.commit(range.through));
             }
             self.committed.set_version(version);
         }
@@ -209,9 +234,9 @@ impl WindowSink for StreamWindows {
 
     fn discard(&self, shard: &ShardId) {
         let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        // Not those of a reader that has taken the shard up again in the meantime.
         if let Some(mut pending) = self.pending.get_mut(shard) {
-            pending.retain(|batch| !batch.grant.is_revoked());
+            pending.discard();
+            self.add_committed(pending.settle().into_iter().collect());
         }
     }
 
@@ -221,29 +246,15 @@ impl WindowSink for StreamWindows {
     }
 }
 
+/// By window: how many starts of its cells are kept, so that [`LIVE_WINDOWS_MAX`] windows are whole.
+fn starts_max(contract: &Contract) -> Vec<usize> {
+    let panes = contract.windows.iter().map(|plan| usize::try_from(plan.panes()).unwrap_or(1));
+    panes.map(|panes| LIVE_WINDOWS_MAX + panes - 1).collect()
+}
+
 /// Estimated bytes of heap and stack.
 fn cells_bytes(cells: &WindowCells) -> usize {
     cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
-}
-
-/// How many batches, from the first, a commit through `through` covers. One that does not go beyond the one before it
-/// was read a second time; it is of no commit, and is about to be discarded.
-fn covered_by(pending: &VecDeque<Pending>, through: Position) -> usize {
-    let mut last = None;
-    let covered = pending.iter().take_while(|batch| {
-        let repeats = last.replace(batch.through).is_some_and(|last| reached(batch.through, last));
-        reached(batch.through, through) && !repeats
-    });
-    covered.count()
-}
-
-/// Whether a batch that ends at `batch` is covered by a commit that goes through `through`.
-fn reached(batch: Position, through: Position) -> bool {
-    match (batch, through) {
-        (Position::After(batch), Position::After(through)) => batch <= through,
-        // A batch with records ends after a number, and so does a commit that covers it.
-        (Position::Beginning | Position::At(_) | Position::After(_) | Position::End, _) => false,
-    }
 }
 
 /// A commit may list several ranges of one shard, in order; its last one says how far the commit goes.

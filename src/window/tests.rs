@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::budget::Permit;
-use crate::checkpoint::SequenceNumber;
+use crate::checkpoint::{Position, SequenceNumber};
 use crate::contract;
 use crate::metrics::Registry;
 use crate::record::ShardGrant;
@@ -32,6 +32,10 @@ type = "integer"
 name = "weight"
 type = "double"
 
+[[column]]
+name = "at"
+type = "timestamp"
+
 [[window]]
 name = "by_place"
 every = "1m"
@@ -43,6 +47,15 @@ name = "by_size"
 every = "1h"
 by = [{ name = "size", bucket = "amount", bounds = [0, 10], labels = ["small", "large"] }]
 measure = { n = "count" }
+
+[[window]]
+name = "large_lately"
+every = "3m"
+hop = "1m"
+time = "at"
+where = "amount >= 10 and place in ('x', 'y')"
+by = ["place"]
+measure = { n = "count", total = "sum(amount)", newest = "last(amount)" }
 "#;
 
 const MINUTE_US: i64 = 60_000_000;
@@ -52,6 +65,7 @@ struct Order {
     place: Option<&'static str>,
     amount: Option<i32>,
     weight: Option<f64>,
+    at_us: Option<i64>,
     arrived_at_us: i64,
 }
 
@@ -77,6 +91,7 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
         Arc::new(orders.iter().map(|order| order.place).collect::<StringArray>()),
         Arc::new(orders.iter().map(|order| order.amount).collect::<Int32Array>()),
         Arc::new(orders.iter().map(|order| order.weight).collect::<Float64Array>()),
+        Arc::new(orders.iter().map(|order| order.at_us).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
         Arc::new(StringArray::from_iter_values(orders.iter().map(|_| shard.clone()))),
         Arc::new(StringArray::from_iter_values(orders.iter().map(|_| "1"))),
         Arc::new(Int64Array::from_iter_values(orders.iter().map(|_| 0))),
@@ -97,12 +112,13 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
 }
 
 fn order(place: &'static str, amount: i32, minute: i64) -> Order {
-    Order { place: Some(place), amount: Some(amount), weight: None, arrived_at_us: minute * MINUTE_US + 5 }
+    let arrived_at_us = minute * MINUTE_US + 5;
+    Order { place: Some(place), amount: Some(amount), weight: None, at_us: None, arrived_at_us }
 }
 
 /// (start minute, place) -> (records, pending), as the page shows it.
 fn places(windows: &StreamWindows) -> BTreeMap<(i64, String), (u64, u64)> {
-    let live = windows.live(&LiveFilter { window: Some("by_place".to_owned()), starts_max: None });
+    let live = windows.live(&LiveFilter { window: Some("by_place".to_owned()), ..LiveFilter::default() });
     let starts = live.into_iter().flat_map(|window| window.starts);
     starts
         .flat_map(|start| start.rows.into_iter().map(move |row| (start.start_ms / 60_000, row)))
@@ -146,15 +162,167 @@ fn partials_hold_exactly_the_records_of_their_ranges() {
 }
 
 #[test]
-fn a_fenced_shards_cells_count_for_nothing_and_its_late_batches_neither() {
+fn a_fenced_shards_cells_are_in_no_partial_and_its_late_batches_count_for_nothing() {
     let windows = windows();
+    let fenced = batch(&windows, range("a", 0, 1), &[order("x", 1, 7)]);
+    fenced.grant.revoke();
+    windows.observe(&fenced).unwrap();
+    assert!(places(&windows).is_empty(), "it came too late to be seen");
     let fenced = batch(&windows, range("a", 0, 1), &[order("x", 1, 7)]);
     windows.observe(&fenced).unwrap();
     fenced.grant.revoke();
     windows.discard(&ShardId::new("a"));
     windows.observe(&fenced).unwrap();
-    assert!(places(&windows).is_empty());
     assert_eq!(windows.partials(&[range("a", 0, 1)])[0].num_rows(), 0);
+    assert_eq!(of_x(&windows), 1, "what was seen stays on show");
+}
+
+/// Records of place x in minute 7.
+fn of_x(windows: &StreamWindows) -> u64 {
+    places(windows).get(&(7, "\"x\"".to_owned())).map_or(0, |(records, _)| *records)
+}
+
+/// A batch of one record of x a number.
+fn numbered(windows: &StreamWindows, from: u32, through: u32) -> CleanBatch {
+    let orders: Vec<Order> = (from..through).map(|number| order("x", number as i32, 7)).collect();
+    batch(windows, range("a", from, through), &orders)
+}
+
+#[test]
+fn what_a_fence_discards_stays_on_show_until_it_was_read_again_however_that_is_cut_and_committed() {
+    let windows = windows();
+    let (first, second) = (numbered(&windows, 0, 4), numbered(&windows, 4, 10));
+    windows.observe(&first).unwrap();
+    windows.committed(&[range("a", 0, 4)], 1);
+    windows.observe(&second).unwrap();
+    second.grant.revoke();
+    windows.discard(&ShardId::new("a"));
+    assert_eq!(of_x(&windows), 10);
+    for (from, through, shown) in [(4, 6, 10), (6, 9, 10), (9, 12, 12), (12, 13, 13)] {
+        windows.observe(&numbered(&windows, from, through)).unwrap();
+        assert_eq!(of_x(&windows), shown, "after {through}");
+        if through == 6 {
+            windows.committed(&[range("a", 4, 6)], 2);
+            assert_eq!(of_x(&windows), shown, "a commit of what is read again shows nothing twice");
+        }
+    }
+    windows.committed(&[range("a", 6, 13)], 3);
+    let all = places(&windows);
+    assert_eq!(all[&(7, "\"x\"".to_owned())], (13, 0), "in the end everything once, and committed");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Read(u32),
+    /// Through one of the ends that are not committed yet.
+    Commit(prop::sample::Index),
+    Fence,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1u32..4).prop_map(Step::Read),
+        2 => any::<prop::sample::Index>().prop_map(Step::Commit),
+        1 => Just(Step::Fence),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_fenced_and_read_again_the_view_shows_every_record_that_was_ever_seen_once(steps in steps()) {
+        let windows = windows();
+        let (mut committed, mut highest, mut ends) = (0, 0, Vec::new());
+        for step in steps {
+            let read = ends.last().copied().unwrap_or(committed);
+            match step {
+                Step::Read(records) => {
+                    windows.observe(&numbered(&windows, read, read + records)).unwrap();
+                    ends.push(read + records);
+                    highest = highest.max(read + records);
+                }
+                Step::Commit(_) if ends.is_empty() => {}
+                Step::Commit(index) => {
+                    let through = *index.get(&ends);
+                    windows.committed(&[range("a", committed, through)], 1);
+                    ends.retain(|end| *end > through);
+                    committed = through;
+                }
+                Step::Fence => {
+                    if let Some(shard) = windows.pending.get_mut(&ShardId::new("a")) {
+                        shard.revoke_all();
+                    }
+                    windows.discard(&ShardId::new("a"));
+                    ends.clear();
+                }
+            }
+            prop_assert_eq!(of_x(&windows), u64::from(highest));
+        }
+        let read = ends.last().copied().unwrap_or(committed);
+        windows.observe(&numbered(&windows, read, highest + 1)).unwrap();
+        windows.committed(&[range("a", committed, highest + 1)], 2);
+        prop_assert_eq!(places(&windows)[&(7, "\"x\"".to_owned())], (u64::from(highest) + 1, 0));
+    }
+}
+
+#[test]
+fn two_readers_of_a_shard_are_never_shown_side_by_side() {
+    let windows = windows();
+    let old = numbered(&windows, 0, 10);
+    windows.observe(&old).unwrap();
+    old.grant.revoke();
+    windows.observe(&numbered(&windows, 0, 6)).unwrap();
+    assert_eq!(of_x(&windows), 10, "before the first is discarded");
+    windows.discard(&ShardId::new("a"));
+    assert_eq!(of_x(&windows), 10);
+    windows.observe(&numbered(&windows, 6, 11)).unwrap();
+    assert_eq!(of_x(&windows), 11);
+}
+
+#[test]
+fn a_second_fence_before_the_second_reading_has_caught_up_takes_nothing_off_the_view() {
+    let windows = windows();
+    for (from, through) in [(0, 10), (0, 5)] {
+        let batch = numbered(&windows, from, through);
+        windows.observe(&batch).unwrap();
+        batch.grant.revoke();
+        windows.discard(&ShardId::new("a"));
+        assert_eq!(of_x(&windows), 10);
+    }
+    windows.observe(&numbered(&windows, 0, 11)).unwrap();
+    windows.committed(&[range("a", 0, 11)], 1);
+    assert_eq!(of_x(&windows), 11);
+}
+
+#[test]
+fn a_shard_that_another_process_carried_on_loses_nothing_it_showed_and_shows_nothing_twice() {
+    for committed in [0, 4] {
+        let windows = windows();
+        windows.observe(&numbered(&windows, 0, 4)).unwrap();
+        windows.committed(&[range("a", 0, committed)], 1);
+        let fenced = numbered(&windows, 4, 10);
+        windows.observe(&fenced).unwrap();
+        windows.pending.get_mut(&ShardId::new("a")).unwrap().revoke_all();
+        windows.discard(&ShardId::new("a"));
+        // The other process has committed up to 8.
+        for (from, through, shown) in [(8, 9, 10), (9, 10, 10), (10, 12, 12)] {
+            windows.observe(&numbered(&windows, from, through)).unwrap();
+            assert_eq!(of_x(&windows), shown, "after {through}");
+        }
+        windows.committed(&[range("a", 8, 12)], 5);
+        assert_eq!(of_x(&windows), 12);
+    }
+}
+
+#[test]
+fn nothing_is_shown_while_an_earlier_process_may_have_shown_more() {
+    let windows = windows();
+    windows.hold_back();
+    windows.observe(&numbered(&windows, 0, 4)).unwrap();
+    let live = &windows.live(&LiveFilter::default())[0];
+    assert_eq!((live.catching_up, live.starts.len()), (true, 0));
+    windows.show();
+    assert_eq!(of_x(&windows), 4);
 }
 
 #[test]
@@ -203,11 +371,105 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
 }
 
+/// (start minute, place, records, total, newest) of the window that slides, newest first.
+fn large_lately(windows: &StreamWindows, starts_max: usize) -> Vec<(i64, String, u64, String, String)> {
+    let filter =
+        LiveFilter { window: Some("large_lately".to_owned()), starts_max: Some(starts_max), ..LiveFilter::default() };
+    let window = windows.live(&filter).remove(0);
+    assert_eq!((window.every_ms, window.hop_ms), (180_000, 60_000));
+    let rows = window.starts.into_iter().flat_map(|start| {
+        assert_eq!(start.end_ms, start.start_ms + 180_000);
+        start.rows.into_iter().map(move |row| (start.start_ms / 60_000, row))
+    });
+    let told = rows.map(|(minute, row)| {
+        let place = row.key[0].as_str().unwrap_or("null").to_owned();
+        (minute, place, row.records, row.measures[1].to_string(), row.measures[2].to_string())
+    });
+    told.collect()
+}
+
+#[test]
+fn a_sliding_window_counts_a_record_once_a_pane_and_shows_it_in_each_of_its_windows() {
+    let windows = windows();
+    let at = |minute: i64, order: Order| Order { at_us: Some(minute * MINUTE_US), ..order };
+    let orders = [
+        at(0, order("x", 10, 9)),
+        at(1, order("x", 30, 8)),
+        at(3, order("y", 50, 7)),
+        // What is not counted: too small, of another place, without an amount.
+        at(1, order("x", 9, 9)),
+        at(1, order("z", 90, 9)),
+        at(1, Order { amount: None, ..order("x", 0, 9) }),
+        // Without a time of its own: its arrival, in minute 5.
+        order("x", 70, 5),
+    ];
+    windows.observe(&batch(&windows, range("a", 0, 7), &orders)).unwrap();
+    let partials = windows.partials(&[range("a", 0, 7)]).remove(2);
+    let times = |name: &str| {
+        let times = partials.column_by_name(name).unwrap();
+        let times = times.as_primitive::<deltalake::arrow::datatypes::TimestampMicrosecondType>();
+        times.values().iter().map(|us| us / MINUTE_US).collect::<Vec<i64>>()
+    };
+    assert_eq!((times("window_start"), times("window_end")), (vec![0, 1, 3, 5], vec![1, 2, 4, 6]));
+
+    let row = |minute: i64, place: &str, records: u64, total: &str, newest: &str| {
+        (minute, place.to_owned(), records, total.to_owned(), newest.to_owned())
+    };
+    let expected = [
+        row(3, "x", 1, "70", "70"),
+        row(3, "y", 1, "50", "50"),
+        row(2, "y", 1, "50", "50"),
+        row(1, "x", 1, "30", "30"),
+        row(1, "y", 1, "50", "50"),
+        row(0, "x", 2, "40", "30"),
+        row(-1, "x", 2, "40", "30"),
+        row(-2, "x", 1, "10", "10"),
+    ];
+    assert_eq!(large_lately(&windows, usize::MAX), expected);
+    assert_eq!(large_lately(&windows, 2), expected[..3]);
+    windows.committed(&[range("a", 0, 7)], 1);
+    assert_eq!(large_lately(&windows, usize::MAX), expected);
+
+    let restarted = super::tests::windows();
+    restarted.restore(2, 0, std::slice::from_ref(&partials)).unwrap();
+    assert_eq!(large_lately(&restarted, usize::MAX), expected[..6], "only those that are whole");
+}
+
+#[test]
+fn a_restart_brings_back_enough_panes_for_whole_windows() {
+    let windows = windows();
+    let restored = crate::limits::LIVE_WINDOWS_RESTORED;
+    let now_us = 1_000 * MINUTE_US + 7;
+    assert_eq!(windows.restored_since_us(0, now_us), (1_000 - restored + 1) * MINUTE_US);
+    assert_eq!(windows.restored_since_us(2, now_us), (1_000 - restored + 1 - 2) * MINUTE_US);
+}
+
+#[test]
+fn records_without_the_time_that_a_window_goes_by_are_counted() {
+    let registry = Registry::new().unwrap();
+    let contract = Arc::clone(&windows().contract);
+    let windows = StreamWindows::new("orders", contract, registry.stream("orders"));
+    let timed = Order { at_us: Some(0), ..order("x", 1, 7) };
+    windows.observe(&batch(&windows, range("a", 0, 3), &[order("x", 1, 7), timed, order("z", 1, 7)])).unwrap();
+    let counted = "pintail_records_without_time_total{stream=\"orders\",column=\"at\"} 2";
+    assert!(registry.render().contains(counted), "{}", registry.render());
+}
+
+fn times() -> std::ops::Range<i64> {
+    -3 * MINUTE_US..3 * MINUTE_US
+}
+
 fn orders() -> impl Strategy<Value = Vec<Order>> {
     let place = prop::option::of(prop::sample::select(vec!["x", "y", "z"]));
     let order =
-        (place, prop::option::of(any::<i32>()), prop::option::of(-1e12..1e12f64), -3 * MINUTE_US..3 * MINUTE_US);
-    let order = order.prop_map(|(place, amount, weight, arrived_at_us)| Order { place, amount, weight, arrived_at_us });
+        (place, prop::option::of(any::<i32>()), prop::option::of(-1e12..1e12f64), prop::option::of(times()), times());
+    let order = order.prop_map(|(place, amount, weight, at_us, arrived_at_us)| Order {
+        place,
+        amount,
+        weight,
+        at_us,
+        arrived_at_us,
+    });
     prop::collection::vec(order, 0..40)
 }
 
@@ -248,16 +510,5 @@ proptest! {
             }
             prop_assert_eq!(expected.starts.len(), found.starts.len());
         }
-    }
-}
-
-#[test]
-fn a_batch_that_was_read_a_second_time_is_not_of_the_commit_of_the_first() {
-    let through = |n: u32| Position::After(SequenceNumber::parse(&n.to_string()).unwrap());
-    let pending = |ends: &[u32]| -> VecDeque<Pending> {
-        ends.iter().map(|n| Pending { grant: ShardGrant::new(), through: through(*n), windows: Vec::new() }).collect()
-    };
-    for (ends, covered) in [([5, 10, 15], 2), ([5, 10, 10], 2), ([5, 10, 5], 2), ([10, 10, 20], 1), ([11, 5, 10], 0)] {
-        assert_eq!(covered_by(&pending(&ends), through(10)), covered, "{ends:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::{mean, top_json};
-use super::{StreamWindows, merge_cell};
+use super::{StreamWindows, merge_cell, slide};
 use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
@@ -19,8 +20,41 @@ use crate::contract::{ColumnType, WindowPlan};
 pub struct LiveFilter {
     /// Only the window of this name.
     pub window: Option<String>,
-    /// Only the newest so many starts of each window.
+    /// Only the newest so many starts of each window, of those between.
     pub starts_max: Option<usize>,
+    /// Only the largest so many keys of each start; how many there are is told anyway.
+    pub rows_max: Option<usize>,
+    /// Only starts at or after this, epoch ms.
+    pub since_ms: Option<i64>,
+    /// Only starts before this, epoch ms.
+    pub until_ms: Option<i64>,
+    /// Only rows of these keys, by name and text; empty text = no value. Windows without such a key are left out.
+    pub keys: Vec<(String, String)>,
+}
+
+impl LiveFilter {
+    fn wants(&self, plan: &WindowPlan) -> bool {
+        let has = |name: &str| plan.keys.iter().any(|key| key.name == name);
+        self.window.as_ref().is_none_or(|name| *name == plan.name) && self.keys.iter().all(|(name, _)| has(name))
+    }
+
+    fn wants_start(&self, start_us: i64) -> bool {
+        let start_ms = start_us.div_euclid(1000);
+        self.since_ms.is_none_or(|since_ms| start_ms >= since_ms)
+            && self.until_ms.is_none_or(|until_ms| start_ms < until_ms)
+    }
+
+    fn wants_key(&self, plan: &WindowPlan, key: &[KeyValue]) -> bool {
+        self.keys.iter().all(|(name, text)| {
+            let mut values = plan.keys.iter().zip(key).filter(|(plan, _)| plan.name == *name);
+            values.all(|(plan, value)| key_text(&value_json(Some(plan.output()), value)) == *text)
+        })
+    }
+}
+
+/// A key's value as a question names it.
+fn key_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
 }
 
 /// One declared window, live.
@@ -32,13 +66,18 @@ pub struct LiveWindow {
     pub window: String,
     /// Its size.
     pub every_ms: i64,
+    /// How far its starts are apart: its size, unless it slides.
+    pub hop_ms: i64,
     /// Names of its keys.
     pub keys: Vec<String>,
     /// Names of its measures.
     pub measures: Vec<String>,
     /// Version of the rows table that the committed part stands for.
     pub committed_version: u64,
-    /// Newest first.
+    /// Nothing is shown until what an earlier process may have shown was read again.
+    pub catching_up: bool,
+    /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
+    /// pane is, where one that has just begun would say next to nothing.
     pub starts: Vec<LiveStart>,
 }
 
@@ -73,13 +112,13 @@ pub struct LiveRow {
     pub pending: u64,
 }
 
-type Merged = BTreeMap<i64, HashMap<Vec<KeyValue>, (Cell, u64)>>;
+/// By key: its cell, and how many of its records no commit covers yet.
+pub(super) type Shown = HashMap<Vec<KeyValue>, (Cell, u64)>;
 
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
     pub fn live(&self, filter: &LiveFilter) -> Vec<LiveWindow> {
-        let wanted = |plan: &WindowPlan| filter.window.as_ref().is_none_or(|name| *name == plan.name);
-        let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| wanted(plan));
+        let windows = self.contract.windows.iter().enumerate().filter(|(_, plan)| filter.wants(plan));
         windows.map(|(index, plan)| self.live_window(index, plan, filter)).collect()
     }
 
@@ -88,54 +127,87 @@ impl StreamWindows {
         self.contract.windows.iter().map(|plan| plan.name.as_str())
     }
 
+    /// Names of the keys of the windows that are asked for, each once.
+    pub fn key_names(&self, window: Option<&str>) -> BTreeSet<&str> {
+        let windows = self.contract.windows.iter().filter(|plan| window.is_none_or(|name| name == plan.name));
+        windows.flat_map(|plan| &plan.keys).map(|key| key.name.as_str()).collect()
+    }
+
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
-        let (merged, committed_version) = {
+        let catching_up = self.catching_up.load(Ordering::Relaxed);
+        let (starts, panes, committed_version) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest_us = self.oldest_shown(index, filter.starts_max.unwrap_or(usize::MAX));
-            (self.merge_layers(index, oldest_us), self.committed.version())
+            let starts = if catching_up { Vec::new() } else { self.shown_starts(index, plan, filter) };
+            let panes = self.merge_layers(index, plan, &starts, filter);
+            (starts, panes, self.committed.version())
         };
-        let starts = merged.into_iter().rev();
+        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
+        let shown = |start_us, cells| live_start(plan, start_us, cells, rows_max);
+        let mut starts: Vec<LiveStart> = if plan.panes() == 1 {
+            panes.into_iter().map(|(start_us, cells)| shown(start_us, cells)).collect()
+        } else {
+            slide::windows(&panes, &starts, plan.every_us, shown)
+        };
+        starts.reverse();
         LiveWindow {
             stream: self.stream.clone(),
             window: plan.name.clone(),
             every_ms: plan.every_us / 1000,
+            hop_ms: plan.pane_us / 1000,
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
-            starts: starts.map(|(start_us, cells)| live_start(plan, start_us, cells)).collect(),
+            catching_up,
+            starts,
         }
     }
 
-    /// The start of the oldest of the newest `starts_max` starts. Found first, so that a page which shows ten does
-    /// not copy a hundred while a commit waits.
-    fn oldest_shown(&self, window: usize, starts_max: usize) -> i64 {
-        let mut starts = BTreeSet::new();
+    /// The newest starts that are wanted, oldest first. Found first, so that a page which shows ten does not copy a
+    /// hundred while a commit waits.
+    fn shown_starts(&self, window: usize, plan: &WindowPlan, filter: &LiveFilter) -> Vec<i64> {
+        let mut panes = BTreeSet::new();
         self.committed.each_start(window, |start_us, _| {
-            starts.insert(start_us);
+            panes.insert(start_us);
         });
         for shard in &self.pending {
-            let cells = shard.value().iter().flat_map(|batch| batch.windows[window].keys());
-            starts.extend(cells.map(|group| group.start_us));
+            let cells = shard.value().shown().flat_map(|windows| windows[window].keys());
+            panes.extend(cells.map(|group| group.start_us));
         }
-        let newest = starts.into_iter().rev().take(starts_max);
-        newest.filter(|start_us| *start_us >= self.committed.since_us(window)).last().unwrap_or(i64::MAX)
+        let since_us = self.committed.since_us(window);
+        let whole = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
+        let wanted = whole.filter(|start_us| filter.wants_start(*start_us));
+        let mut starts: Vec<i64> = wanted.take(filter.starts_max.unwrap_or(usize::MAX)).collect();
+        starts.reverse();
+        starts
     }
 
-    fn merge_layers(&self, window: usize, oldest_us: i64) -> Merged {
+    /// The panes of these starts (oldest first), with the keys that are wanted.
+    fn merge_layers(
+        &self,
+        window: usize,
+        plan: &WindowPlan,
+        starts: &[i64],
+        filter: &LiveFilter,
+    ) -> BTreeMap<i64, Shown> {
+        let (Some(oldest_us), Some(newest_us)) = (starts.first(), starts.last()) else { return BTreeMap::new() };
+        let wanted_us = *oldest_us..newest_us.saturating_add(plan.every_us);
+        let wanted = |start_us: i64| wanted_us.contains(&start_us);
         let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
         for shard in &self.pending {
-            let batches = shard.value().iter().flat_map(|batch| &batch.windows[window]);
-            for (group, cell) in batches.filter(|(group, _)| group.start_us >= oldest_us) {
+            let cells = shard.value().shown().flat_map(|windows| &windows[window]);
+            let cells = cells.filter(|(group, _)| wanted(group.start_us) && filter.wants_key(plan, &group.key));
+            for (group, cell) in cells {
                 merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
             }
         }
-        let mut merged = Merged::new();
+        let mut merged: BTreeMap<i64, Shown> = BTreeMap::new();
         self.committed.each_start(window, |start_us, cells| {
-            if start_us < oldest_us {
+            if !wanted(start_us) {
                 return;
             }
             let start = merged.entry(start_us).or_default();
-            start.extend(cells.iter().map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
+            let cells = cells.iter().filter(|(key, _)| filter.wants_key(plan, key));
+            start.extend(cells.map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
         });
         for (start_us, cells) in pending {
             let start = merged.entry(start_us).or_default();
@@ -152,15 +224,19 @@ impl StreamWindows {
                 }
             }
         }
+        merged.retain(|_, cells| !cells.is_empty());
         merged
     }
 }
 
-fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (Cell, u64)>) -> LiveStart {
+fn live_start(plan: &WindowPlan, start_us: i64, cells: Shown, rows_max: usize) -> LiveStart {
     let mut cells: Vec<_> = cells.into_iter().collect();
     cells.sort_by(|a, b| (b.1.0.records, &a.0).cmp(&(a.1.0.records, &b.0)));
+    let (keys, records) = (cells.len(), cells.iter().map(|(_, (cell, _))| cell.records).sum());
+    let pending = cells.iter().map(|(_, (_, pending))| pending).sum();
     let rows: Vec<LiveRow> = cells
         .into_iter()
+        .take(rows_max)
         .map(|(key, (cell, pending))| LiveRow {
             key: plan.keys.iter().zip(&key).map(|(plan, value)| value_json(Some(plan.output()), value)).collect(),
             measures: plan.measures.iter().zip(&cell.measures).map(|(plan, state)| measure_json(plan, state)).collect(),
@@ -171,9 +247,9 @@ fn live_start(plan: &WindowPlan, start_us: i64, cells: HashMap<Vec<KeyValue>, (C
     LiveStart {
         start_ms: start_us.div_euclid(1000),
         end_ms: start_us.saturating_add(plan.every_us).div_euclid(1000),
-        records: rows.iter().map(|row| row.records).sum(),
-        pending: rows.iter().map(|row| row.pending).sum(),
-        keys: rows.len(),
+        records,
+        pending,
+        keys,
         rows,
     }
 }

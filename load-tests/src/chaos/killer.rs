@@ -11,7 +11,7 @@ use pintail::demo::accepted::AcceptedLog;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::phase::{Phase, name};
+use super::phase::{self, Phase, name};
 use super::report::Deaths;
 use super::witness::AGED_BY;
 use crate::child::Child;
@@ -49,9 +49,7 @@ impl Killer<'_> {
     /// Goes through the phases, those that were not reached once more at the end.
     pub async fn kill_all(&mut self, phases: Vec<Phase>) -> anyhow::Result<()> {
         let mut left: VecDeque<Phase> = phases.into();
-        for phase in &left {
-            self.deaths.kills_by_phase.entry(*phase).or_default();
-        }
+        self.deaths.kills_by_phase = phase::all().map(|phase| (phase, 0)).collect();
         let mut new_lake = left.iter().any(|phase| phase.is_of_a_new_lake());
         while let Some(phase) = left.pop_front() {
             if new_lake && !phase.is_of_a_new_lake() {

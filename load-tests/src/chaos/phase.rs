@@ -93,6 +93,11 @@ pub const AIMED: [Phase; 20] = [
 const BY_CHANCE: [(Phase, u64); 5] =
     [(Phase::Anywhere, 40), (Phase::StartUp, 25), (Phase::Zombie, 15), (Phase::Twins, 10), (Phase::Drain, 10)];
 
+/// Every phase.
+pub fn all() -> impl Iterator<Item = Phase> {
+    AIMED.into_iter().chain(BY_CHANCE.map(|(phase, _)| phase))
+}
+
 /// The name under which a report speaks of it.
 pub fn name(phase: Phase) -> String {
     serde_json::to_value(phase).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()

@@ -29,7 +29,7 @@ pub struct Setting {
 pub struct Deaths {
     /// Processes that were killed with SIGKILL.
     pub kills: u64,
-    /// The same by phase, phases that were asked for and never reached included.
+    /// The same by phase; every phase is there, also those in which nobody was killed.
     pub kills_by_phase: BTreeMap<Phase, u64>,
     /// Times a phase was waited for in vain.
     pub waited_in_vain: BTreeMap<Phase, u64>,
@@ -138,7 +138,8 @@ impl Report {
         if self.deaths.alarms > 0 {
             violations.push(format!("{} data-loss alarms, and nothing was trimmed", self.deaths.alarms));
         }
-        for (phase, _) in self.deaths.kills_by_phase.iter().filter(|(_, count)| **count == 0) {
+        let was_reached = |phase: &Phase| self.deaths.kills_by_phase.get(phase).is_some_and(|kills| *kills > 0);
+        for phase in self.deaths.waited_in_vain.keys().filter(|phase| !was_reached(phase)) {
             violations.push(format!("no process was killed in phase {}", name(*phase)));
         }
         violations
@@ -147,5 +148,31 @@ impl Report {
     /// Whether everything held.
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::phase;
+
+    #[test]
+    fn a_phase_that_was_not_asked_for_is_told_with_0_and_only_one_that_was_is_a_violation() {
+        let kills = |phase| if phase == Phase::Drain { 2 } else { 0 };
+        let deaths = Deaths {
+            kills_by_phase: phase::all().map(|phase| (phase, kills(phase))).collect(),
+            waited_in_vain: BTreeMap::from([(Phase::DataPut, 4), (Phase::Drain, 1)]),
+            ..Deaths::default()
+        };
+        let config =
+            Setting { kills: 3, rate: 1.0, flush_interval_ms: 1, reshard_interval_ms: 1, sections: String::new() };
+        let report = Report::new(1, config, deaths, &Verdict::new(), &BTreeMap::new());
+        assert_eq!(report.violations, ["no process was killed in phase data_put"]);
+        let told = serde_json::to_value(&report).unwrap();
+        assert_eq!(told["kills_by_phase"]["vacuum_delete"], 0);
+        let guide = include_str!("../../README.md");
+        for field in told.as_object().unwrap().keys() {
+            assert!(guide.contains(&format!("`{field}`")), "{field} is not explained in the README");
+        }
     }
 }

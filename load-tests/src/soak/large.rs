@@ -1,5 +1,7 @@
 //! Records of 10 MiB, the largest that Kinesis takes: one for every open shard at a time.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use pintail::demo::Kind;
 use pintail::demo::accepted::{Accepted, AcceptedLog};
@@ -7,6 +9,7 @@ use pintail::demo::kinesis::EmbeddedKinesis;
 use pintail::demo::pinterest::{Population, TimestampForm};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::seed::Seed;
@@ -28,27 +31,24 @@ pub enum Filling {
     Numbers,
 }
 
-/// Makes and puts them.
+/// Makes and puts them. What takes a processor long is done beside the tasks that post and look meanwhile.
 pub struct Large {
+    maker: Arc<Maker>,
+    seed: Seed,
+}
+
+struct Maker {
     population: Population,
     /// The value that fills a record: as long as a record may be.
     value: Vec<u8>,
     filling: Filling,
-    seed: Seed,
 }
 
 impl Large {
-    pub fn new(filling: Filling, mut seed: Seed) -> Self {
-        let value = match filling {
-            Filling::Text => {
-                let letter = |bits: u64| b"0123456789abcdef"[(bits & 15) as usize];
-                let words = std::iter::repeat_with(|| seed.below(u64::MAX)).take(BYTES / 16 + 1);
-                words.flat_map(|word| (0..16).map(move |at| letter(word >> (4 * at)))).collect()
-            }
-            Filling::Tokens => TOKEN.repeat(BYTES / TOKEN.len()),
-            Filling::Numbers => NUMBER.repeat(BYTES / NUMBER.len()),
-        };
-        Self { population: Population::new(), value, filling, seed }
+    pub async fn new(filling: Filling, seed: Seed) -> anyhow::Result<Self> {
+        let drawn = seed.clone();
+        let maker = spawn_blocking(move || Maker::new(filling, drawn)).await?;
+        Ok(Self { maker: Arc::new(maker), seed })
     }
 
     /// Puts one record into every open shard of these streams, and books them.
@@ -64,14 +64,31 @@ impl Large {
                 let numbers = shard.sequence_number_range();
                 let is_open = numbers.is_some_and(|range| range.ending_sequence_number().is_none());
                 let (true, Some(range)) = (is_open, shard.hash_key_range()) else { continue };
-                let ind = self.seed.below(u64::from(self.population.rows())) as u32;
-                let (sent, data) = (Instant::now(), self.record(kind, ind)?);
+                let ind = self.seed.below(u64::from(self.maker.population.rows())) as u32;
+                let (sent, maker) = (Instant::now(), Arc::clone(&self.maker));
+                let data = spawn_blocking(move || maker.record(kind, ind)).await??;
                 let hash_key = range.starting_hash_key().parse()?;
                 let (shard, number) = kinesis.put_large(kind.name(), &ind.to_string(), hash_key, &data).await?;
-                log.add(kind.name(), [(shard, Accepted::new(number, sent, ind, &data))]);
+                let accepted = spawn_blocking(move || Accepted::new(number, sent, ind, &data)).await?;
+                log.add(kind.name(), [(shard, accepted)]);
             }
         }
         Ok(())
+    }
+}
+
+impl Maker {
+    fn new(filling: Filling, mut seed: Seed) -> Self {
+        let value = match filling {
+            Filling::Text => {
+                let letter = |bits: u64| b"0123456789abcdef"[(bits & 15) as usize];
+                let words = std::iter::repeat_with(|| seed.below(u64::MAX)).take(BYTES / 16 + 1);
+                words.flat_map(|word| (0..16).map(move |at| letter(word >> (4 * at)))).collect()
+            }
+            Filling::Tokens => TOKEN.repeat(BYTES / TOKEN.len()),
+            Filling::Numbers => NUMBER.repeat(BYTES / NUMBER.len()),
+        };
+        Self { population: Population::new(), value, filling }
     }
 
     /// The emulation's record of this row, filled up to [`BYTES`].
@@ -112,7 +129,7 @@ mod tests {
     #[test]
     fn a_large_record_is_the_emulations_and_fills_ten_mebibytes() {
         for filling in [Filling::Text, Filling::Tokens, Filling::Numbers] {
-            let large = Large::new(filling, Seed::from(1));
+            let large = Maker::new(filling, Seed::from(1));
             for kind in Kind::ALL {
                 let bytes = large.record(kind, 7528).unwrap();
                 assert!((BYTES - 5..=BYTES).contains(&bytes.len()), "{}", bytes.len());

@@ -111,7 +111,7 @@ async fn keep_putting(scene: &Scene, log: &AcceptedLog, plan: &Plan, stop: &Canc
     if plan.large == 0 {
         return Ok(());
     }
-    let mut large = Large::new(plan.filling, plan.seed.clone());
+    let mut large = Large::new(plan.filling, plan.seed.clone()).await?;
     for _ in 0..plan.large {
         let round = Instant::now();
         large.put_everywhere(&scene.kinesis, log, &plan.streams).await?;

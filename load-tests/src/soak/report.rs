@@ -74,6 +74,8 @@ pub struct Report {
     pub duration_s: f64,
     /// Records that Kinesis acknowledged.
     pub records: u64,
+    /// The same a second, while it was posted: what was asked for is in `config`.
+    pub rate_achieved: f64,
     /// Acknowledged, and in no table.
     pub lost: u64,
     /// In the tables more than once: each time beyond the first.
@@ -82,6 +84,8 @@ pub struct Report {
     pub altered: u64,
     /// In a file after a later record of their shard.
     pub out_of_order: u64,
+    /// In the tables, and never acknowledged.
+    pub unexpected: u64,
     /// Rows in the rows tables.
     pub rows: u64,
     /// Rejects, by reason.
@@ -129,10 +133,12 @@ impl Report {
             seed: plan.seed.value(),
             duration_s: seen.posted_s,
             records: total.accepted,
+            rate_achieved: total.accepted as f64 / seen.posted_s,
             lost: total.lost,
             duplicated: total.duplicated,
             altered: total.altered,
             out_of_order: total.out_of_order,
+            unexpected: total.unexpected,
             rows: verdict.values().map(|found| found.reckoning.rows).sum(),
             rejects,
             partials_checked: verdict.values().map(|found| found.partials).sum(),

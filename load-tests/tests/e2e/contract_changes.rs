@@ -104,5 +104,28 @@ async fn a_changed_type_is_refused_with_both_types_and_nothing_is_touched() -> a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_by_another_key_is_refused_and_nothing_is_touched() -> anyhow::Result<()> {
     let change = ("by = [\"country\"]", "by = [\"ind\"]");
-    assert_refused(change, &["posts_by_country_partials", "definition", "give the changed window a new name"]).await
+    let sayings = [
+        "table posts_by_country_partials: ",
+        "`by` or `measure` differs: it has the columns (country, posts), the contract asks for (ind, posts)",
+        "give the changed window a new name",
+    ];
+    assert_refused(change, &sayings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_of_another_size_is_refused_and_nothing_is_touched() -> anyhow::Result<()> {
+    let change = ("every = \"1m\"", "every = \"2m\"");
+    assert_refused(change, &["the columns are the same (country, posts), so `every` differs"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_by_a_contract_that_does_not_fit_names_the_stream() -> anyhow::Result<()> {
+    let (scene, mut poster) = scene().await?;
+    post_and_run(&scene, &mut poster).await?;
+    scene.edit_contract(Kind::Geo, "type = \"integer\"", "type = \"long\"")?;
+    let mut child = scene.call(PINTAIL, &["replay", "--rejects"])?;
+    assert_eq!(child.ended().await?.code(), Some(1));
+    let said = child.stderr()?;
+    assert!(said.contains("pintail: stream geo: the tables do not fit the contract"), "{said}");
+    Ok(())
 }

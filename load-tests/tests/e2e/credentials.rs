@@ -84,3 +84,22 @@ async fn a_host_that_does_not_resolve_is_told_once_by_name_and_waited_for() -> a
     assert_eq!(child.terminate().await?.code(), Some(0));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_end_while_it_cannot_read_it_does_not_say_that_it_reads_again() -> anyhow::Result<()> {
+    let seed = Seed::announced();
+    let mut scene = Scene::new(1).await?;
+    let proxy = scene.interpose().await?;
+    let mut poster = scene.poster(seed.value());
+    poster.post(300, 20_000.0).await?;
+    let mut child = scene.spawn(PINTAIL)?;
+    scene.caught_up(&poster.log, &mut child).await?;
+    proxy.faults().add(|_: &Request| true, Fault::access_denied(), None);
+    until_ready(&mut child, false, "AccessDeniedException").await?;
+    child.ask_to_end()?;
+    assert_eq!(child.ended().await?.code(), Some(0));
+    assert_eq!(lines(&child, "cannot read, will try again")?.len(), Kind::ALL.len());
+    assert_eq!(lines(&child, "reads again")?, Vec::<String>::new());
+    assert_eq!(lines(&child, "reading for the first time")?.len(), Kind::ALL.len());
+    Ok(())
+}

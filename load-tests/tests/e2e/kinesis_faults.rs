@@ -1,36 +1,20 @@
 //! Every answer that Kinesis has for a bad day: none of them loses a record, doubles one or stops a shard.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use load_tests::kinesis_proxy::{Fault, KinesisProxy, Operation, Request};
+use load_tests::kinesis_proxy::{Fault, Operation, Request};
 use load_tests::{Poster, Processor, Scene, Seed, get, metric, until};
 use pintail::demo::Kind;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::places::{behind_a_proxy, not_the_first};
+
 const PIN: &str = "pin";
 
 fn is(operation: Operation) -> impl Fn(&Request) -> bool + Send + Sync + 'static {
     move |call| call.operation == operation
-}
-
-fn not_the_first(
-    matches: impl Fn(&Request) -> bool + Send + Sync + 'static,
-) -> impl Fn(&Request) -> bool + Send + Sync + 'static {
-    let matched = AtomicBool::new(false);
-    move |call| matches(call) && matched.swap(true, Ordering::Relaxed)
-}
-
-/// A place with a proxy, where only the pins are read.
-async fn scene(shards: u32) -> anyhow::Result<(Scene, KinesisProxy, Poster)> {
-    let seed = Seed::announced();
-    let mut scene = Scene::new(shards).await?;
-    scene.settings.streams = vec![Kind::Pin];
-    let proxy = scene.interpose().await?;
-    let poster = scene.poster(seed.value());
-    Ok((scene, proxy, poster))
 }
 
 async fn finish(scene: &Scene, poster: &Poster, mut pintail: Processor) -> anyhow::Result<()> {
@@ -55,7 +39,7 @@ fn each_record(change: impl Fn(usize, &mut Value) + Send + Sync + 'static) -> Fa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_call_is_answered_no_record_is_lost_or_read_twice() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(3).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(3).await?;
     let faults: [(Operation, Fault); 15] = [
         (Operation::GetShardIterator, Fault::throttled()),
         (Operation::GetShardIterator, Fault::internal_failure()),
@@ -86,7 +70,7 @@ async fn whatever_a_call_is_answered_no_record_is_lost_or_read_twice() -> anyhow
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poisoned_answer_is_told_and_never_stops_a_shard_or_costs_a_record() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     let pintail = scene.start().await?;
     let poisons = [
         Fault::Body("{\"Records\": [{\"Data\": \""),
@@ -112,7 +96,7 @@ async fn a_poisoned_answer_is_told_and_never_stops_a_shard_or_costs_a_record() -
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_shard_is_read_at_its_pace_with_one_iterator_and_so_is_one_that_brings_nothing() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     let pintail = scene.start().await?;
     let reads = || proxy.calls(is(Operation::GetRecords));
     for behind in [false, true] {
@@ -133,7 +117,7 @@ async fn an_idle_shard_is_read_at_its_pace_with_one_iterator_and_so_is_one_that_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lock_after_an_answer_of_ten_mebibytes_is_respected() -> anyhow::Result<()> {
-    let (scene, _proxy, _) = scene(1).await?;
+    let (scene, _proxy, _) = behind_a_proxy(1).await?;
     // Rejects, but records: fifteen of a megabyte, of which one answer holds ten.
     for calls in [5, 5, 5] {
         let entry = |_| PutRecordsRequestEntry::builder().partition_key("k").data(vec![b'x'; 1_000_000].into()).build();
@@ -152,7 +136,7 @@ async fn the_lock_after_an_answer_of_ten_mebibytes_is_respected() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_without_a_partition_key_are_rows() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     let keyless = each_record(|_, record| {
         if let Some(fields) = record.as_object_mut() {
             fields.remove("PartitionKey");
@@ -168,7 +152,7 @@ async fn records_without_a_partition_key_are_rows() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn arrival_times_that_go_backwards_lose_nothing_and_no_window() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     let backwards = each_record(|index, record| {
         let arrived = record["ApproximateArrivalTimestamp"].as_f64().unwrap_or_default();
         record["ApproximateArrivalTimestamp"] = json!(arrived - 130.0 * (index % 3) as f64);

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use load_tests::{Child, Fault, Instance, Poster, Request, Scene, Seed, get, until};
+use load_tests::{Child, Fault, Instance, Poster, Request, Scene, get, until};
 use pintail::demo::Kind;
+use tokio::process::Command;
+
+use crate::places::with_a_commit;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 /// The one line that says that a person may be needed.
@@ -22,17 +25,12 @@ struct Play {
 impl Play {
     /// A process that has committed something of each of these streams.
     async fn of(streams: &[Kind], scene: Scene) -> anyhow::Result<Self> {
-        Self::by(tokio::process::Command::new(PINTAIL), streams, scene).await
+        Self::by(Command::new(PINTAIL), streams, scene).await
     }
 
-    async fn by(program: tokio::process::Command, streams: &[Kind], mut scene: Scene) -> anyhow::Result<Self> {
-        let seed = Seed::announced();
-        scene.settings.streams = streams.to_vec();
-        let mut poster = scene.poster(seed.value());
-        poster.post(300, 6_000.0).await?;
-        let mut child = scene.spawn_by(program)?;
+    async fn by(program: Command, streams: &[Kind], mut scene: Scene) -> anyhow::Result<Self> {
+        let (poster, mut child) = with_a_commit(program, streams, &mut scene).await?;
         let address = child.address().await?;
-        scene.caught_up(&poster.log, &mut child).await?;
         Ok(Self { scene, poster, child, address })
     }
 
@@ -169,7 +167,7 @@ async fn a_disk_that_is_full_is_told_and_room_is_enough() -> anyhow::Result<()> 
     let mut scene = Scene::new(1).await?;
     scene.settings.flush_interval_ms = 2_000;
     // Whoever ignores the signal gets the error instead.
-    let mut program = tokio::process::Command::new("sh");
+    let mut program = Command::new("sh");
     program.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PINTAIL]);
     let mut play = Play::by(program, &[Kind::Geo], scene).await?;
     limit_file_size(&play.child, "8192")?;

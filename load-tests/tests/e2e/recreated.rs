@@ -1,22 +1,15 @@
 //! A stream that is deleted and created anew under its name: another stream, whose records are all read, and the old
 //! one's stay.
 
-use load_tests::kinesis_proxy::{Fault, KinesisProxy, Operation};
-use load_tests::{Child, Instance, Poster, Scene, Seed, get, until};
+use load_tests::kinesis_proxy::{Fault, Operation};
+use load_tests::{Child, Instance, Scene, get, until};
 use pintail::clock::now_ms;
 use pintail::demo::Kind;
 
+use crate::places::behind_a_proxy;
+
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const PIN: &str = "pin";
-
-async fn scene() -> anyhow::Result<(Scene, KinesisProxy, Poster)> {
-    let seed = Seed::announced();
-    let mut scene = Scene::new(2).await?;
-    scene.settings.streams = vec![Kind::Pin];
-    let proxy = scene.interpose().await?;
-    let poster = scene.poster(seed.value());
-    Ok((scene, proxy, poster))
-}
 
 async fn delete(scene: &Scene) -> anyhow::Result<()> {
     let client = scene.kinesis.client();
@@ -41,7 +34,7 @@ async fn until_not_ready(child: &mut Child, word: &str) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn created_anew_between_two_starts_it_is_read_from_its_beginning() -> anyhow::Result<()> {
-    let (scene, _proxy, mut poster) = scene().await?;
+    let (scene, _proxy, mut poster) = behind_a_proxy(2).await?;
     poster.post(300, 20_000.0).await?;
     let mut first = scene.start().await?;
     scene.caught_up(&poster.log, &mut first).await?;
@@ -65,7 +58,7 @@ async fn created_anew_between_two_starts_it_is_read_from_its_beginning() -> anyh
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_and_created_anew_under_a_running_service_it_is_waited_for_and_read_after_a_restart()
 -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene().await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     poster.post(300, 20_000.0).await?;
     let mut child = scene.spawn(PINTAIL)?;
     scene.caught_up(&poster.log, &mut child).await?;
@@ -93,7 +86,7 @@ async fn deleted_and_created_anew_under_a_running_service_it_is_waited_for_and_r
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_that_were_never_read_do_not_go_on_in_the_new_stream_under_the_old_ones_name() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene().await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     let mut child = scene.spawn(PINTAIL)?;
     until("both empty shards are read", async || {
         child.alive()?;

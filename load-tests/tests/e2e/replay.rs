@@ -210,6 +210,31 @@ async fn two_replays_at_once_recover_everything_once() -> anyhow::Result<()> {
     assert!(codes.iter().all(|code| [Some(0), Some(1)].contains(code)), "{}", story());
     assert_all_recovered(&scene, &poster).await?;
     assert!(recovered(&scene).await?.iter().all(|replay| *replay == 1), "{}", story());
+    let mut told = 0;
+    for child in &both {
+        told += told_recovered(&child.stdout()?).unwrap_or(0);
+    }
+    assert_eq!(told, recovered(&scene).await?.len(), "each tells what it has committed: {}", story());
+    Ok(())
+}
+
+/// What a replay says it has recovered.
+fn told_recovered(stdout: &str) -> Option<usize> {
+    let line = stdout.lines().find(|line| line.trim_start().starts_with("recovered  "))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_finds_nothing_to_recover_leaves_the_tables_as_they_are_also_for_a_new_column()
+-> anyhow::Result<()> {
+    let (scene, _poster) = scene(Seed::announced().value(), 300).await?;
+    replay(&scene).await?;
+    let before = versions(&scene).await?;
+    let column = "[[column]]\nname = \"altitude\"\ntype = \"double\"\n\n[[window]]";
+    scene.edit_contract(Kind::Geo, "[[window]]", column)?;
+    let told = replay(&scene).await?;
+    assert!(told.contains("nothing to recover, nothing was written"), "{told}");
+    assert_eq!(versions(&scene).await?, before);
     Ok(())
 }
 

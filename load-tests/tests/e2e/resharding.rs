@@ -1,11 +1,11 @@
 //! Resharding at its worst moments: parents that end hours apart, shards that live for an instant, and a process that
 //! is killed between a parent's end and its children.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use load_tests::kinesis_proxy::{Fault, KinesisProxy, Operation, Request};
-use load_tests::{Poster, Scene, Seed, until};
+use load_tests::{Poster, Scene, until};
 use pintail::demo::Kind;
+
+use crate::places::{behind_a_proxy, not_the_first};
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const PIN: &str = "pin";
@@ -27,23 +27,6 @@ fn reads_of(number: u32) -> impl Fn(&Request) -> bool + Send + Sync + 'static {
 fn asks_for(number: u32) -> impl Fn(&Request) -> bool + Send + Sync + 'static {
     let shard = shard(number);
     move |call| call.operation == Operation::GetShardIterator && call.stream == PIN && call.shard == shard
-}
-
-fn not_the_first(
-    matches: impl Fn(&Request) -> bool + Send + Sync + 'static,
-) -> impl Fn(&Request) -> bool + Send + Sync + 'static {
-    let matched = AtomicBool::new(false);
-    move |call| matches(call) && matched.swap(true, Ordering::Relaxed)
-}
-
-/// A place with a proxy, where only the pins are read.
-async fn scene(shards: u32) -> anyhow::Result<(Scene, KinesisProxy, Poster)> {
-    let seed = Seed::announced();
-    let mut scene = Scene::new(shards).await?;
-    scene.settings.streams = vec![Kind::Pin];
-    let proxy = scene.interpose().await?;
-    let poster = scene.poster(seed.value());
-    Ok((scene, proxy, poster))
 }
 
 async fn split(scene: &Scene, number: u32, at: u128) -> anyhow::Result<()> {
@@ -93,7 +76,7 @@ async fn finish(scene: &Scene, poster: &Poster) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_merged_shard_waits_for_the_parent_that_ends_much_later() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     post(&mut poster).await?;
     merge(&scene, 0, 1).await?;
     post(&mut poster).await?;
@@ -121,7 +104,7 @@ async fn two_to_three(scene: &Scene) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_that_live_for_an_instant_on_the_way_to_another_count_are_read_through() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     let mut pintail = scene.start().await?;
     post(&mut poster).await?;
     two_to_three(&scene).await?;
@@ -145,7 +128,7 @@ async fn shards_that_live_for_an_instant_on_the_way_to_another_count_are_read_th
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_split_at_latest_while_the_reader_is_behind_leaves_no_gap() -> anyhow::Result<()> {
-    let (mut scene, proxy, mut poster) = scene(1).await?;
+    let (mut scene, proxy, mut poster) = behind_a_proxy(1).await?;
     scene.settings.start = "latest";
     let behind = proxy.faults().add(reads_of(0), Fault::Empty { behind_ms: 30_000 }, None);
     let mut pintail = scene.start().await?;
@@ -165,7 +148,7 @@ async fn a_split_at_latest_while_the_reader_is_behind_leaves_no_gap() -> anyhow:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_a_parents_end_and_its_children_it_loses_nothing() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(1).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(1).await?;
     post(&mut poster).await?;
     split(&scene, 0, 8).await?;
     post(&mut poster).await?;
@@ -181,7 +164,7 @@ async fn killed_between_a_parents_end_and_its_children_it_loses_nothing() -> any
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_the_ends_of_a_merges_parents_it_loses_nothing() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     post(&mut poster).await?;
     merge(&scene, 0, 1).await?;
     post(&mut poster).await?;
@@ -197,7 +180,7 @@ async fn killed_between_the_ends_of_a_merges_parents_it_loses_nothing() -> anyho
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_among_shards_that_live_for_an_instant_it_loses_nothing() -> anyhow::Result<()> {
-    let (scene, proxy, mut poster) = scene(2).await?;
+    let (scene, proxy, mut poster) = behind_a_proxy(2).await?;
     post(&mut poster).await?;
     two_to_three(&scene).await?;
     post(&mut poster).await?;

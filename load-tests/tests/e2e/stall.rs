@@ -30,7 +30,13 @@ async fn assert_it_holds(plan: Plan) -> anyhow::Result<()> {
     let report = run(PINTAIL, &plan).await?;
     let told = serde_json::to_string_pretty(&report)?;
     assert!(report.is_clean(), "{told}");
-    assert!(report.stall.is_some() && report.records > 300, "{told}");
+    assert!(report.stall.is_some() && report.records > 100, "{told}");
+    let achieved = report.records as f64 / report.duration_s;
+    assert!(report.unexpected == 0 && (report.rate_achieved - achieved).abs() < 1e-6, "{told}");
+    let guide = include_str!("../../README.md");
+    for field in serde_json::to_value(&report)?.as_object().into_iter().flat_map(|report| report.keys()) {
+        assert!(guide.contains(&format!("`{field}`")), "{field} is not explained in the README");
+    }
     println!("{} MiB of {} MiB", report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
     Ok(())
 }

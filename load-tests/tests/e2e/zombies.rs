@@ -5,8 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use deltalake::DeltaTableBuilder;
 use deltalake::protocol::checkpoints;
-use load_tests::{At, Child, Held, Instance, PATIENCE, Poster, Request, Scene, Seed, get, metric, until};
+use load_tests::{At, Child, Held, Instance, PATIENCE, Poster, Request, Scene, get, metric, until};
 use pintail::demo::Kind;
+use tokio::process::Command;
+
+use crate::places::with_a_commit;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const ROWS: &str = "geo";
@@ -22,14 +25,8 @@ struct Haunted {
 }
 
 async fn freeze_and_replace(is_it: fn(&Request<'_>) -> bool) -> anyhow::Result<Haunted> {
-    let seed = Seed::announced();
     let mut scene = Scene::on_s3(1).await?;
-    scene.settings.streams = vec![Kind::Geo];
-    let mut poster = scene.poster(seed.value());
-    poster.post(300, 6_000.0).await?;
-    let mut zombie = scene.spawn(PINTAIL)?;
-    scene.caught_up(&poster.log, &mut zombie).await?;
-
+    let (mut poster, mut zombie) = with_a_commit(Command::new(PINTAIL), &[Kind::Geo], &mut scene).await?;
     let mut held = scene.s3()?.faults().hold(is_it, At::Before);
     poster.post(300, 6_000.0).await?;
     let reached = tokio::time::timeout(PATIENCE, held.reached()).await;

@@ -164,6 +164,28 @@ fn inflating_stops_at_the_limit_of_a_read_and_starts_anew_with_the_next() {
 }
 
 #[test]
+fn a_record_that_does_not_fit_beside_those_before_it_is_left_with_all_after_it_and_fits_the_next_time() {
+    let half = zstd(&geo_of(INFLATED_BATCH_BYTES_MAX / 2 + 1));
+    let bomb = zstd(&geo_of(INFLATED_BYTES_MAX + 1));
+    let payloads: [&[u8]; 6] = [&bomb, &half, &half, GEO_7528.as_bytes(), &bomb, &half];
+    let records = payloads.iter().enumerate().map(|(index, payload)| {
+        let mut record = raw(&[payload]).records.remove(0);
+        record.sub_sequence_number = index as i64;
+        // As they stand in a rejects table: of many shards, which count together all the same.
+        (ShardId::new(format!("shard-{}", index % 2)), record)
+    });
+    let mut records: VecDeque<_> = records.collect();
+    let mut cleaner = Cleaner::new(shipped("geo.toml"));
+    let mut seen = Vec::new();
+    while !records.is_empty() {
+        let (rows, rejects) = cleaner.clean_some(&mut records);
+        assert!(rejects.iter().all(|reject| reject.reason == RejectReason::InflatesTooLarge));
+        seen.push((rows.num_rows(), rejects.len(), records.len()));
+    }
+    assert_eq!(seen, [(1, 1, 4), (2, 0, 2), (1, 1, 0)]);
+}
+
+#[test]
 fn a_bomb_costs_its_neighbours_nothing() {
     let bomb = zstd(&geo_of(INFLATED_BYTES_MAX + 1));
     let good = gzip(GEO_7528.as_bytes());

@@ -12,6 +12,7 @@ use ferrokinesis::store::Store;
 use ferrokinesis::types::StoredRecordRef;
 use ferrokinesis::{sequence, shard_iterator};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::BODY_BYTES_MAX;
 use crate::checkpoint::{SequenceNumber, ShardId};
@@ -47,7 +48,9 @@ impl LargeRecords {
     ) -> Result<(ShardId, SequenceNumber), String> {
         self.any.store(true, Ordering::Relaxed);
         // Before the number is drawn: a reader that has passed it while this takes its time never sees the record.
-        let data: String = base64_simd::STANDARD.encode_type(data);
+        let data = data.to_vec();
+        let encoded = spawn_blocking(move || base64_simd::STANDARD.encode_to_string(data)).await;
+        let data = encoded.map_err(|error| error.to_string())?;
         let place = self.store.allocate_sequence(stream, &hash_key).await.map_err(|error| format!("{error:?}"))?;
         let number = SequenceNumber::parse(&place.seq_num).map_err(|error| error.to_string())?;
         let approximate_arrival_timestamp = (place.now / 1000) as f64;

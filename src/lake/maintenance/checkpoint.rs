@@ -15,9 +15,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::actions::{ActionsFile, is_taken};
-use crate::lake::checkpoint::{is_head, lines, not_understood, read, root};
+use crate::error_chain::chain;
+use crate::lake::checkpoint::{count_rows, is_head, lines, not_understood, read, root};
 use crate::lake::error::LakeError;
-use crate::lake::log::{Span, checkpoint_hint, entry_path};
+use crate::lake::listing::{Hint, Span, checkpoint_hint, hint_path};
+use crate::lake::log::entry_path;
 use crate::lake::schema::{READER_VERSION, WRITER_VERSION};
 use crate::lake::store::LakeStore;
 use crate::lake::upload::Upload;
@@ -36,10 +38,18 @@ pub(super) struct Checkpointing<'a> {
 
 impl Checkpointing<'_> {
     /// Writes a checkpoint of the head; returns its version. Of a log that was left alone for long, several on the
-    /// way there.
-    pub async fn write(&self, span: Span) -> Result<Option<u64>, LakeError> {
-        let Span { mut checkpoint, tail } = span;
-        let mut tail = tail.as_slice();
+    /// way there. One that cannot be read is passed over: what stands before it is what it was made of.
+    pub async fn write(&self, mut span: Span) -> Result<Option<u64>, LakeError> {
+        loop {
+            match self.write_after(&span).await {
+                Err(error) => span = span.without_broken(self.store, self.table, error).await?,
+                written => return written,
+            }
+        }
+    }
+
+    async fn write_after(&self, span: &Span) -> Result<Option<u64>, LakeError> {
+        let (mut checkpoint, mut tail) = (span.checkpoint.clone(), span.tail.as_slice());
         while !tail.is_empty() {
             let since = self.read_since(&mut tail).await?;
             checkpoint = Some((since.version, vec![self.write_one(checkpoint.as_ref(), since).await?]));
@@ -186,9 +196,7 @@ impl Checkpointing<'_> {
                 let expected = head.metadata.as_ref().and_then(|metadata| metadata.get("schemaString")?.as_str());
                 (txns != head.versions() || schema != expected).then(|| "it says something else".to_owned())
             }
-            Err(LakeError::Checkpoint { reason, source, .. }) if !matches!(source, ParquetError::External(_)) => {
-                Some(format!("{reason}: {source}"))
-            }
+            Err(error) if error.broken_checkpoint().is_some() => Some(chain(error)),
             Err(_) => None,
         };
         let Some(problem) = problem else { return found.map(|_| ()) };
@@ -204,15 +212,34 @@ impl Checkpointing<'_> {
         Err(LakeError::Checkpoint { path: meta.location.to_string(), reason: "reading it back", source })
     }
 
-    /// Points readers at it, unless they know a later one. Only a hint, so a race for it costs a longer listing.
+    /// Points readers at it, unless they are pointed at a later one. Only a hint, so a race for it costs a longer
+    /// listing.
     async fn point_at(&self, version: u64, actions: u64, bytes: u64) -> Result<(), LakeError> {
-        if checkpoint_hint(self.store, self.table).await?.is_some_and(|known| known > version) {
+        if let Hint::At(known) = checkpoint_hint(self.store, self.table).await?
+            && known > version
+            && Span::of(self.store, self.table).await?.is_some_and(|span| !span.is_hint_wrong)
+        {
             return Ok(());
         }
         let hint = json!({ "version": version, "size": actions, "sizeInBytes": bytes });
-        self.store
-            .write(&self.store.path(self.table, "_delta_log/_last_checkpoint"), Bytes::from(hint.to_string()))
-            .await
+        self.store.write(&hint_path(self.store, self.table), Bytes::from(hint.to_string())).await
+    }
+
+    /// Points readers at the newest checkpoint, or nowhere if there is none. Returns its version.
+    pub async fn point_anew(&self, span: &Span) -> Result<Option<u64>, LakeError> {
+        let path = hint_path(self.store, self.table);
+        let Some((version, parts)) = &span.checkpoint else {
+            self.store.delete_all(vec![path]).await?;
+            return Ok(None);
+        };
+        let actions = count_rows(self.store, parts).await?;
+        let bytes: u64 = parts.iter().map(|part| part.size).sum();
+        let mut hint = json!({ "version": version, "size": actions, "sizeInBytes": bytes });
+        if parts.len() > 1 {
+            hint["parts"] = json!(parts.len());
+        }
+        self.store.write(&path, Bytes::from(hint.to_string())).await?;
+        Ok(Some(*version))
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Deserialize;
 
 use super::MaintenanceOptions;
+use super::small_files::LeftOut;
 use crate::contract::DATE;
 use crate::lake::output::is_full;
 use crate::limits::{COMPACT_CANDIDATES_MAX, COMPACT_GROUPS_MAX, COMPACT_INPUT_FILES_MAX, COMPACT_INPUT_TARGETS_MAX};
@@ -34,9 +35,10 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Candidates<'a> {
     options: MaintenanceOptions,
-    /// Files that turned out not to be ours to rewrite.
-    unfit: &'a HashSet<String>,
+    left_out: &'a LeftOut,
     files: HashMap<String, (Option<String>, SmallFile)>,
+    /// Files known as broken that are in the table.
+    broken: HashSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,8 +70,8 @@ pub(super) fn is_needed(column: &str) -> bool {
 }
 
 impl<'a> Candidates<'a> {
-    pub fn new(options: MaintenanceOptions, unfit: &'a HashSet<String>) -> Self {
-        Self { options, unfit, files: HashMap::new() }
+    pub fn new(options: MaintenanceOptions, left_out: &'a LeftOut) -> Self {
+        Self { options, left_out, files: HashMap::new(), broken: HashSet::new() }
     }
 
     /// Takes in log actions, in their order.
@@ -78,6 +80,7 @@ impl<'a> Candidates<'a> {
             let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
             if let Some(removed) = line.remove {
                 self.files.remove(&removed.path);
+                self.broken.remove(&removed.path);
             }
             if let Some(added) = line.add {
                 self.note_added(added);
@@ -89,7 +92,11 @@ impl<'a> Candidates<'a> {
     fn note_added(&mut self, added: Added) {
         let Added { path, size, modification_time, partition_values, deletion_vector } = added;
         let Some(day) = day_of(&partition_values) else { return };
-        let is_ours_to_move = deletion_vector.is_none() && is_plain(&path) && !self.unfit.contains(&path);
+        if self.left_out.broken.contains_key(&path) {
+            self.broken.insert(path);
+            return;
+        }
+        let is_ours_to_move = deletion_vector.is_none() && is_plain(&path) && !self.left_out.unfit.contains(&path);
         if !is_ours_to_move
             || is_full(size, self.options.target_file_bytes)
             || self.files.len() >= COMPACT_CANDIDATES_MAX
@@ -110,8 +117,8 @@ impl<'a> Candidates<'a> {
         class
     }
 
-    /// What is worth it, the most files first.
-    pub fn groups(self) -> Vec<Group> {
+    /// What is worth it, the most files first; and the files known as broken that are still in the table.
+    pub fn groups(self) -> (Vec<Group>, HashSet<String>) {
         let mut days: BTreeMap<Option<String>, [Vec<SmallFile>; SIZES]> = BTreeMap::new();
         let (options, mut groups) = (self.options, Vec::new());
         let classed: Vec<_> = self.files.values().map(|(day, file)| (day, self.size_class(file.size), file)).collect();
@@ -129,7 +136,7 @@ impl<'a> Candidates<'a> {
         }
         groups.sort_by_key(|group| std::cmp::Reverse(group.files.len()));
         groups.truncate(COMPACT_GROUPS_MAX);
-        groups
+        (groups, self.broken)
     }
 }
 
@@ -186,11 +193,11 @@ mod tests {
     }
 
     fn chosen(lines: &str) -> Vec<(Option<String>, Vec<String>)> {
-        let unfit = HashSet::from(["unfit".to_owned()]);
-        let mut candidates = Candidates::new(OPTIONS, &unfit);
+        let left_out = LeftOut { unfit: HashSet::from(["unfit".to_owned()]), ..LeftOut::default() };
+        let mut candidates = Candidates::new(OPTIONS, &left_out);
         candidates.note(lines.as_bytes()).unwrap();
         let paths = |group: Group| (group.day, group.files.into_iter().map(|file| file.path).collect());
-        candidates.groups().into_iter().map(paths).collect()
+        candidates.groups().0.into_iter().map(paths).collect()
     }
 
     fn names(names: &[&str]) -> Vec<String> {

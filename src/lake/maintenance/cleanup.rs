@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 
+use crate::error_chain::chain;
+use crate::lake::checkpoint::check_whole;
 use crate::lake::error::LakeError;
-use crate::lake::log::{LogObject, log_objects};
+use crate::lake::listing::{LogObject, Span, log_objects};
 use crate::lake::store::LakeStore;
 use crate::limits::DELETE_BATCH_MAX;
 
@@ -43,6 +45,11 @@ impl OldLog {
             self.first_kept.unwrap_or(u64::MAX).min(needed_after.map_or(u64::MAX, |after| after.saturating_add(1)));
         let cut = self.checkpoints.range(..=kept).next_back().copied()?;
         (self.lowest? < cut).then_some(cut)
+    }
+
+    /// A checkpoint that nothing may rely on.
+    pub fn forget_checkpoint(&mut self, version: u64) {
+        self.checkpoints.remove(&version);
     }
 }
 
@@ -77,6 +84,19 @@ impl Cleanup<'_> {
             }
         }
         Ok(old)
+    }
+
+    /// Why the checkpoint of this version cannot stand for the entries before it: it is read whole before they go, as
+    /// nothing else will hold what they say. `None`: it can.
+    pub async fn broken_checkpoint(&self, version: u64) -> Result<Option<String>, LakeError> {
+        let span = Span::at(self.store, self.table, version).await?;
+        let parts = span.and_then(|span| span.checkpoint).filter(|(found, _)| *found == version);
+        let Some((_, parts)) = parts else { return Ok(Some(format!("checkpoint {version} has gone"))) };
+        match check_whole(self.store, &parts).await {
+            Ok(()) => Ok(None),
+            Err(error) if error.broken_checkpoint().is_some() => Ok(Some(chain(&error))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes what is old below this version; returns how many objects that were.

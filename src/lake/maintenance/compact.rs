@@ -7,7 +7,7 @@
 //! uploaded is named by nobody, and vacuum's.
 //!
 //! Rows are copied, never understood. A file whose columns are not exactly the table's (or some of them: those that
-//! came later are null) is somebody else's and stays where it is.
+//! came later are null) is somebody else's and stays where it is. A file that cannot be read is left out, and told.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,20 +18,23 @@ use deltalake::arrow::datatypes::{Schema, SchemaRef};
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::choose::Group;
 use super::input::{self, Input};
+use super::small_files::BrokenFile;
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::LakeError;
 use crate::lake::moment::MomentClock;
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::file_schema;
 use crate::lake::store::LakeStore;
-use crate::limits::COMPACT_GROUP_BYTES;
+use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX};
 
 /// `commitInfo.operation`, as other engines call it.
 const OPERATION: &str = "OPTIMIZE";
+pub(super) const MISSING: &str = "is not there";
 
 /// What one compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub(super) struct Compacted {
     pub bytes_out: u64,
     /// Files that are not ours to rewrite.
     pub unfit: Vec<String>,
+    /// Files that cannot be read.
+    pub broken: Vec<BrokenFile>,
 }
 
 /// Rewrites files of one table.
@@ -53,10 +58,36 @@ pub(super) struct Compactor<'a> {
     pub target_bytes: u64,
 }
 
+/// What one try at a group came to.
+enum Tried {
+    Done(Compacted),
+    /// A file that could be opened cannot be decoded, and what was written holds rows of it.
+    Undecodable(BrokenFile),
+}
+
 impl Compactor<'_> {
-    /// Replaces a group's files. `log` is the table as it was before it was listed, so that it is told of every
-    /// removal since.
+    /// Replaces a group's files, those that can be read. `log` is the table as it was before it was listed, so that
+    /// it is told of every removal since.
     pub async fn compact(&self, log: &TableLog, group: &Group) -> Result<Compacted, LakeError> {
+        let (mut group, mut broken) = (group.clone(), Vec::new());
+        loop {
+            match self.compact_all(log, &group).await? {
+                Tried::Done(mut compacted) => {
+                    compacted.broken.append(&mut broken);
+                    return Ok(compacted);
+                }
+                Tried::Undecodable(file) => {
+                    group.files.retain(|it| it.path != file.path);
+                    broken.push(file);
+                }
+            }
+            if broken.len() > COMPACT_RESTARTS_MAX {
+                return Ok(Compacted { broken, ..Compacted::default() });
+            }
+        }
+    }
+
+    async fn compact_all(&self, log: &TableLog, group: &Group) -> Result<Tried, LakeError> {
         let metadata = &log.state().metadata;
         let schema = file_schema(&metadata.schema_string, &metadata.partition_columns)
             .map_err(|reason| LakeError::Refused { table: log.name().to_owned(), reason })?;
@@ -68,46 +99,56 @@ impl Compactor<'_> {
                 merge.output.abort().await;
                 return match (error, reading) {
                     // It will not be decoded next time either, and others of its day can be.
-                    (LakeError::Encode { source, .. }, Some(path)) if !matches!(source, ParquetError::External(_)) => {
-                        tracing::warn!(table = log.name(), path, %source, "a file that cannot be decoded stays as it is");
-                        Ok(Compacted { unfit: vec![path], ..Compacted::default() })
+                    (LakeError::Encode { source, .. }, Some((path, meta)))
+                        if !matches!(source, ParquetError::External(_)) =>
+                    {
+                        let reason = format!("cannot be decoded: {source}");
+                        Ok(Tried::Undecodable(BrokenFile { path, reason, found: Some(meta) }))
                     }
                     (error, _) => Err(error),
                 };
             }
         };
         let (removes, mut compacted) = merged;
+        self.check_missing(log, &compacted.broken).await?;
         // As many files as before, only because rows fill them: nothing is won.
         let Output { adds, bytes, .. } = merge.output;
         if adds.is_empty() || adds.len() >= removes.len() {
-            return Ok(compacted);
+            return Ok(Tried::Done(compacted));
         }
         (compacted.files_out, compacted.bytes_out) = (adds.len() as u64, bytes);
         compacted.version = Some(self.commit(log, removes, adds).await?);
-        Ok(compacted)
+        Ok(Tried::Done(compacted))
     }
 
     async fn merge(&self, merge: &mut Merge<'_>, group: &Group) -> Result<(Vec<Removed>, Compacted), LakeError> {
         let (mut removes, mut compacted) = (Vec::new(), Compacted::default());
-        let inputs = futures::stream::iter(&group.files).map(|file| input::fetch(self.store, merge.table, file));
+        let table = merge.table;
+        let inputs = futures::stream::iter(&group.files)
+            .map(|file| async move { Ok::<_, LakeError>((file, input::fetch(self.store, table, file).await?)) });
         let mut inputs = std::pin::pin!(inputs.buffered(2));
-        while let Some(fetched) = inputs.try_next().await? {
-            let path = fetched.path.clone();
-            let file = match Input::open(fetched).await {
-                Ok(file) => file,
+        while let Some((file, fetched)) = inputs.try_next().await? {
+            let (path, size) = (file.path.clone(), file.size);
+            let Some(fetched) = fetched else {
+                compacted.broken.push(BrokenFile { path, reason: MISSING.to_owned(), found: None });
+                continue;
+            };
+            let meta = fetched.meta.clone();
+            let input = match Input::open(fetched).await {
+                Ok(input) => input,
                 Err(source @ ParquetError::External(_)) => return Err(merge.failed(source)),
-                Err(_not_parquet) => {
-                    compacted.unfit.push(path);
+                Err(source) => {
+                    let reason = format!("has {} bytes of {size} and cannot be opened: {source}", meta.size);
+                    compacted.broken.push(BrokenFile { path, reason, found: Some(meta) });
                     continue;
                 }
             };
-            if !fits(&file.schema(), &merge.schema) {
-                compacted.unfit.push(file.path);
+            if !fits(&input.schema(), &merge.schema) {
+                compacted.unfit.push(path);
                 continue;
             }
-            let (path, size) = (file.path.clone(), file.size);
-            merge.reading = Some(path.clone());
-            merge.append(file).await?;
+            merge.reading = Some((path.clone(), meta));
+            merge.append(&path, input).await?;
             merge.reading = None;
             compacted.files_in += 1;
             compacted.bytes_in += size;
@@ -115,6 +156,17 @@ impl Compactor<'_> {
         }
         merge.output.finish_file().await?;
         Ok((removes, compacted))
+    }
+
+    /// A file that is not there is broken if the table names it still. If not, somebody has replaced and vacuumed it,
+    /// and the whole group is yesterday's.
+    pub(super) async fn check_missing(&self, log: &TableLog, broken: &[BrokenFile]) -> Result<(), LakeError> {
+        let missing = broken.iter().filter(|file| file.found.is_none()).map(|file| file.path.clone());
+        let missing: HashSet<String> = missing.collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => log.replacing(missing).catch_up().await,
+        }
     }
 
     pub(super) async fn commit(
@@ -188,7 +240,7 @@ struct Merge<'a> {
     schema: SchemaRef,
     output: Output,
     /// The file whose rows are being copied.
-    reading: Option<String>,
+    reading: Option<(String, ObjectMeta)>,
 }
 
 impl<'a> Merge<'a> {
@@ -209,8 +261,8 @@ impl<'a> Merge<'a> {
     }
 
     /// Copies a file's rows, all of them.
-    async fn append(&mut self, file: Input) -> Result<(), LakeError> {
-        let (path, expected) = (file.path.clone(), file.rows());
+    async fn append(&mut self, path: &str, file: Input) -> Result<(), LakeError> {
+        let expected = file.rows();
         let mut batches = file.batches().map_err(|source| self.failed(source))?;
         let mut rows = 0;
         while let Some(batch) = batches.try_next().await.map_err(|source| self.failed(source))? {

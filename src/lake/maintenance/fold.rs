@@ -12,7 +12,8 @@ use deltalake::arrow::datatypes::Schema;
 use deltalake::arrow::error::ArrowError;
 
 use super::choose::Group as Files;
-use super::compact::{Compacted, Compactor, Removed};
+use super::compact::{Compacted, Compactor, MISSING, Removed};
+use super::small_files::BrokenFile;
 use crate::contract::window::{DEFINITION, RECORDS};
 use crate::contract::{DATE, WindowPlan};
 use crate::lake::commit::TableLog;
@@ -65,15 +66,35 @@ impl Compactor<'_> {
                         Ok(stretches) => {
                             found.insert(path, stretches);
                         }
-                        Err(error) => return unfit(log.name(), path, error),
+                        Err(error) => return self.left_out(log, path, error).await,
                     }
                 }
                 Err(error) => {
                     let first = inputs.first().map(|input| input.path.clone()).unwrap_or_default();
-                    return unfit(log.name(), first, error);
+                    return self.left_out(log, first, error).await;
                 }
             }
         }
+    }
+
+    /// A file that cannot be added up, or is not there, costs the others nothing at the next look; other errors are
+    /// errors.
+    async fn left_out(&self, log: &TableLog, first: String, error: MergeError) -> Result<Compacted, LakeError> {
+        let path = match error {
+            MergeError::Failed(LakeError::Unmergeable { path, source, .. }) => {
+                tracing::warn!(table = log.name(), path, %source, "a file of rows that cannot be added up stays as it is");
+                path
+            }
+            MergeError::Disorder(path) => path,
+            MergeError::TooMany => first,
+            MergeError::Gone(path) => {
+                let broken = vec![BrokenFile { path, reason: MISSING.to_owned(), found: None }];
+                self.check_missing(log, &broken).await?;
+                return Ok(Compacted { broken, ..Compacted::default() });
+            }
+            MergeError::Failed(error) => return Err(error),
+        };
+        Ok(Compacted { unfit: vec![path], ..Compacted::default() })
     }
 
     fn merge_plan<'a>(&'a self, table: &'a str, window: &'a WindowPlan) -> MergePlan<'a> {
@@ -151,24 +172,6 @@ fn encode(window: &WindowPlan, cells: &[(Group, Cell)]) -> Result<RecordBatch, A
     let mut batch = encode_merged(window, cells)?;
     batch.remove_column(batch.schema().index_of(DATE)?);
     Ok(batch)
-}
-
-/// A file that cannot be added up stays as it is, and the others can do without it; other errors are errors.
-fn unfit(table: &str, path: String, error: MergeError) -> Result<Compacted, LakeError> {
-    let path = match error {
-        MergeError::Failed(LakeError::Unmergeable { path, source, .. }) => {
-            tracing::warn!(table, path, %source, "a file of rows that cannot be added up stays as it is");
-            path
-        }
-        MergeError::Disorder(path) => path,
-        MergeError::TooMany => path,
-        MergeError::Gone(path) => {
-            let reason = format!("its file {path} is not there; if its log still names it, the table cannot be read");
-            return Err(LakeError::Overtaken { table: table.to_owned(), reason });
-        }
-        MergeError::Failed(error) => return Err(error),
-    };
-    Ok(Compacted { unfit: vec![path], ..Compacted::default() })
 }
 
 /// Whether a table's files say what is added up, and have no columns but the window's own.

@@ -6,6 +6,7 @@ use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use deltalake::parquet::errors::Result;
+use object_store::ObjectMeta;
 
 use super::choose::SmallFile;
 use crate::lake::error::LakeError;
@@ -17,25 +18,22 @@ const BATCH_ROWS_MAX: u64 = 8192;
 
 /// A file in the store, a small one already here.
 pub(super) struct Fetched {
-    pub path: String,
-    size: u64,
+    pub meta: ObjectMeta,
     source: Source,
 }
 
-/// Finds a file, and fetches it if it is small.
-pub(super) async fn fetch(store: &LakeStore, table: &str, file: &SmallFile) -> std::result::Result<Fetched, LakeError> {
+/// Finds a file, and fetches it if it is small. `None`: there is none.
+pub(super) async fn fetch(
+    store: &LakeStore,
+    table: &str,
+    file: &SmallFile,
+) -> std::result::Result<Option<Fetched>, LakeError> {
     let found = Source::of(store, table, &file.path, file.size).await?;
-    let source = found.ok_or_else(|| LakeError::Overtaken {
-        table: table.to_owned(),
-        reason: format!("its file {} is not there; if its log still names it, the table cannot be read", file.path),
-    })?;
-    Ok(Fetched { path: file.path.clone(), size: file.size, source })
+    Ok(found.map(|(source, meta)| Fetched { meta, source }))
 }
 
 /// An opened file.
 pub(super) struct Input {
-    pub path: String,
-    pub size: u64,
     builder: ParquetRecordBatchStreamBuilder<Source>,
 }
 
@@ -44,7 +42,7 @@ impl Input {
     pub async fn open(fetched: Fetched) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchStreamBuilder::new_with_options(fetched.source, options).await?;
-        Ok(Self { path: fetched.path, size: fetched.size, builder })
+        Ok(Self { builder })
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -56,12 +54,49 @@ impl Input {
         usize::try_from(self.builder.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// All its rows, in batches that are bounded by the size of its average row.
+    /// All its rows, in batches that are bounded by the size of a row, on average where that is largest.
     pub fn batches(self) -> Result<ParquetRecordBatchStream<Source>> {
-        let groups = self.builder.metadata().row_groups();
-        let bytes: u64 = groups.iter().map(|group| group.total_byte_size().unsigned_abs()).sum();
-        let row_bytes = bytes / (self.rows() as u64).max(1);
-        let rows = (COMPACT_BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS_MAX);
+        let groups = self.builder.metadata().row_groups().iter();
+        let row_bytes =
+            groups.map(|group| group.total_byte_size().unsigned_abs() / group.num_rows().unsigned_abs().max(1));
+        let rows = (COMPACT_BATCH_BYTES / row_bytes.max().unwrap_or(1).max(1)).clamp(1, BATCH_ROWS_MAX);
         self.builder.with_batch_size(usize::try_from(rows).unwrap_or(1)).build()
+    }
+}
+#[cfg(test)]
+mod tests {
+    use deltalake::arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    use deltalake::parquet::arrow::ArrowWriter;
+    use deltalake::parquet::file::properties::WriterProperties;
+    use futures::TryStreamExt;
+    use object_store::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_few_huge_rows_among_many_small_ones_are_read_a_few_at_a_time() {
+        let values = |count: u32, bytes: usize| {
+            let value = |row: u32| row.to_le_bytes().repeat(bytes / 4);
+            let column: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..count).map(value)));
+            RecordBatch::try_from_iter([("payload", column)]).unwrap()
+        };
+        let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), values(0, 4).schema(), Some(properties)).unwrap();
+        for batch in [values(100_000, 4), values(8, 2 << 20)] {
+            writer.write(&batch).unwrap();
+            writer.flush().unwrap();
+        }
+        let bytes = writer.into_inner().unwrap();
+        let meta = ObjectMeta {
+            location: Path::from("x"),
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size: bytes.len() as u64,
+            e_tag: None,
+            version: None,
+        };
+        let input = Input::open(Fetched { meta, source: Source::Whole(bytes.into()) }).await.unwrap();
+        let batches: Vec<RecordBatch> = input.batches().unwrap().try_collect().await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 100_008);
+        assert!(batches.iter().all(|batch| batch.num_rows() <= 2));
     }
 }

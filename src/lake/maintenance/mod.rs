@@ -15,9 +15,12 @@ mod choose;
 mod cleanup;
 mod compact;
 mod fold;
+mod following;
 mod input;
 mod service;
+mod small_files;
 mod table;
+mod trouble;
 mod vacuum;
 
 #[cfg(test)]
@@ -50,7 +53,7 @@ impl Default for MaintenanceOptions {
 }
 
 /// What can be done for a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Small files become large ones.
     Compaction,
@@ -102,6 +105,11 @@ pub enum Event {
         /// The version.
         version: u64,
     },
+    /// `_last_checkpoint` led nowhere and was written anew.
+    Repointed {
+        /// The checkpoint that it names now; `None`: there is none, and it was deleted.
+        version: Option<u64>,
+    },
     /// Old log objects were deleted.
     Cleaned {
         /// How many.
@@ -109,9 +117,9 @@ pub enum Event {
         /// The version from which everything is kept.
         below: u64,
     },
-    /// Old log entries are kept because somebody needs them.
+    /// Old log entries are kept, or read once more, because somebody needs them.
     Waits {
-        /// Who.
+        /// Who, and what for.
         reason: String,
     },
     /// Old data files were deleted, or there were none.
@@ -141,7 +149,7 @@ pub enum Ended {
     Absent,
     /// The table is not one that Pintail may write; it was left alone.
     Refused(String),
-    /// Something was in the way.
+    /// Something was in the way, now or when it was last tried.
     Failed(String),
 }
 
@@ -166,6 +174,7 @@ pub struct Maintainer {
 #[derive(Debug)]
 struct Stream {
     name: String,
+    ours: String,
     rows: String,
     followers: Vec<String>,
     tables: Vec<Table>,
@@ -186,22 +195,22 @@ impl Maintainer {
 
     fn add_tables(&mut self, stream: &str, set: TableSet) {
         let followers = set.following().map(|spec| spec.name.clone()).collect();
-        let rows = set.rows.name.clone();
+        let (rows, ours) = (set.rows.name.clone(), set.rejects.txn_prefix.clone());
         let tables = set.all().cloned().map(Table::new).collect();
-        self.streams.push(Stream { name: stream.to_owned(), rows, followers, tables });
+        self.streams.push(Stream { name: stream.to_owned(), ours, rows, followers, tables });
     }
 
     /// Looks at every table once and does what is worth doing; `thorough`: all that can be done. Tells `observe` what
     /// happens. Whatever is in the way of one table costs the others nothing. Can be dropped at any point.
     pub async fn round(&mut self, thorough: bool, observe: &mut dyn FnMut(TableName<'_>, Event)) {
         for stream in &mut self.streams {
-            let Stream { name, rows, followers, tables } = stream;
+            let Stream { name, ours, rows, followers, tables } = stream;
             for table in tables {
                 let spec = table.spec.name.clone();
                 let mut tell = |event| observe(TableName { stream: name, table: &spec }, event);
                 tell(Event::Begins);
-                let look =
-                    Look { store: &self.store, clock: &self.clock, options: self.options, thorough, rows, followers };
+                let (store, clock, options) = (&self.store, &self.clock, self.options);
+                let look = Look { store, clock, options, thorough, ours, rows, followers };
                 let ended = table.maintain(&look, &mut tell).await;
                 tell(Event::Ended(ended));
             }

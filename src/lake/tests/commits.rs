@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::faults::Fault;
 use super::*;
 use crate::checkpoint::ShardEntry;
+use crate::lake::commit::{Outcome, Proposal};
 use crate::lake::error::LakeError;
 use crate::lake::ledger::read_ledgers;
 
@@ -43,6 +44,24 @@ async fn what_was_committed_is_what_the_next_process_reads() {
         told.iter().map(|(ranges, version)| (ranges.len(), *version)).collect::<Vec<_>>(),
         [(2, version + 1), (1, version + 2)]
     );
+}
+
+#[tokio::test]
+async fn a_proof_that_grew_old_while_the_entry_was_built_is_made_anew_before_anything_is_written() {
+    for pass in [TestClock::pass_wall, TestClock::pass_boot] {
+        let lake = Lake::in_memory();
+        let mut opened = lake.open().await;
+        let (version, puts) = (lake.version(ROWS).await, lake.faults.puts("orders/_delta_log"));
+        let mut slept = false;
+        let outcome = opened.rows.try_commit(|_| {
+            if !std::mem::replace(&mut slept, true) {
+                pass(&lake.clock, Duration::from_secs(2 * 60 * 60));
+            }
+            Ok::<_, ()>(Proposal { operation: "WRITE", ..Proposal::default() })
+        });
+        assert_eq!(outcome.await.unwrap(), Outcome::Landed(version + 1));
+        assert_eq!(lake.faults.puts("orders/_delta_log"), puts + 1, "nothing was sent on the old one");
+    }
 }
 
 #[tokio::test]

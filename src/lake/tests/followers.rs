@@ -185,6 +185,57 @@ async fn a_table_that_does_not_say_how_far_it_has_followed_is_an_alarm_and_gets_
     assert_eq!(lake.version(REJECTS).await, 0);
 }
 
+/// A process whose contract does not have the window.
+async fn without_the_window(lake: &Lake) -> Instance {
+    let set = TableSet { partials: Vec::new(), ..tables() };
+    let opened = StreamLake::open_tables(lake.store.clone(), identity(), set, lake.clock.moments());
+    Instance::of(opened.await.unwrap())
+}
+
+#[tokio::test]
+async fn a_window_that_comes_back_after_rows_were_committed_without_it_is_an_alarm_and_not_a_silent_hole() {
+    let lake = Lake::in_memory();
+    let grant = ShardGrant::new();
+    let mut ours = lake.committer(&["a"]).await;
+    ours.committer.flush(micro([batch("a", 0, 10, &grant)])).await.unwrap();
+    follow_all(ours).await;
+    let mut without = without_the_window(&lake).await;
+    without.committer.flush(micro([quiet("a", 10, 60_000, &grant)])).await.unwrap();
+    without.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+    let hole = without.committer.view.version;
+    follow_all(without).await;
+
+    let mut back = Instance::of(lake.open().await);
+    back.committer.flush(micro([batch("a", 20, 30, &grant)])).await.unwrap();
+    let (board, version) = (back.board.clone(), back.committer.view.version);
+    let (partials, rejects) = (back.followers.remove(1), back.followers.remove(0));
+    let what = trouble_during(&board, "followers", follow(partials, version)).await;
+    assert!(what.contains(&format!("version {hole} of orders has rows that were committed without it")), "{what}");
+    assert!(applied(&lake, PARTIALS).await < hole as i64, "it does not say that it is complete");
+    assert_eq!(lake.records(PARTIALS).await, 1);
+    follow(rejects, version).await;
+    assert_eq!(lake.records(REJECTS).await, 3, "its neighbours go on");
+}
+
+#[tokio::test]
+async fn a_new_window_begins_behind_what_an_older_process_commits_while_it_is_replaced() {
+    let lake = Lake::in_memory();
+    let grant = ShardGrant::new();
+    let mut old = without_the_window(&lake).await;
+    old.committer.register(&[register("a")]).await.unwrap();
+    let opened = lake.open().await;
+    old.committer.flush(micro([batch("a", 0, 10, &grant)])).await.unwrap();
+    old.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+    let mut new = Instance::of(opened);
+    new.committer.refresh().await.unwrap();
+    new.committer.flush(micro([batch("a", 20, 30, &ShardGrant::new())])).await.unwrap();
+    follow_all(new).await;
+    assert_eq!(lake.records(PARTIALS).await, 1, "of the rows that were committed with it");
+    let txns = read_table(&lake.store, PARTIALS, "").await.unwrap().unwrap().txns;
+    assert!(txns[&identity().since_id()] > 1_700_000_000_000, "what came before now is not promised");
+    assert_eq!(applied(&lake, PARTIALS).await, lake.version(ROWS).await as i64);
+}
+
 #[tokio::test]
 async fn versions_without_files_are_passed_and_written_down_now_and_then() {
     let lake = Lake::in_memory();

@@ -39,8 +39,8 @@ use super::table::{Kind, TableSpec};
 use super::writer::{Writer, WriterOptions};
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{Position, PositionRange, Registration, SequenceNumber, ShardId};
-use crate::contract::WindowPlan;
 use crate::contract::window::SealPolicy;
+use crate::contract::{EventTime, WindowPlan};
 use crate::metrics::{Registry, StreamMetrics};
 use crate::record::{CleanBatch, Heir, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
 use crate::status::{StatusBoard, StreamBoard};
@@ -121,6 +121,9 @@ pub fn window() -> WindowPlan {
     WindowPlan {
         name: "orders_by_kind".to_owned(),
         every_us: 10_000_000,
+        pane_us: 10_000_000,
+        time: EventTime::Arrival,
+        conditions: Vec::new(),
         grace_us: 2_000_000,
         keys: Vec::new(),
         measures: Vec::new(),
@@ -169,7 +172,7 @@ pub fn rows(shard: &str, ids: std::ops::Range<i64>, day: impl Fn(i64) -> i32) ->
     RecordBatch::try_new(rows_schema(), columns).unwrap()
 }
 
-fn reject(n: u64) -> Reject {
+pub fn reject(n: u64) -> Reject {
     let record = RawRecord {
         data: b"\xff\x00not json".to_vec(),
         sequence_number: number(n),

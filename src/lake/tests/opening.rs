@@ -135,7 +135,8 @@ async fn every_table_s_problems_are_told_at_once_and_a_changed_window_needs_a_ne
     let opened = StreamLake::open_tables(lake.store.clone(), identity(), changed, lake.clock.moments()).await;
     let Err(LakeError::Drift { problems }) = opened else { panic!("was not refused") };
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[1].contains("definition d1, the contract declares d2 (give the changed window a new name"));
+    assert!(problems[1].contains("give the changed window a new name"), "{}", problems[1]);
+    assert!(problems[1].contains("(definition d1, now d2)"), "{}", problems[1]);
     assert_eq!(lake.faults.puts(""), written);
 }
 
@@ -182,4 +183,16 @@ async fn a_follower_that_is_ahead_of_its_rows_table_is_refused() {
     lake.foreign(REJECTS, &[applied]).await;
     let refused = open(&lake).await.unwrap_err().to_string();
     assert!(refused.contains("followed orders up to version 500, whose head is version 0"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_store_that_denies_writes_is_found_out_by_a_probe_that_nothing_is_left_of_where_it_permits_them() {
+    let lake = Lake::in_memory();
+    lake.faults.deny(Some("lake/"));
+    let told = crate::error_chain::chain(&lake.store.check_writable().await.unwrap_err());
+    assert!(told.contains("write lake/_pintail-probe-") && told.contains("403"), "{told}");
+    lake.faults.deny(None);
+    lake.store.check_writable().await.unwrap();
+    let left: Vec<_> = futures::TryStreamExt::try_collect(lake.faults.inner().list(None)).await.unwrap();
+    assert_eq!((lake.faults.puts("_pintail-probe"), left), (1, Vec::<object_store::ObjectMeta>::new()));
 }

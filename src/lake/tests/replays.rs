@@ -12,7 +12,7 @@ use crate::contract::REPLAYED;
 use crate::lake::error::LakeError;
 use crate::lake::follower::Head;
 use crate::lake::rejected::{RejectBatch, RejectSet};
-use crate::lake::replay::{RejectsReplay, replayed_through};
+use crate::lake::replay::{RejectsReplay, replayed_through, same_followers};
 
 const N: u64 = 7;
 
@@ -286,6 +286,55 @@ async fn what_an_earlier_replay_recovered_is_skipped_and_only_files_with_recover
 }
 
 #[tokio::test]
+async fn a_reject_that_somebody_doubled_is_one_record_and_is_recovered_once() {
+    for recovered_before in [false, true] {
+        let lake = Lake::in_memory();
+        let mut instance = Instance::of(open(&lake).await);
+        instance.committer.register(&[register("a")]).await.unwrap();
+        let mut batch = batch("a", 0, 10, &ShardGrant::new());
+        batch.rows = marked(&batch.rows, None, None);
+        batch.rejects = [10, 9, 10, 10].map(reject).into();
+        instance.committer.flush(micro([batch])).await.unwrap();
+        follow_all(instance).await;
+        let version = lake.version(REJECTS).await;
+        if recovered_before {
+            let mut opened = open(&lake).await;
+            let replay = opened.begin_replay(version, None).await.unwrap();
+            let mut instance = Instance::of(opened);
+            instance.committer.flush(micro([recovered(replay, 4, &[10], &ShardGrant::new())])).await.unwrap();
+        }
+        let set = RejectSet::of(&lake.store, REJECTS, version).await.unwrap();
+        let batches = read(&set, 0).await;
+        let wanted: &[u64] = if recovered_before { &[9] } else { &[10, 9] };
+        assert_eq!(numbers(&batches), wanted.iter().map(|n| number(*n).to_string()).collect::<Vec<_>>());
+        let skipped = batches.iter().map(|batch| batch.recovered).sum::<u64>();
+        assert_eq!((skipped, batches.last().unwrap().through), (4 - wanted.len() as u64, 4));
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_batch_begins_where_its_first_reject_stands_and_ends_where_the_batch_ends() {
+    let lake = Lake::in_memory();
+    let mut instance = Instance::of(open(&lake).await);
+    instance.committer.register(&[register("a")]).await.unwrap();
+    let mut batch = batch("a", 0, 10, &ShardGrant::new());
+    batch.rows = marked(&batch.rows, None, None);
+    // The third is no record of its own, so places are not just indices.
+    batch.rejects = [7, 8, 7, 9, 10].map(reject).into();
+    instance.committer.flush(micro([batch])).await.unwrap();
+    follow_all(instance).await;
+    let set = RejectSet::of(&lake.store, REJECTS, lake.version(REJECTS).await).await.unwrap();
+    let mut whole = read(&set, 1).await.remove(0);
+    let mut left = std::mem::take(&mut whole.rejects);
+    assert!(whole.rest(Default::default()).is_none());
+    left.drain(..2);
+    let rest = whole.rest(left).unwrap();
+    assert_eq!((rest.after, rest.through, rest.rejects.len()), (3, 5, 2));
+    let last = rest.rest(rest.rejects.iter().skip(1).cloned().collect()).unwrap();
+    assert_eq!((last.after, last.through), (4, 5));
+}
+
+#[tokio::test]
 async fn a_service_that_runs_while_the_first_replay_adds_the_column_goes_on() {
     let lake = Lake::in_memory();
     let mut service = lake.committer(&["a"]).await;
@@ -307,4 +356,34 @@ async fn a_service_that_runs_while_the_first_replay_adds_the_column_goes_on() {
     assert_eq!(lake.records(ROWS).await, 27 + 1);
     let view = lake.open().await.view;
     assert_eq!((standing(&view, 1), view.shards[&ShardId::new("a")].resume()), (replayed_through(1), after(30)));
+}
+
+#[tokio::test]
+async fn a_replay_has_the_windows_of_the_service_or_does_not_begin() {
+    let lake = Lake::in_memory();
+    let grant = ShardGrant::new();
+    let without = TableSet { partials: Vec::new(), ..tables() };
+    let opens = |set| StreamLake::open_tables(lake.store.clone(), identity(), set, lake.clock.moments());
+    let checked = async |set: &TableSet| {
+        let same = same_followers(&lake.store, &identity(), set, lake.version(ROWS).await).await;
+        same.map_err(|error| error.to_string())
+    };
+    let mut old = Instance::of(opens(without.clone()).await.unwrap());
+    old.committer.register(&[register("a")]).await.unwrap();
+    old.committer.flush(micro([batch("a", 0, 10, &grant)])).await.unwrap();
+    let mut service = Instance::of(lake.open().await);
+    assert_eq!(checked(&tables()).await, Ok(()), "a table that has nothing yet may begin with the replay");
+    assert_eq!(checked(&without).await, Ok(()), "nothing was committed for it");
+
+    service.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
+    service.committer.flush(micro([quiet("a", 20, 60_000, &grant)])).await.unwrap();
+    assert_eq!(checked(&tables()).await, Ok(()));
+    let refused = checked(&without).await.unwrap_err();
+    assert!(refused.contains("committed for orders_by_kind_partials as well"), "{refused}");
+    follow_all(service).await;
+
+    old.committer.refresh().await.unwrap();
+    old.committer.flush(micro([batch("a", 20, 30, &grant)])).await.unwrap();
+    let refused = checked(&tables()).await.unwrap_err();
+    assert!(refused.contains("were committed without orders_by_kind_partials"), "{refused}");
 }

@@ -28,7 +28,7 @@ pub fn encode(plan: &WindowPlan, shards: &[(ShardId, WindowCells)]) -> Result<Re
     let mut rows: Vec<(&Group, &Cell, &ShardId)> =
         shards.iter().flat_map(|(shard, cells)| cells.iter().map(move |(group, cell)| (group, cell, shard))).collect();
     rows.sort_by(|a, b| (a.0, a.2).cmp(&(b.0, b.2)));
-    let mut columns = shared_columns(plan, rows.iter().map(|row| (row.0, row.1)))?;
+    let mut columns = shared_columns(plan, plan.pane_us, rows.iter().map(|row| (row.0, row.1)))?;
     columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2.as_str()))));
     columns.push(days(rows.iter().map(|row| row.0)));
     RecordBatch::try_new(Arc::clone(&plan.partials_schema), columns)
@@ -36,7 +36,7 @@ pub fn encode(plan: &WindowPlan, shards: &[(ShardId, WindowCells)]) -> Result<Re
 
 /// One row a cell, in their order. Cells of several shards were merged into one, so it names none.
 pub fn encode_merged(plan: &WindowPlan, cells: &[(Group, Cell)]) -> Result<RecordBatch, ArrowError> {
-    let mut columns = shared_columns(plan, cells.iter().map(|(group, cell)| (group, cell)))?;
+    let mut columns = shared_columns(plan, plan.pane_us, cells.iter().map(|(group, cell)| (group, cell)))?;
     columns.push(Arc::new(StringArray::new_null(cells.len())));
     columns.push(days(cells.iter().map(|(group, _)| group)));
     RecordBatch::try_new(Arc::clone(&plan.partials_schema), columns)
@@ -57,7 +57,7 @@ pub fn encode_sealed(
     cells: &[(Group, Cell)],
     Sealing { since_us, revision }: Sealing,
 ) -> Result<RecordBatch, ArrowError> {
-    let mut columns = shared_columns(plan, cells.iter().map(|(group, cell)| (group, cell)))?;
+    let mut columns = shared_columns(plan, plan.every_us, cells.iter().map(|(group, cell)| (group, cell)))?;
     let complete = cells.iter().map(|(group, _)| Some(group.start_us >= since_us));
     columns.push(Arc::new(complete.collect::<BooleanArray>()));
     columns.push(Arc::new(Int64Array::from_value(revision, cells.len())));
@@ -68,10 +68,11 @@ pub fn encode_sealed(
 /// The columns that partials and sealed rows begin with.
 fn shared_columns<'a>(
     plan: &WindowPlan,
+    size_us: i64,
     rows: impl ExactSizeIterator<Item = (&'a Group, &'a Cell)> + Clone,
 ) -> Result<Vec<ArrayRef>, ArrowError> {
     let starts = rows.clone().map(|(group, _)| group.start_us);
-    let ends = starts.clone().map(|us| us.saturating_add(plan.every_us));
+    let ends = starts.clone().map(|us| us.saturating_add(size_us));
     let mut columns: Vec<ArrayRef> = vec![timestamps(starts.map(Some)), timestamps(ends.map(Some))];
     for (index, key) in plan.keys.iter().enumerate() {
         columns.push(key_column(key.output(), rows.clone().map(|(group, _)| &group.key[index])));

@@ -1,7 +1,12 @@
 //! A checkpoint says what the log before it said.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::*;
-use crate::lake::log::{Span, entry_path};
+use crate::error_chain::chain;
+use crate::lake::listing::{Hint, Span, checkpoint_hint, hint_path};
+use crate::lake::log::entry_path;
 use crate::lake::maintenance::checkpoint::Checkpointing;
 use crate::lake::tests::faults::Fault;
 
@@ -151,4 +156,125 @@ async fn a_checkpoint_that_does_not_read_back_is_deleted_and_nobody_is_pointed_a
     assert_eq!(lake.open().await.view, ours.committer.view);
     let left: Vec<_> = futures::TryStreamExt::try_collect(lake.faults.inner().list(None)).await.unwrap();
     assert!(!left.iter().any(|object: &object_store::ObjectMeta| object.location.as_ref().contains("checkpoint")));
+}
+
+/// Every way in which a file is no checkpoint any more.
+fn damages(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut pages = whole.to_vec();
+    pages[4..whole.len() / 2].fill(0x5a);
+    vec![("empty", Vec::new()), ("cut", whole[..whole.len() - 9].to_vec()), ("pages", pages)]
+}
+
+fn checkpoint_path(lake: &Lake, version: u64) -> object_store::path::Path {
+    lake.store.path(ROWS, &format!("_delta_log/{version:020}.checkpoint.parquet"))
+}
+
+#[tokio::test]
+async fn a_broken_checkpoint_is_passed_over_while_the_log_before_it_is_whole_and_the_next_one_is_sound() {
+    for earlier in [false, true] {
+        let lake = Lake::in_memory();
+        let mut ours = lake.committer(&["a"]).await;
+        let grant = ShardGrant::new();
+        for from in [0, 10] {
+            ours.committer.flush(micro([batch("a", from, from + 10, &grant)])).await.unwrap();
+            if earlier && from == 0 {
+                let first = checkpoint(&lake, ROWS, 0).await.unwrap().unwrap();
+                forget(&lake, ROWS, first).await;
+            }
+        }
+        let files: BTreeSet<String> = paths(&file_lines(&lake, ROWS).await).into_iter().collect();
+        let version = checkpoint(&lake, ROWS, 0).await.unwrap().unwrap();
+        let path = checkpoint_path(&lake, version);
+        let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+        for (damage, bytes) in damages(&whole) {
+            lake.faults.inner().put(&path, bytes.into()).await.unwrap();
+            assert_eq!(lake.open().await.view, ours.committer.view, "{damage}");
+            // What a broken one said before it broke is shown again.
+            let shown: BTreeSet<String> = paths(&file_lines(&lake, ROWS).await).into_iter().collect();
+            assert_eq!(shown, files, "{damage}");
+        }
+        ours.committer.flush(micro([batch("a", 20, 30, &grant)])).await.unwrap();
+        let next = checkpoint(&lake, ROWS, 0).await.unwrap().unwrap();
+        assert_eq!(next, version + 1);
+        for old in 0..next {
+            drop(lake.faults.inner().delete(&entry_path(&lake.store, ROWS, old)).await);
+        }
+        assert_eq!(lake.open().await.view, ours.committer.view);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_checkpoint_that_nothing_can_stand_in_for_is_named_with_what_to_do() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    let version = checkpoint(&lake, ROWS, 0).await.unwrap().unwrap();
+    forget(&lake, ROWS, version).await;
+    let path = checkpoint_path(&lake, version);
+    let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+    for (damage, bytes) in damages(&whole) {
+        lake.faults.inner().put(&path, bytes.into()).await.unwrap();
+        let told = chain(&read_table(&lake.store, ROWS, "").await.unwrap_err());
+        assert!(told.contains(path.as_ref()) && told.contains("restore that file"), "{damage}: {told}");
+    }
+    lake.faults.inner().put(&path, whole.into()).await.unwrap();
+    assert_eq!(lake.open().await.view, ours.committer.view);
+}
+
+#[tokio::test]
+async fn a_broken_checkpoint_never_stands_for_entries_that_cleanup_deletes() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 12).await;
+    let options = MaintenanceOptions { compact_files: 1_000, ..OPTIONS };
+    let mut maintainer = maintainer(&lake, options);
+    well(&mut maintainer, true).await;
+    let view = lake.open().await.view;
+    let path = checkpoint_path(&lake, view.version);
+    let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+    let entries = objects(&lake, "orders/_delta_log").await.len();
+    lake.clock.pass_wall(Duration::from_secs(8 * 24 * 60 * 60));
+    for (damage, bytes) in damages(&whole) {
+        lake.faults.inner().put(&path, bytes.into()).await.unwrap();
+        let events = round(&mut maintainer, true).await;
+        let waits = |(table, event): &(String, Event)| {
+            table == ROWS && matches!(event, Event::Waits { reason } if reason.contains(path.as_ref()))
+        };
+        assert!(events.iter().any(waits), "{damage}: {events:#?}");
+        assert_eq!(objects(&lake, "orders/_delta_log").await.len(), entries, "{damage}");
+        assert_eq!(lake.open().await.view, view);
+    }
+    lake.faults.inner().put(&path, whole.into()).await.unwrap();
+    well(&mut maintainer, true).await;
+    assert_eq!(objects(&lake, "orders/_delta_log").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_pointer_to_a_checkpoint_that_is_not_there_is_mended() {
+    let hints = [json!({ "version": 900, "size": 3 }).to_string(), json!({ "version": 1, "size": 3 }).to_string()];
+    for hint in hints.into_iter().chain(["no JSON".to_owned()]) {
+        for has_checkpoint in [true, false] {
+            let lake = Lake::in_memory();
+            lake.committer(&["a"]).await;
+            flushes(&lake, 0, if has_checkpoint { 12 } else { 2 }).await;
+            let mut maintainer = maintainer(&lake, OPTIONS);
+            well(&mut maintainer, false).await;
+            let path = hint_path(&lake.store, ROWS);
+            let right = lake.store.read(&path).await.unwrap().map(|(bytes, _)| bytes);
+            assert_eq!(right.is_some(), has_checkpoint);
+            lake.faults.inner().put(&path, hint.clone().into()).await.unwrap();
+            let view = lake.open().await.view;
+            let events = well(&mut maintainer, false).await;
+            assert!(events.iter().any(|(_, event)| matches!(event, Event::Repointed { .. })), "{hint}: {events:#?}");
+            assert_eq!(lake.store.read(&path).await.unwrap().map(|(bytes, _)| bytes), right, "{hint}");
+            assert_eq!(lake.open().await.view, view);
+        }
+    }
+    // The next checkpoint mends it, too.
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    let ahead = json!({ "version": 900 }).to_string();
+    lake.faults.inner().put(&hint_path(&lake.store, ROWS), ahead.into()).await.unwrap();
+    let version = checkpoint(&lake, ROWS, 0).await.unwrap().unwrap();
+    assert_eq!(checkpoint_hint(&lake.store, ROWS).await.unwrap(), Hint::At(version));
 }

@@ -9,7 +9,13 @@ use object_store::PutPayload;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::lake::commit::TableLog;
+use crate::lake::maintenance::Step;
+use crate::lake::maintenance::choose::Candidates;
+use crate::lake::maintenance::compact::Compactor;
+use crate::lake::maintenance::small_files::LeftOut;
 use crate::lake::stream::{StreamLake, TableSet};
+use crate::lake::table::TableSpec;
 use crate::lake::tests::faults::Fault;
 use crate::lake::tests::{register, rows_schema};
 
@@ -263,7 +269,7 @@ async fn a_file_with_columns_that_are_not_the_table_s_stays_as_it_is() {
         writer.write(&batch).unwrap();
         (name, writer.into_inner().unwrap())
     };
-    for (name, bytes) in columns.map(parquet).into_iter().chain([("none", b"no Parquet at all".to_vec())]) {
+    for (name, bytes) in columns.map(parquet) {
         let path = format!("_date=2026-11-22/foreign-{name}.parquet");
         let add = json!({ "add": { "path": path, "partitionValues": { "_date": "2026-11-22" }, "size": bytes.len(),
             "modificationTime": 1, "dataChange": true, "stats": "{\"numRecords\":1}" } });
@@ -273,9 +279,109 @@ async fn a_file_with_columns_that_are_not_the_table_s_stays_as_it_is() {
     let mut maintainer = maintainer(&lake, OPTIONS);
     assert_eq!(compactions(&well(&mut maintainer, false).await, ROWS), [(3, 1)]);
     let left = active(&lake, ROWS).await;
-    assert_eq!(left.len(), 4);
-    assert_eq!(left.keys().filter(|path| path.contains("foreign-")).count(), 3);
-    assert_eq!(maintainer.streams[0].tables[0].unfit(), 3, "they are not opened again");
+    assert_eq!(left.len(), 3);
+    assert_eq!(left.keys().filter(|path| path.contains("foreign-")).count(), 2);
+    assert_eq!(maintainer.streams[0].tables[0].unfit(), 2, "they are not opened again");
+}
+
+/// What a table's looks said of compaction: (failures told, the state at the end).
+fn said(events: &[(String, Event)], table: &str) -> (Vec<String>, Ended) {
+    let of_table = events.iter().filter(|(name, _)| name == table).map(|(_, event)| event);
+    let failures = of_table.clone().filter_map(|event| {
+        let Event::Failed { step: Step::Compaction, reason } = event else { return None };
+        Some(reason.clone())
+    });
+    let Some(Event::Ended(ended)) = of_table.clone().next_back() else { panic!("{events:#?}") };
+    (failures.collect(), ended.clone())
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_are_a_failure_that_names_them_until_they_are_back_and_others_are_compacted() {
+    let cut = |bytes: &[u8]| Some(bytes[..bytes.len() / 2].to_vec());
+    let spoil = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        bytes[4..100].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        Some(bytes)
+    };
+    type Damage<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+    let damages: [(&str, Damage<'_>); 3] =
+        [("is not there", &|_| None), ("and cannot be opened", &cut), ("cannot be decoded", &spoil)];
+    for (words, damage) in damages {
+        let lake = Lake::in_memory();
+        lake.committer(&["a"]).await;
+        flushes(&lake, 0, 4).await;
+        let broken = active(&lake, ROWS).await.into_keys().next().unwrap();
+        let path = lake.store.path(ROWS, &broken);
+        let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+        match damage(&whole) {
+            Some(bytes) => drop(lake.faults.inner().put(&path, bytes.into()).await.unwrap()),
+            None => delete(&lake, &path).await,
+        }
+        let mut maintainer = maintainer(&lake, OPTIONS);
+        let events = round(&mut maintainer, false).await;
+        assert_eq!(compactions(&events, ROWS), [(3, 1)], "{words}: {events:#?}");
+        let (failures, ended) = said(&events, ROWS);
+        assert!(failures.len() == 1 && failures[0].contains(&broken) && failures[0].contains(words), "{failures:?}");
+        assert!(matches!(&ended, Ended::Failed(reason) if reason.contains(&broken)), "{ended:?}");
+
+        // It stays the state while nobody mends it, is told again after a while, and never again for a look's sake.
+        let events = round(&mut maintainer, false).await;
+        assert!(matches!(said(&events, ROWS), (told, Ended::Failed(_)) if told.is_empty()), "{events:#?}");
+        flushes(&lake, 40, 3).await;
+        let events = round(&mut maintainer, false).await;
+        assert_eq!(compactions(&events, ROWS), [(4, 1)]);
+        assert!(matches!(said(&events, ROWS), (told, Ended::Failed(_)) if told.is_empty()), "{events:#?}");
+        lake.clock.pass_boot(Duration::from_secs(3_600));
+        assert_eq!(said(&round(&mut maintainer, false).await, ROWS).0.len(), 1);
+
+        lake.faults.inner().put(&path, whole.into()).await.unwrap();
+        lake.clock.pass_boot(Duration::from_secs(3_600));
+        well(&mut maintainer, false).await;
+        assert_eq!(numbers(&lake, ROWS, "id").await.len(), 7 * 9);
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_fails_is_left_alone_for_longer_and_longer_and_the_table_is_not_well_meanwhile() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let mut maintainer = maintainer(&lake, OPTIONS);
+    lake.faults.deny(Some("orders/_date="));
+    let mut tries = Vec::new();
+    for minute in 0..20 {
+        let (failures, ended) = said(&round(&mut maintainer, false).await, ROWS);
+        assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
+        tries.extend(failures.first().map(|_| minute));
+        lake.clock.pass_boot(Duration::from_secs(60));
+    }
+    assert_eq!(tries, [0, 1, 3, 7, 15]);
+    lake.faults.deny(None);
+    lake.clock.pass_boot(Duration::from_secs(60 * 60));
+    assert_eq!(compactions(&well(&mut maintainer, false).await, ROWS), [(3, 1)]);
+    well(&mut maintainer, false).await;
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_has_replaced_and_vacuumed_meanwhile_is_no_broken_one() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let path = active(&lake, ROWS).await.into_keys().next().unwrap();
+    let state = read_table(&lake.store, ROWS, "").await.unwrap().unwrap();
+    let moments = lake.clock.moments();
+    let spec = TableSpec { txn_prefix: String::new(), ..tables().rows };
+    let log = TableLog::new(lake.store.clone(), spec, moments.clone(), state, moments.now()).unwrap();
+    let left_out = LeftOut::default();
+    let mut candidates = Candidates::new(OPTIONS, &left_out);
+    each_action(&lake.store, ROWS, |_| true, |lines| candidates.note(lines)).await.unwrap();
+    let (groups, _) = candidates.groups();
+    let removed = json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": true } });
+    lake.foreign(ROWS, &[removed]).await;
+    delete(&lake, &lake.store.path(ROWS, &path)).await;
+    let compactor = Compactor { store: &lake.store, clock: &moments, target_bytes: 1 << 20 };
+    let error = compactor.compact(&log, &groups[0]).await.unwrap_err();
+    assert!(matches!(error, LakeError::Overtaken { .. }), "{error:?}");
 }
 
 #[tokio::test]

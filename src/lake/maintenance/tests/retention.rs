@@ -1,12 +1,14 @@
 //! What is deleted, and above all what is not.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use object_store::path::Path;
 
 use super::*;
+use crate::lake::store::{LakeConfig, LakeStore};
+use crate::lake::stream::StreamLake;
 use crate::lake::tests::faults::Fault;
-use crate::lake::tests::{identity, register};
+use crate::lake::tests::{TestClock, identity, register};
 
 const DAYS: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -102,6 +104,34 @@ async fn entries_that_a_table_has_still_to_apply_are_kept_and_so_are_all_if_nobo
 }
 
 #[tokio::test]
+async fn a_mark_of_another_pipeline_that_holds_up_the_log_is_named_until_it_is_handed_over() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    let stale = "retired/orders@1600000000/applied";
+    lake.foreign(REJECTS, &[json!({ "txn": { "appId": stale, "version": 1 } })]).await;
+    flushes(&lake, 0, 12).await;
+    let mut maintainer = maintainer(&lake, OPTIONS);
+    well(&mut maintainer, true).await;
+    lake.clock.pass_wall(8 * DAYS);
+    let events = well(&mut maintainer, true).await;
+    let told = |table: &str, words: &str| {
+        events.iter().any(|(name, event)| {
+            let Event::Waits { reason } = event else { return false };
+            name == table && [words, stale, "orders_rejects", "README"].iter().all(|word| reason.contains(word))
+        })
+    };
+    assert!(told(ROWS, "log entries below") && told(REJECTS, "vacuum has read"), "{events:#?}");
+    assert!(!events.iter().any(|(name, event)| name == PARTIALS && matches!(event, Event::Waits { .. })));
+    assert_eq!(cleaned(&events, ROWS), None);
+
+    let handed_over = json!({ "txn": { "appId": stale, "version": i64::MAX } });
+    lake.foreign(REJECTS, &[handed_over]).await;
+    let events = well(&mut maintainer, true).await;
+    assert!(cleaned(&events, ROWS).is_some(), "{events:#?}");
+    assert!(!events.iter().any(|(_, event)| matches!(event, Event::Waits { .. })), "{events:#?}");
+}
+
+#[tokio::test]
 async fn versions_younger_than_the_retention_stay_readable() {
     let lake = Lake::in_memory();
     lake.committer(&["a"]).await;
@@ -183,6 +213,26 @@ async fn uploads_that_nobody_names_go_after_the_retention_and_hidden_files_and_o
     assert_eq!(vacuumed(&well(&mut maintainer, true).await, ROWS), 1);
     assert_eq!(objects(&lake, "orders/_change_data").await.len() + objects(&lake, "orders/.tmp").await.len(), 2);
     assert_eq!(objects(&lake, "orders2").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_into_a_folder_that_a_crash_cut_off_a_day_ago_is_deleted_and_one_under_way_is_not() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+    let config = LakeConfig { uri: folder.path().display().to_string(), ..LakeConfig::default() };
+    let store = LakeStore::open(&config).await.unwrap();
+    StreamLake::open_tables(store.clone(), identity(), tables(), clock.moments()).await.unwrap();
+    let mut maintainer = Maintainer::new(store, OPTIONS);
+    maintainer.clock = clock.moments();
+    maintainer.add_tables("orders", tables());
+    let now = UNIX_EPOCH + Duration::from_millis(clock.moments().now().wall_ms as u64);
+    for (name, age) in [("old.json#1", DAYS + Duration::from_secs(1)), ("young.json#1", DAYS)] {
+        let path = folder.path().join("orders/_delta_log").join(name);
+        std::fs::write(&path, "x").unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(now - age).unwrap();
+    }
+    let events = well(&mut maintainer, false).await;
+    assert_eq!((vacuumed(&events, ROWS), vacuumed(&events, REJECTS)), (1, 0));
+    assert!(folder.path().join("orders/_delta_log/young.json#1").exists());
 }
 
 #[tokio::test]

@@ -1,0 +1,95 @@
+//! One live window as CSV (RFC 4180): a line a start and key, times as ISO text, no value as nothing at all.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, SecondsFormat};
+use serde_json::Value;
+
+use crate::window::LiveWindow;
+
+/// The window with a header: `window_start,window_end,<keys>,<measures>,records,pending`.
+pub fn csv(window: &LiveWindow) -> String {
+    let names = ["window_start", "window_end"].into_iter();
+    let names =
+        names.chain(window.keys.iter().chain(&window.measures).map(String::as_str)).chain(["records", "pending"]);
+    let mut text = String::new();
+    line(&mut text, names.map(quoted));
+    for start in &window.starts {
+        for row in &start.rows {
+            let times = [start.start_ms, start.end_ms].into_iter().map(time);
+            let values = row.key.iter().chain(&row.measures).map(value);
+            let counts = [row.records.to_string(), row.pending.to_string()];
+            line(&mut text, times.chain(values).chain(counts));
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, fields: impl Iterator<Item = String>) {
+    for (index, field) in fields.enumerate() {
+        // Writing to a String cannot fail.
+        write!(text, "{}{field}", if index == 0 { "" } else { "," }).ok();
+    }
+    text.push_str("\r\n");
+}
+
+/// Epoch ms as ISO text; beyond the calendar, the number.
+fn time(ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(ms);
+    time.map_or_else(|| ms.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        // Not to be taken for no value.
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => quoted(text),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(_) | Value::Object(_) => quoted(&value.to_string()),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\r', '\n']) || text != text.trim() {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::{LiveRow, LiveStart};
+    use serde_json::json;
+
+    #[test]
+    fn a_line_is_a_start_and_a_key_and_what_would_break_it_is_quoted() {
+        let row =
+            |key: Value, measure: Value| LiveRow { key: vec![key], measures: vec![measure], records: 2, pending: 1 };
+        let rows = vec![
+            row(json!("a,\"b\"\n"), json!(1.5)),
+            row(json!(null), json!(null)),
+            row(json!(""), json!([1, "x"])),
+            row(json!(7), json!(true)),
+        ];
+        let window = LiveWindow {
+            stream: "s".to_owned(),
+            window: "w".to_owned(),
+            every_ms: 60_000,
+            hop_ms: 60_000,
+            keys: vec!["a, b".to_owned()],
+            measures: vec!["m".to_owned()],
+            committed_version: 1,
+            catching_up: false,
+            starts: vec![LiveStart { start_ms: 60_000, end_ms: 120_000, records: 8, pending: 4, keys: 4, rows }],
+        };
+        let times = "1970-01-01T00:01:00.000Z,1970-01-01T00:02:00.000Z";
+        let expected = format!(
+            "window_start,window_end,\"a, b\",m,records,pending\r\n\
+             {times},\"a,\"\"b\"\"\n\",1.5,2,1\r\n{times},,,2,1\r\n{times},\"\",\"[1,\"\"x\"\"]\",2,1\r\n{times},7,true,2,1\r\n"
+        );
+        assert_eq!(csv(&window), expected);
+    }
+}

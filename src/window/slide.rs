@@ -1,0 +1,66 @@
+//! Windows that overlap, as sums of panes.
+//!
+//! Neighbours share all panes but two. They are made in groups: what a group has in common is added up once, and the
+//! few panes at its two ends for each of its windows. With groups of the square root of the number of panes, a window
+//! costs about twice that many additions, and memory holds one window at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::ops::Range;
+
+use super::view::Shown;
+use crate::contract::WindowPlan;
+
+/// The starts of all windows that hold a pane, newest first. The newest ends with the newest pane.
+pub fn starts<'a>(panes: &'a BTreeSet<i64>, plan: &'a WindowPlan) -> impl Iterator<Item = i64> + 'a {
+    let newest = panes.last().map(|newest| newest.saturating_add(plan.pane_us - plan.every_us));
+    let held = |start_us: i64| panes.range(start_us..start_us.saturating_add(plan.every_us)).next().is_some();
+    // Where a window holds none, the next one that does begins with the next pane below it.
+    let at_or_below = move |start_us: i64| {
+        if held(start_us) { Some(start_us) } else { panes.range(..start_us).next_back().copied() }
+    };
+    iter::successors(newest.and_then(at_or_below), move |start_us| at_or_below(start_us.checked_sub(plan.pane_us)?))
+}
+
+/// Makes each of the windows that begin at `starts` (oldest first) and hands it over.
+pub fn windows<T>(
+    panes: &BTreeMap<i64, Shown>,
+    starts: &[i64],
+    every_us: i64,
+    mut made: impl FnMut(i64, Shown) -> T,
+) -> Vec<T> {
+    let mut windows = Vec::with_capacity(starts.len());
+    let mut rest = starts;
+    while let Some(&first) = rest.first() {
+        // As long as it overlaps the first, and no longer than what the first has is wide.
+        let first_end = first.saturating_add(every_us);
+        let group_max = panes.range(first..first_end).count().isqrt().max(1);
+        let length = rest.iter().take(group_max).take_while(|start_us| **start_us < first_end).count();
+        let (group, after) = rest.split_at(length);
+        let last = group.last().copied().unwrap_or(first);
+        let mut common = Shown::new();
+        add(&mut common, panes, last..first_end);
+        for &start_us in group {
+            let mut window = common.clone();
+            add(&mut window, panes, start_us..last);
+            add(&mut window, panes, first_end..start_us.saturating_add(every_us));
+            windows.push(made(start_us, window));
+        }
+        rest = after;
+    }
+    windows
+}
+
+fn add(into: &mut Shown, panes: &BTreeMap<i64, Shown>, range_us: Range<i64>) {
+    for (key, (cell, pending)) in panes.range(range_us).flat_map(|(_, cells)| cells) {
+        match into.get_mut(key) {
+            Some((mine, mine_pending)) => {
+                mine.merge(cell);
+                *mine_pending += pending;
+            }
+            None => {
+                into.insert(key.clone(), (cell.clone(), *pending));
+            }
+        }
+    }
+}
