@@ -153,6 +153,14 @@ def lake():
             lines("Steps that failed", "They are tried again at the next look.", "none", (increase("pintail_maintenance_failures_total", "table, step", here), "{{table}} {{step}}")),
         ]),
         (8, [
+            lines("Watermark", "How far behind now it is, committed: the event time up to which all open shards have come. Sealing waits for it.", "s",
+                  (f"stream:pintail_watermark_age_seconds{{{OURS}}}", "{{stream}}")),
+            lines("Sealed behind", "How far what is sealed is behind the newest window that is over and has records. 0 is as it should be.", "s",
+                  (f"window:pintail_seal_lag_seconds{{{OURS}}}", "{{window}}"), thresholds=steps((None, GREEN), (900, RED))),
+            lines("Late records", "Records that came after their window was sealed. They are in the partials, and in the next revision where there is one.", "none",
+                  (increase("pintail_late_records_total", "window"), "{{window}}")),
+        ]),
+        (8, [
             lines("Compaction", "Files replaced (in) and written (out).", "none", (increase("pintail_files_compacted_total", "direction", here), "{{direction}}"),
                   (increase("pintail_compactions_overtaken_total", "stream", here), "{{stream}} given up")),
             lines("Clean-up", "Log checkpoints written, log objects and data files deleted.", "none", (increase("pintail_log_checkpoints_total", "stream", here), "{{stream}} checkpoints"),
