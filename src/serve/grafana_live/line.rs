@@ -60,8 +60,11 @@ mod tests {
         StartGauges { state: StartState::Running, start_us: 0, records: 1, keys: 1, values }
     }
 
-    /// (measurement, key, fields, time) as another implementation reads them.
-    fn parsed(text: &str) -> Vec<(String, String, Vec<(String, f64)>, Option<i64>)> {
+    /// Measurement, key, fields, time.
+    type Parsed = (String, String, Vec<(String, f64)>, Option<i64>);
+
+    /// As another implementation reads it.
+    fn parsed(text: &str) -> Vec<Parsed> {
         let lines = parse_lines(text).map(|line| {
             let line = line.unwrap_or_else(|error| panic!("{error} in {text:?}"));
             let number = |value: &FieldValue<'_>| match value {
