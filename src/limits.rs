@@ -213,6 +213,9 @@ pub const MERGE_ENCODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Sealing: files of one partials table with windows that are not sealed yet, some hundred bytes each.
 pub const SEAL_FILES_MAX: usize = 200_000;
 
+/// Sealing: windows with late records that are remembered one by one; with more, all that are corrected are compared.
+pub const SEAL_DIRTY_MAX: usize = 1_000;
+
 /// Sealing: rows decoded at a time, over all files that are merged side by side, as their files count them.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 

@@ -40,6 +40,6 @@ pub use scene::{Instance, Scene, Settings};
 pub use seed::Seed;
 pub use tables::Snapshot;
 pub use usage::Usage;
-pub use verify::{Found, Verdict, look, partials_differing, verify};
+pub use verify::{Found, SealedFound, Verdict, look, partials_differing, sealed_differing, verify};
 pub use wait::{PATIENCE, until};
 pub use windows::{SHIPPED, Window};

@@ -42,6 +42,9 @@ fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
             say!("{name}: windows up to {} sealed with {rows} rows in version {version}", time(*through_ms));
         }
         SealEvent::Overtaken => say!("{name}: another process was sealing it"),
+        SealEvent::Revised { version, revision, rows, .. } => {
+            say!("{name}: {rows} rows corrected, as revision {revision}, in version {version}");
+        }
         SealEvent::Late { records } => say!("{name}: {records} records came late"),
         SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
     }

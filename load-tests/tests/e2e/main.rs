@@ -20,6 +20,7 @@ mod reshard_under_load;
 mod resharding;
 mod retention;
 mod s3_faults;
+mod sealing;
 mod stall;
 mod two_instances;
 mod watching;

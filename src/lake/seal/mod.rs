@@ -9,6 +9,7 @@
 //! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
 
 mod bell;
+mod revise;
 mod sealers;
 mod tail;
 
@@ -34,6 +35,7 @@ use crate::contract::{DATE, WindowPlan};
 use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES, PARTITIONS_PER_COMMIT_MAX, STAGED_AGE_MS_MAX};
 use crate::window::merging::{Cell, Group, Sealing, encode_sealed};
 pub use bell::SealBell;
+use revise::Dirty;
 pub use sealers::{SealEvent, Sealers};
 use tail::{Clocks, Tail};
 
@@ -50,6 +52,8 @@ pub(crate) enum Sealed {
     Overtaken,
     /// Records came to windows that were sealed before.
     Late { records: u64 },
+    /// Keys of sealed windows got a further row, in this version of their table.
+    Revised { version: u64, revision: i64, rows: u64, files: u64, bytes: u64 },
 }
 
 /// Seals one window's partials.
@@ -67,6 +71,7 @@ pub(crate) struct Sealer {
     stretches: Stretches,
     /// Nothing was found between these starts in this version.
     nothing_in: Option<(u64, Starts)>,
+    dirty: Dirty,
 }
 
 /// How far a window's table is.
@@ -85,11 +90,6 @@ struct Made {
     began: Moment,
 }
 
-enum Stop {
-    Overtaken,
-    Stale,
-}
-
 impl Sealer {
     /// Of the window whose sealed rows go to the table of this `spec`.
     pub fn new(
@@ -99,8 +99,8 @@ impl Sealer {
         plan: Arc<WindowPlan>,
         spec: TableSpec,
     ) -> Self {
-        let (tail, log, stretches, nothing_in) = (None, None, Stretches::new(), None);
-        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, nothing_in }
+        let (tail, log, stretches, nothing_in, dirty) = (None, None, Stretches::new(), None, Dirty::Unknown);
+        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, nothing_in, dirty }
     }
 
     /// The window's table.
@@ -168,7 +168,8 @@ impl Sealer {
             tail.advance(&self.store).await?;
             return Ok(Some(tail));
         }
-        let floor_us = self.progress(log.state()).through_us();
+        // What is to be corrected is not known before the table has said how far event time has come.
+        let floor_us = self.floor_us(None, self.progress(log.state()).through_us());
         Tail::read(&self.store, &self.plan.partials_table(), floor_us).await
     }
 
@@ -196,16 +197,17 @@ impl Sealer {
         self.tell_late(tail, log, tell).await?;
         loop {
             let progress = self.progress(log.state());
-            tail.forget_before(progress.through_us());
+            tail.forget_before(self.floor_us(Some(&clocks), progress.through_us()));
             if !self.is_due(tail, progress, &clocks) {
-                return Ok(());
+                break;
             }
             let Some(made) = self.make(tail, progress, &clocks).await? else {
                 self.nothing_in = Some((tail.version, self.closed(progress, &clocks)));
-                return Ok(());
+                break;
             };
             tell(self.commit(log, tail.version, progress, &clocks, made).await?);
         }
+        self.revise(tail, log, &clocks, tell).await
     }
 
     /// Windows that can be sealed.
@@ -281,34 +283,43 @@ impl Sealer {
         from_version: u64,
         progress: Progress,
         clocks: &Clocks,
-        Made { output, through_ms, began }: Made,
+        made: Made,
     ) -> Result<Sealed, LakeError> {
-        let Output { adds, bytes, rows, .. } = output;
-        let (files, prefix) = (adds.len() as u64, clocks.identity.prefix());
+        let (through_ms, prefix) = (made.through_ms, clocks.identity.prefix());
         let id = |kind: &str| format!("{prefix}{kind}/{}", self.plan.name);
         let txns = BTreeMap::from([
             (id(SEAL), through_ms),
             (id(SEALED_FROM), i64::try_from(from_version).unwrap_or(i64::MAX)),
         ]);
-        let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
         let info = vec![
             ("sealedThroughMs", json!(through_ms)),
             ("partialsVersion", json!(from_version)),
             ("watermarkMs", json!(clocks.watermark_ms)),
         ];
+        let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
+        let landed = self.commit_rows(log, made, txns, info, |state| self.progress(state) == progress).await?;
+        Ok(landed.map_or(Sealed::Overtaken, |version| Sealed::Rows { version, through_ms, rows, files, bytes }))
+    }
+
+    /// Appends rows together with these transactions, if `is_so` still holds; `None`: somebody was faster.
+    async fn commit_rows(
+        &self,
+        log: &mut TableLog,
+        Made { output, began, .. }: Made,
+        txns: BTreeMap<String, i64>,
+        info: Vec<(&'static str, Value)>,
+        is_so: impl Fn(&TableState) -> bool,
+    ) -> Result<Option<u64>, LakeError> {
+        let actions: Vec<Value> = output.adds.into_iter().map(|add| json!({ "add": add })).collect();
         let proposal = Proposal { txns, actions, info, operation: OPERATION };
         let outcome = log.try_commit(|state| {
-            if self.progress(state) != progress {
-                return Err(Stop::Overtaken);
-            }
-            if self.clock.now().ms_since(began) > STAGED_AGE_MS_MAX {
-                return Err(Stop::Stale);
-            }
-            Ok(proposal.clone())
+            // Files that were uploaded too long ago may be taken for some that nobody will ever name.
+            let is_stale = self.clock.now().ms_since(began) > STAGED_AGE_MS_MAX;
+            if is_so(state) && !is_stale { Ok(proposal.clone()) } else { Err(()) }
         });
         Ok(match outcome.await? {
-            Outcome::Landed(version) => Sealed::Rows { version, through_ms, rows, files, bytes },
-            Outcome::Stopped(Stop::Overtaken | Stop::Stale) => Sealed::Overtaken,
+            Outcome::Landed(version) => Some(version),
+            Outcome::Stopped(()) => None,
         })
     }
 
@@ -337,7 +348,7 @@ impl Sealer {
         Ok(())
     }
 
-    async fn count(&self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
+    async fn count(&mut self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
@@ -346,8 +357,9 @@ impl Sealer {
             opened => opened?,
         };
         let mut records = 0;
-        while let Some((_, cell)) = merge.next().await? {
+        while let Some((group, cell)) = merge.next().await? {
             records += cell.records;
+            self.dirty.note(group.start_us);
         }
         Ok(records)
     }
@@ -356,6 +368,7 @@ impl Sealer {
 /// Application ids of a window's table: `{pipeline}/{stream}@{creation}/{this}/{window}`.
 const SEAL: &str = "seal";
 const SEALED_FROM: &str = "sealed_from";
+const REVISIONS: &str = "revisions";
 
 impl Progress {
     fn through_us(self) -> i64 {

@@ -364,3 +364,118 @@ async fn a_look_at_nothing_new_costs_one_request() {
     assert_eq!(house.seal().await, []);
     assert_eq!(lake.faults.calls() - before, 1);
 }
+
+// === Corrections ===
+
+const REVISED: &str = "seal = \"revise\"\nrevise_for = \"1m\"";
+
+fn revised(revision: i64, row: Row) -> Row {
+    Row { revision: Some(revision), ..row }
+}
+
+fn late(id: u64, at_ms: i64) -> Order {
+    Order { arrived_ms: 13_000, ..order(id, at_ms) }
+}
+
+async fn with_sealed_orders(lake: &Lake) -> House {
+    let mut house = house(lake, &contract_with(REVISED)).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let orders = [order(1, 3_000), order(2, 4_000), order(3, 9_999), order(4, 12_000), order(5, 12_001)];
+    let batch = house.batch("a", after(0), &orders, None);
+    house.commit([batch]).await;
+    assert_eq!(house.seal().await.len(), 1);
+    house
+}
+
+fn corrections(events: &[SealEvent]) -> Vec<(i64, u64)> {
+    let revised = |event: &SealEvent| {
+        if let SealEvent::Revised { revision, rows, .. } = event { Some((*revision, *rows)) } else { None }
+    };
+    events.iter().filter_map(revised).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_got_late_records_gets_a_row_with_the_next_revision_and_the_others_none() {
+    let lake = Lake::in_memory();
+    let mut house = with_sealed_orders(&lake).await;
+    let first = house.batch("a", after(5), &[late(6, 5_000), late(8, 6_000)], None);
+    house.commit([first]).await;
+    let events = house.seal().await;
+    assert_eq!((&events[0], corrections(&events)), (&SealEvent::Late { records: 2 }, vec![(1, 1)]));
+    let new_key = Order { kind: "new", ..late(9, 7_000) };
+    let second = house.batch("a", after(8), &[new_key, late(11, 8_000)], None);
+    house.commit([second]).await;
+    assert_eq!(corrections(&house.seal().await), [(2, 2)]);
+    assert_eq!(house.seal().await, [], "nothing more to correct");
+    let mut expected = [
+        row(0, "even", 1, 2, false),
+        revised(1, row(0, "even", 3, 16, false)),
+        revised(2, row(0, "new", 1, 9, false)),
+        row(0, "odd", 2, 4, false),
+        revised(2, row(0, "odd", 3, 15, false)),
+    ];
+    expected.sort();
+    assert_eq!(rows_of(&lake, SEALED).await, expected);
+}
+
+#[tokio::test]
+async fn what_came_late_before_a_start_is_found_by_comparing_once() {
+    let lake = Lake::in_memory();
+    let mut dying = with_sealed_orders(&lake).await;
+    let batch = dying.batch("a", after(5), &[late(6, 5_000)], None);
+    dying.commit([batch]).await;
+    let mut next = house(&lake, &dying.contract).await;
+    assert_eq!(corrections(&next.seal().await), [(1, 1)]);
+    assert_eq!(next.seal().await, []);
+    let before = lake.faults.calls();
+    assert_eq!(next.seal().await, []);
+    assert_eq!(lake.faults.calls() - before, 1, "it compares no more");
+    assert_eq!(dying.seal().await, [SealEvent::Late { records: 1 }], "it is corrected already");
+}
+
+#[tokio::test]
+async fn of_two_that_correct_at_once_one_gives_way_and_finds_it_done() {
+    let lake = Lake::in_memory();
+    let mut one = with_sealed_orders(&lake).await;
+    let batch = one.batch("a", after(5), &[late(6, 5_000)], None);
+    one.commit([batch]).await;
+    let mut other = house(&lake, &one.contract).await;
+    let ((arrived, at_commit), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    lake.faults.next_put("by_kind/_delta_log", Fault::Hold(arrived, go_on));
+    let overtake = async {
+        at_commit.await.unwrap();
+        let events = other.seal().await;
+        go.send(()).unwrap();
+        events
+    };
+    let (first, second) = both(one.seal(), overtake).await;
+    assert_eq!((corrections(&second), first.last()), (vec![(1, 1)], Some(&SealEvent::Overtaken)));
+    assert_eq!(corrections(&one.seal().await), []);
+    assert_eq!(rows_of(&lake, SEALED).await.len(), 3);
+}
+
+#[tokio::test]
+async fn windows_that_ended_too_long_ago_are_not_corrected() {
+    let lake = Lake::in_memory();
+    let mut house = with_sealed_orders(&lake).await;
+    let batch = house.batch("a", after(5), &[Order { arrived_ms: 90_000, ..order(6, 5_000) }, order(7, 90_000)], None);
+    house.commit([batch]).await;
+    let events = house.seal().await;
+    assert_eq!((&events[0], corrections(&events)), (&SealEvent::Late { records: 1 }, vec![]));
+}
+
+#[tokio::test]
+async fn a_correction_whose_answer_is_lost_is_made_once() {
+    for fault in [Fault::LoseAnswer, Fault::ConflictWithItself, Fault::Fail] {
+        let lake = Lake::in_memory();
+        let mut house = with_sealed_orders(&lake).await;
+        let batch = house.batch("a", after(5), &[late(6, 5_000)], None);
+        house.commit([batch]).await;
+        lake.faults.next_put("by_kind/_delta_log", fault);
+        house.seal().await;
+        house.seal().await;
+        let corrected = revised(1, row(0, "even", 2, 8, false));
+        assert_eq!(rows_of(&lake, SEALED).await.iter().filter(|row| **row == corrected).count(), 1);
+        assert_eq!(rows_of(&lake, SEALED).await.len(), 3);
+    }
+}
