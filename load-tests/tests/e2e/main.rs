@@ -9,6 +9,7 @@ mod credentials;
 mod endpoints_away;
 mod harness;
 mod http;
+mod keys;
 mod kinesis_faults;
 mod lake_on_s3;
 mod lake_trouble;
