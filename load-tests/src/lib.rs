@@ -7,7 +7,8 @@
 //! says of itself decides nothing here: it is only asked when what it says is what is tested.
 //!
 //! The same pieces in long are [`chaos`] (processes die in every phase of their life), [`soak`] (memory under load,
-//! and while S3 does not answer) and [`keys`] (more keys than memory may hold); [`cli`] is how they are called, `tests/` has their quick versions.
+//! and while S3 does not answer) and [`keys`] (more keys than memory may hold). [`peers`] holds the
+//! engine's [`rooms`] against other engines. [`cli`] is how they are called, `tests/` has their quick versions.
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
@@ -19,8 +20,10 @@ mod gate;
 mod http;
 pub mod keys;
 pub mod kinesis_proxy;
+pub mod peers;
 mod poster;
 mod processor;
+pub mod rooms;
 mod s3;
 mod scene;
 mod seed;

@@ -102,14 +102,11 @@ pub(crate) async fn stage(
     Ok(staged)
 }
 
-/// The files that a flush would upload for these rows of one table, in the contract's rows schema. For whoever measures
-/// the encoding without a store.
-pub fn encode_rows(table: &str, batches: &[RecordBatch]) -> Result<Vec<Bytes>, LakeError> {
-    let (partitions, _) = split(batches, PARTITIONS_PER_COMMIT_MAX)
-        .map_err(|source| LakeError::Rows { table: table.to_owned(), source })?;
-    let with_rows = partitions.iter().filter(|partition| partition.rows() > 0);
-    let files = with_rows.map(|partition| encode(partition).map(|file| file.bytes));
-    files.collect::<Result<_, _>>().map_err(|source| LakeError::Encode { table: table.to_owned(), source })
+/// The files that a commit would upload for these rows, for whoever measures what they cost.
+pub fn encoded_files(rows: &[RecordBatch]) -> Result<Vec<Bytes>, ParquetError> {
+    let (partitions, _) = split(rows, PARTITIONS_PER_COMMIT_MAX)?;
+    let filled = partitions.iter().filter(|partition| partition.rows() > 0);
+    filled.map(|partition| encode(partition).map(|file| file.bytes)).collect()
 }
 
 struct Upload {
