@@ -72,10 +72,11 @@ enum Command {
     /// how much of what its parts allow.
     ///
     /// Everybody gets a file of JSON lines, cleans them by the shipped contracts and ends with columns in memory (`clean`)
-    /// or with Parquet under zstd 1 (`parquet`), on one core. CPU time of the work alone counts, without imports and the
-    /// engine's start. Ratios are taken within a round; the median and the spread are told. Each table is compared with
-    /// Pintail's first: rows, and nulls and sum of each column. Who stops at a line that is no JSON, or loses others with
-    /// it, gets the file without such lines, and the table says so.
+    /// or with Parquet under zstd 1 (`parquet`), on one core. The whole service (`service`) is held against a consumer in
+    /// Python that reads the same streams of a local Kinesis and commits to the same S3. CPU time of the work alone
+    /// counts, without imports and the engine's start. Ratios are taken within a round; the median and the spread are
+    /// told. Each table is compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that
+    /// is no JSON, or loses others with it, gets the file without such lines, and the table says so.
     #[command(after_help = "Examples: load-tests peers --rounds 5 --report peers.json\n          \
         load-tests peers --rounds 3 --only duckdb,polars --paths parquet --kinds pin --pins 100000\n\
         The first run installs the engines (Python 3.11, 2 GB, pinned) and writes the records, both below --folder.\n\

@@ -136,6 +136,7 @@ mod tests {
     use crate::peers::data::Lines;
     use crate::peers::ours::Work;
     use crate::peers::report::{Ceilings, Terms, Turn};
+    use crate::peers::service::{Mix, Served};
     use crate::peers::{Engine, Plan};
 
     fn turn(round: usize, who: Option<Engine>, cpu_s: f64) -> Turn {
@@ -199,6 +200,34 @@ mod tests {
         assert!(table.contains("Polars 1.2 *") && table.contains("with them: a line is malformed"), "{table}");
         assert!(table.contains("differs: title: 0 nulls instead of 7"), "{table}");
         assert!(table.contains("33 [14, 100] % of the ceiling"), "{table}");
+    }
+
+    #[test]
+    fn the_service_is_told_by_its_streams_with_the_ratio_of_each_round() {
+        let mut report = report();
+        report.lines.clear();
+        let served = |round, who, cpu_s, differences: &[&str]| Served {
+            round,
+            mix: Mix::Pins,
+            who,
+            records: 100_000,
+            work: Work { cpu_s, reading_s: None, ..turn(round, None, cpu_s).work.unwrap() },
+            differences: differences.iter().map(|how| (*how).to_owned()).collect(),
+        };
+        report.served = vec![
+            served(0, Reader::Pintail, 1.0, &[]),
+            served(0, Reader::Consumer, 10.0, &["pin 7 rows instead of 8"]),
+            served(1, Reader::Consumer, 24.0, &["pin 7 rows instead of 8"]),
+            served(1, Reader::Pintail, 2.0, &[]),
+        ];
+        report.conclude(&plan()).unwrap();
+        let table = render(&report);
+        assert!(
+            table.contains("pins alone: Kinesis -> Delta tables on S3") && !table.contains("equal numbers"),
+            "{table}"
+        );
+        assert!(table.contains("75 [50, 100]") && table.contains("11.00 [10.00, 12.00]"), "{table}");
+        assert_eq!(table.matches("differs: pin 7 rows instead of 8").count(), 1, "{table}");
     }
 
     #[test]
