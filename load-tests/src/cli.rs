@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
+use crate::growth;
 use crate::keys;
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
@@ -66,6 +67,14 @@ enum Command {
         load-tests keys --keys 1000000 --rounds 5 --report sketches.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Keys(KeysArgs),
+    /// Thousands of commits as fast as they go: what each costs as the log grows, and how soon a process reads on it.
+    ///
+    /// Every commit has one record, is made over HTTP and awaited; a tenth of them is one line of the report. Without
+    /// --compact the table has a file a commit.
+    #[command(after_help = "Examples: load-tests growth --commits 20000 --report growth.json\n          \
+        load-tests growth --commits 10000 --compact --report compacted.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Growth(GrowthArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -141,6 +150,22 @@ struct KeysArgs {
     report: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct GrowthArgs {
+    /// Commits of the rows table
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    commits: u32,
+    /// Join small files on the way, as the service does
+    #[arg(long)]
+    compact: bool,
+    /// Draws the records [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "growth.json")]
+    report: PathBuf,
+}
+
 /// What is posted, and to what.
 #[derive(Debug, Args)]
 struct LoadArgs {
@@ -209,6 +234,7 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
             soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program).await
         }
         Command::Keys(args) => keys(&args, program).await,
+        Command::Growth(args) => growth(&args, program).await,
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -293,6 +319,22 @@ async fn keys(args: &KeysArgs, program: &str) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
+async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
+    check_writable(&args.report)?;
+    let seed = seed_of(args.seed).value();
+    let GrowthArgs { commits, compact, .. } = *args;
+    let plan = growth::Plan { commits, compact, maintain_every: 100, seed, progress: true };
+    let report = growth::run(program, &plan).await?;
+    publish(&args.report, &report)?;
+    eprintln!(
+        "{commits} commits, {} files, {} objects in the log: the last tenth took {:.2} of the first, a process had \
+         read a record {:.0} ms after its start",
+        report.files, report.log_objects, report.last_to_first, report.first_read_ms
+    );
+    tell_verdict(&report.violations);
+    Ok(report.is_clean())
+}
+
 fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
@@ -343,7 +385,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "keys", "soak", "stall"] {
+        for command in ["chaos", "growth", "keys", "soak", "stall"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }
