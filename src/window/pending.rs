@@ -151,8 +151,8 @@ impl ShardCells {
     /// cannot be told apart from that commit's records any more.
     fn cut_by(&self, after: Mark, through: Mark, is_lost: bool) -> Option<Held> {
         let shown = self.batches_shown();
-        let overlaps = |batch: &&Batch| batch.marks().0 < through && after < batch.marks().1;
-        let first = shown.iter().position(|batch| overlaps(&batch))?;
+        let overlaps = |batch: &Batch| batch.marks().0 < through && after < batch.marks().1;
+        let first = shown.iter().position(|batch| overlaps(batch))?;
         let is_cut = shown.iter().any(|batch| batch.marks().0 < through && through < batch.marks().1);
         (is_lost || is_cut).then(|| {
             let mut cells = Vec::new();
