@@ -158,7 +158,8 @@ impl Stream {
         let since_us = self.windows.restored_since_us(window, now_us);
         let restored = match lake.recent_partials(window, since_us).await {
             Ok(recent) => {
-                let restored = self.windows.restore(window, recent.since_us, &recent.rows);
+                self.windows.restore_from(window, recent.since_us);
+                let restored = recent.each(|rows| self.windows.restore(window, rows)).await;
                 restored.map(|()| recent.through).map_err(|error| chain(&error))
             }
             Err(error) => Err(chain(&error)),

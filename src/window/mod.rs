@@ -143,22 +143,25 @@ impl StreamWindows {
         now_us.div_euclid(plan.pane_us).saturating_sub(panes).saturating_mul(plan.pane_us)
     }
 
-    /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
-    /// from now on: their rows are not all in memory. Rows of another definition are left out. Nothing is added if one
-    /// row cannot be decoded: less than all of them would be wrong numbers.
-    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) -> Result<(), Undecodable> {
-        let cells = rows.iter().map(|rows| partials::decode_current(&self.contract.windows[window], rows));
-        let cells: Vec<_> = cells.collect::<Result<_, _>>()?;
+    /// Starts before `since_us` are not shown from now on: their rows will not all be in memory. What
+    /// [`Self::restore`] comes before.
+    pub fn restore_from(&self, window: usize, since_us: i64) {
         self.committed.begin_at(window, since_us);
-        for (group, cell) in cells.into_iter().flatten() {
+    }
+
+    /// Adds rows of a partials table, read at start, to the committed layer. Rows of another definition are left out. If
+    /// one row cannot be decoded, none of the window may be shown: less than all of them would be wrong numbers.
+    pub fn restore(&self, window: usize, rows: &RecordBatch) -> Result<(), Undecodable> {
+        for (group, cell) in partials::decode_current(&self.contract.windows[window], rows)? {
             self.committed.add(window, group, &cell);
         }
         Ok(())
     }
 
-    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us): what is shown when nothing
-    /// could be restored.
+    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us), and forgets what was
+    /// restored: what is shown when not everything could be.
     pub fn restore_nothing(&self, window: usize, now_us: i64) {
+        self.committed.forget(window);
         let pane_us = self.contract.windows[window].pane_us;
         self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
     }
@@ -168,21 +171,17 @@ impl StreamWindows {
         self.contract.windows.len()
     }
 
-    fn cells_through(&self, ranges: &[PositionRange]) -> Vec<Vec<(ShardId, WindowCells)>> {
-        let mut by_window: Vec<Vec<(ShardId, WindowCells)>> =
-            self.contract.windows.iter().map(|_| Vec::new()).collect();
+    fn cells_through(&self, window: usize, ranges: &[PositionRange]) -> Vec<(ShardId, WindowCells)> {
+        let mut by_shard = Vec::new();
         for range in ranges {
             let Some(pending) = self.pending.get(&range.shard) else { continue };
-            let covered = pending.covered(range.through);
-            let mut merged: Vec<WindowCells> = self.contract.windows.iter().map(|_| WindowCells::new()).collect();
-            for batch in covered {
-                merged.iter_mut().zip(&batch.windows).for_each(|(into, from)| merge_cells(into, from));
+            let mut merged = WindowCells::new();
+            for batch in pending.covered(range.through) {
+                merge_cells(&mut merged, &batch.windows[window]);
             }
-            for (window, cells) in by_window.iter_mut().zip(merged) {
-                window.push((range.shard.clone(), cells));
-            }
+            by_shard.push((range.shard.clone(), merged));
         }
-        by_window
+        by_shard
     }
 
     /// Whether memory has records of a window that closes when the watermark goes from here to there.
@@ -212,10 +211,12 @@ impl StreamWindows {
 
 impl WindowSink for StreamWindows {
     fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch> {
-        let encoded = self.cells_through(&spans_by_shard(ranges)).into_iter().zip(&self.contract.windows);
-        encoded
-            .map(|(shards, plan)| {
-                partials::encode(plan, &shards).unwrap_or_else(|error| {
+        let spans = spans_by_shard(ranges);
+        // One window after the other: each is a copy of its cells.
+        let windows = self.contract.windows.iter().enumerate();
+        windows
+            .map(|(window, plan)| {
+                partials::encode(plan, &self.cells_through(window, &spans)).unwrap_or_else(|error| {
                     // The columns are built from the same plan as the schema: only a defect gets here, and writing
                     // rows without their partials would break the tables' agreement for good.
                     panic!("partials of {} do not fit their own schema: {error}", plan.name)

@@ -348,7 +348,7 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert!(places(&windows).into_keys().all(|(minute, _)| minute > 0));
 
     let restarted = super::tests::windows();
-    restarted.restore(0, 5 * MINUTE_US, &[]).unwrap();
+    restarted.restore_from(0, 5 * MINUTE_US);
     restarted.observe(&batch(&restarted, range("a", 0, 2), &[order("x", 1, 4), order("x", 1, 5)])).unwrap();
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
 }
@@ -413,7 +413,8 @@ fn a_sliding_window_counts_a_record_once_a_pane_and_shows_it_in_each_of_its_wind
     assert_eq!(large_lately(&windows, usize::MAX), expected);
 
     let restarted = super::tests::windows();
-    restarted.restore(2, 0, std::slice::from_ref(&partials)).unwrap();
+    restarted.restore_from(2, 0);
+    restarted.restore(2, &partials).unwrap();
     assert_eq!(large_lately(&restarted, usize::MAX), expected[..6], "only those that are whole");
 }
 
@@ -471,7 +472,7 @@ proptest! {
             let covered = [range(&shard, 0, 1)];
             source.observe(&batch(&source, covered[0].clone(), part)).unwrap();
             for (window, rows) in source.partials(&covered).iter().enumerate() {
-                restored.restore(window, i64::MIN, std::slice::from_ref(rows)).unwrap();
+                restored.restore(window, rows).unwrap();
             }
         }
         restored.committed(&[], 9);
