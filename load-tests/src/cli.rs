@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
+use crate::growth;
 use crate::keys;
-use crate::peers;
 use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
@@ -68,6 +68,14 @@ enum Command {
         load-tests keys --keys 1000000 --rounds 5 --report sketches.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Keys(KeysArgs),
+    /// Thousands of commits as fast as they go: what each costs as the log grows, and how soon a process reads on it.
+    ///
+    /// Every commit has one record, is made over HTTP and awaited; a tenth of them is one line of the report. Without
+    /// --compact the table has a file a commit.
+    #[command(after_help = "Examples: load-tests growth --commits 20000 --report growth.json\n          \
+        load-tests growth --commits 10000 --compact --report compacted.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Growth(GrowthArgs),
     /// Pintail against other engines at the same work on the same records, in turns: how many times as fast it is, and
     /// how much of what its parts allow.
     ///
@@ -164,6 +172,22 @@ struct KeysArgs {
     report: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct GrowthArgs {
+    /// Commits of the rows table
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    commits: u32,
+    /// Join small files on the way, as the service does
+    #[arg(long)]
+    compact: bool,
+    /// Draws the records [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "growth.json")]
+    report: PathBuf,
+}
+
 /// What is posted, and to what.
 #[derive(Debug, Args)]
 struct LoadArgs {
@@ -232,7 +256,8 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
             soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program).await
         }
         Command::Keys(args) => keys(&args, program).await,
-        Command::Peers(args) => peers(&args, program).await,
+        Command::Growth(args) => growth(&args, program).await,
+        Command::Peers(args) => args.run(program).await,
         Command::PeersRoom(args) => args.run().map(|()| true),
         Command::PeersCeiling(args) => args.run().map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
@@ -319,17 +344,23 @@ async fn keys(args: &KeysArgs, program: &str) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
-async fn peers(args: &PeersArgs, program: &str) -> anyhow::Result<bool> {
-    let plan = args.plan()?;
+async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
     check_writable(&args.report)?;
-    let report = peers::run(program, &plan).await?;
-    println!("{}", report.table());
+    let seed = seed_of(args.seed).value();
+    let GrowthArgs { commits, compact, .. } = *args;
+    let plan = growth::Plan { commits, compact, maintain_every: 100, seed, progress: true };
+    let report = growth::run(program, &plan).await?;
     publish(&args.report, &report)?;
+    eprintln!(
+        "{commits} commits, {} files, {} objects in the log: the last tenth took {:.2} of the first, a process had \
+         read a record {:.0} ms after its start",
+        report.files, report.log_objects, report.last_to_first, report.first_read_ms
+    );
     tell_verdict(&report.violations);
-    Ok(report.violations.is_empty())
+    Ok(report.is_clean())
 }
 
-fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
     eprintln!("report: {}", file.display());
@@ -337,7 +368,7 @@ fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// An hour must not be lost to a folder that is not there.
-fn check_writable(report: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_writable(report: &Path) -> anyhow::Result<()> {
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(report);
     opened.map(|_| ()).with_context(|| format!("the report {} cannot be written", report.display()))
 }
@@ -348,7 +379,7 @@ fn seed_of(given: Option<u64>) -> Seed {
     seed
 }
 
-fn tell_verdict(violations: &[String]) {
+pub(crate) fn tell_verdict(violations: &[String]) {
     if violations.is_empty() {
         eprintln!("every promise held");
     }
@@ -379,7 +410,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "keys", "peers", "soak", "stall"] {
+        for command in ["chaos", "growth", "keys", "peers", "soak", "stall"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }

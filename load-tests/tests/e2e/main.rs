@@ -7,6 +7,7 @@ mod contract_changes;
 mod crash_points;
 mod credentials;
 mod endpoints_away;
+mod growth;
 mod harness;
 mod http;
 mod keys;
