@@ -43,6 +43,7 @@ from readers import Lake
 
 REPOSITORY = servers.HERE.parents[1]
 COMPLETE_WITHIN = 240
+QUIET = 8  # seconds: some flush intervals
 
 
 class Case:
@@ -84,19 +85,55 @@ class Case:
         self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, contracts, kinds)
 
     def judge_windows(self):
-        """Stops Pintail, which completes the tables, and runs the truth check over all windows."""
+        """Stops Pintail, which completes the tables, seals what is closed by then and runs the truth check over all windows."""
         exit_code = self.pintail.stop()
+        maintained, said = self.pintail.maintain()
         rows, rejects = self._rows(anything.TABLE), self._rows(f"{anything.TABLE}_rejects")
         missing = self.producer.accepted[anything.TABLE] - rows - rejects
         checked = truth_check.check(self.lake, self.folder / "contracts")
         truth_check.show(checked)
-        findings = [self.drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else [])]
-        findings += [Finding(each["window"], each["engine"], each["records"], each["cells"], each["problems"]) for each in checked]
+        findings = [self.drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else []),
+                    Finding("exit code of maintain", "process", 0, 0, [] if maintained == 0 else [f"{maintained}, not 0: {said}"]), self._late_told,
+                    *self._all_came_up([each for each in checked if "late" in each])]
+        findings += [Finding(each["table"], each["engine"], each["records"], each["cells"], each["problems"]) for each in checked]
         self.figures |= {"rows": rows, "rejects": rejects, "cells": sum(each["cells"] for each in checked),
                          "differences": sum(each["differences"] for each in checked) + abs(missing)}
         self.passed = report(findings)
         if not self.passed:
             print(f"kept for a second look: {self.folder}\n{self.pintail.log_tail()}", flush=True)
+
+    def _all_came_up(self, sealed):
+        """What the check is about has happened at all, what all rows were made from is known, and nothing is left to be sealed."""
+        sealed = [each for each in sealed if each["engine"] == "duckdb"]
+        for name in ("sealed_windows", "sealed_rows", "corrections", "late"):
+            self.figures[name] = sum(each[name] for each in sealed)
+            yield Finding(f"{name} came up", "process", self.figures[name], 0, [] if self.figures[name] else ["none did"])
+        unknown = [f"{each['table']}: what {each['of_unknown_origin']} rows were made from is not known" for each in sealed if each["of_unknown_origin"]]
+        unsealed = [f"{each['table']}: {each['not_yet_sealed']} windows are closed and not sealed" for each in sealed if each["not_yet_sealed"]]
+        yield Finding("sealed all that is closed", "process", len(sealed), 0, unknown + unsealed)
+
+    def judge_late(self, put):
+        """Of records that are put into a quiet stream, Pintail counts those as late that came after their windows were sealed."""
+        before = self._late_when_quiet()
+        put()
+        self.wait_for_rows()
+        after = self._late_when_quiet()
+        grown = {window: (counted - before[window][0], late - before[window][1]) for window, (counted, late) in after.items()}
+        problems = [f"{window}: {counted} counted, {late} came late" for window, (counted, late) in grown.items() if counted != late]
+        problems += [] if any(late for _, late in grown.values()) else ["none came late"]
+        self._late_told = Finding("late records at /metrics", "process", sum(late for _, late in grown.values()), len(grown), problems)
+
+    def _late_when_quiet(self):
+        """{window: (counted at /metrics, late by the truth check)} as soon as they stand still."""
+        seen, since = None, time.monotonic()
+        while time.monotonic() < since + QUIET:
+            self.pintail.must_run()
+            time.sleep(0.5)
+            late = truth_check.late_records(self.lake, self.folder / "contracts")
+            now = {window: (self.pintail.counter("pintail_late_records_total", window=window), count) for window, count in late.items()}
+            if now != seen:
+                seen, since = now, time.monotonic()
+        return seen
 
     def put(self, count, seconds=0.0):
         begun = time.monotonic()
@@ -355,6 +392,7 @@ def truth(case):
             case.pintail.start()
             case.put(100, seconds=moments.uniform(1, 3))
         case.wait_for_rows()
+        case.judge_late(lambda: case.put(200, seconds=4))
         case.judge_windows()
 
 

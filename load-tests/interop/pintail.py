@@ -79,9 +79,10 @@ class Pintail:
                 raise TimeoutError(f"after {seconds} s something is still pending: {windows}")
             time.sleep(0.2)
 
-    def counter(self, name):
-        """The sum over all labels of a counter at /metrics."""
-        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", self.ask("/metrics"), re.MULTILINE))
+    def counter(self, name, **labels):
+        """The sum of a counter at /metrics over all series with these labels."""
+        series = re.findall(rf"^{name}(?:{{([^\n]*)}})? (\S+)$", self.ask("/metrics"), re.MULTILINE)
+        return sum(float(value) for said, value in series if all(f'{label}="{text}"' in said for label, text in labels.items()))
 
     def ask(self, path):
         """The body of an answer over HTTP."""
