@@ -43,7 +43,7 @@ from readers import Lake
 
 REPOSITORY = servers.HERE.parents[1]
 COMPLETE_WITHIN = 240
-QUIET = 8  # seconds: some flush intervals
+COUNTED_WITHIN = 90
 
 
 class Case:
@@ -113,27 +113,26 @@ class Case:
         yield Finding("sealed all that is closed", "process", len(sealed), 0, unknown + unsealed)
 
     def judge_late(self, put):
-        """Of records that are put into a quiet stream, Pintail counts those as late that came after their windows were sealed."""
-        before = self._late_when_quiet()
+        """Of records that come after a start, Pintail counts those as late that came after their windows were sealed."""
+        stopped = self.pintail.stop()
+        maintained, said = self.pintail.maintain()
+        if (stopped, maintained) != (0, 0):
+            raise RuntimeError(f"exit codes {stopped} of run, {maintained} of maintain: {said}")
+        before = truth_check.late_records(self.lake, self.folder / "contracts")
+        self.pintail.start()
+        self.pintail.maintained(rounds=2)  # it has looked at all windows and counts from here on
         put()
         self.wait_for_rows()
-        after = self._late_when_quiet()
-        grown = {window: (counted - before[window][0], late - before[window][1]) for window, (counted, late) in after.items()}
-        problems = [f"{window}: {counted} counted, {late} came late" for window, (counted, late) in grown.items() if counted != late]
-        problems += [] if any(late for _, late in grown.values()) else ["none came late"]
-        self._late_told = Finding("late records at /metrics", "process", sum(late for _, late in grown.values()), len(grown), problems)
-
-    def _late_when_quiet(self):
-        """{window: (counted at /metrics, late by the truth check)} as soon as they stand still."""
-        seen, since = None, time.monotonic()
-        while time.monotonic() < since + QUIET:
+        problems, deadline = ["nothing compared"], time.monotonic() + COUNTED_WITHIN
+        while problems and time.monotonic() < deadline:
             self.pintail.must_run()
-            time.sleep(0.5)
+            time.sleep(1)
             late = truth_check.late_records(self.lake, self.folder / "contracts")
-            now = {window: (self.pintail.counter("pintail_late_records_total", window=window), count) for window, count in late.items()}
-            if now != seen:
-                seen, since = now, time.monotonic()
-        return seen
+            late = {window: count - before[window] for window, count in late.items()}
+            counted = {window: self.pintail.counter("pintail_late_records_total", window=window) for window in late}
+            problems = [f"{window}: {counted[window]:.0f} counted, {count} came late" for window, count in late.items() if counted[window] != count]
+            problems += [] if any(late.values()) else ["none came late"]
+        self._late_told = Finding("late records at /metrics", "process", sum(late.values()), len(late), problems)
 
     def put(self, count, seconds=0.0):
         begun = time.monotonic()
