@@ -169,7 +169,7 @@ impl Sealer {
         };
         match made {
             None => Ok((None, to_us)),
-            Some(made) => Ok((Some(self.commit_revision(log, clocks, revisions, made).await?), to_us)),
+            Some(made) => Ok((Some(self.commit_revision(log, tail.version, clocks, revisions, made).await?), to_us)),
         }
     }
 
@@ -229,6 +229,7 @@ impl Sealer {
     async fn commit_revision(
         &self,
         log: &mut TableLog,
+        from_version: u64,
         clocks: &Clocks,
         revisions: i64,
         made: Made,
@@ -240,7 +241,10 @@ impl Sealer {
             found.map(|(_, value)| *value).max().unwrap_or(0)
         };
         let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
-        let (txns, info) = (BTreeMap::from([(id, revision)]), vec![("revision", json!(revision))]);
+        let (txns, info) = (
+            BTreeMap::from([(id, revision)]),
+            vec![("revision", json!(revision)), ("partialsVersion", json!(from_version))],
+        );
         let landed = self.commit_rows(log, made, txns, info, |state| known(state) == revisions).await?;
         Ok(landed.map_or(Sealed::Overtaken, |version| Sealed::Revised { version, revision, rows, files, bytes }))
     }
