@@ -216,8 +216,20 @@ pub const SEAL_FILES_MAX: usize = 200_000;
 /// Sealing: windows with late records that are remembered one by one; with more, all that are corrected are compared.
 pub const SEAL_DIRTY_MAX: usize = 1_000;
 
+/// Sealing: bytes of an overlapping window that is being added up, estimated. What is beyond takes another pass.
+pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
+
+/// Sealing: overlapping windows that one commit is made of, about.
+pub const SEAL_WINDOWS_MAX: usize = 100_000;
+
 /// Sealing: rows decoded at a time, over all files that are merged side by side, as their files count them.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Sealing: rows decoded at a time of one file at least, however many are merged.
+pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
+
+/// Compaction: files whose partials are added up at a time. Of more, a few rows each would be decoded at a time.
+pub const FOLD_FILES_MAX: usize = 128;
 
 /// Sealing: files, and ordered stretches of files, that are merged side by side.
 pub const MERGE_CURSORS_MAX: usize = 1_000;

@@ -40,7 +40,7 @@ pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 /// What it takes to add up the rows of a partials table outside of this room: pure, like all that is done to cells.
 pub(crate) mod merging {
     pub use super::cell::Cell;
-    pub use super::group::Group;
+    pub use super::group::{Group, KeyValue};
     pub use super::partials::{Sealing, Undecodable, decode_current, decode_groups, encode_merged, encode_sealed};
 }
 

@@ -134,7 +134,10 @@ async fn health_and_every_page_of_the_api_answer() -> anyhow::Result<()> {
     let shards = get(address, "/api/shards").await?.json()?;
     assert_eq!(array(&shards["streams"]).iter().map(|stream| array(&stream["shards"]).len()).sum::<usize>(), 6);
     let tables = get(address, "/api/tables").await?.json()?;
-    assert_eq!(array(&tables["streams"]).iter().map(|stream| array(&stream["tables"]).len()).sum::<usize>(), 3 + 3 + 5);
+    assert_eq!(
+        array(&tables["streams"]).iter().map(|stream| array(&stream["tables"]).len()).sum::<usize>(),
+        3 + 3 + 5 + 5
+    );
     until("a sample of history", async || {
         pintail.alive()?;
         let history = get(address, "/api/history").await?;

@@ -12,6 +12,7 @@ mod bell;
 mod revise;
 mod sealers;
 mod tail;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use bell::SealBell;
 use revise::Dirty;
 pub use sealers::{SealEvent, Sealers};
 use tail::{Clocks, Tail};
+use windows::{Windows, panes_of};
 
 const DAY_US: i64 = 86_400_000_000;
 /// A file that has gone while it was needed means that the table has to be read anew; not for ever.
@@ -210,15 +212,21 @@ impl Sealer {
         self.revise(tail, log, &clocks, tell).await
     }
 
-    /// Windows that can be sealed.
+    /// The start of the first window that ends after this.
+    fn begins_after(&self, end_us: i64) -> i64 {
+        end_us.saturating_sub(self.plan.every_us).saturating_add(self.plan.pane_us)
+    }
+
+    /// The starts of windows that can be sealed.
     fn closed(&self, progress: Progress, clocks: &Clocks) -> Starts {
         let closed_us = clocks.watermark_ms.map(|ms| self.plan.closed_through_us(ms.saturating_mul(1000)));
-        Starts { from_us: progress.through_us(), to_us: closed_us.unwrap_or(i64::MIN) }
+        let to_us = closed_us.map_or(i64::MIN, |closed_us| self.begins_after(closed_us));
+        Starts { from_us: self.begins_after(progress.through_us()), to_us }
     }
 
     fn is_due(&self, tail: &Tail, progress: Progress, clocks: &Clocks) -> bool {
         let closed = self.closed(progress, clocks);
-        self.nothing_in != Some((tail.version, closed)) && !tail.files(closed).is_empty()
+        self.nothing_in != Some((tail.version, closed)) && !tail.files(panes_of(&self.plan, closed)).is_empty()
     }
 
     // === Merging ===
@@ -237,7 +245,8 @@ impl Sealer {
 
     /// Finds the ordered stretches of a file that is in disorder; a second time it is an error.
     async fn look_through(&mut self, tail: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
-        let input = tail.files(starts).into_iter().find(|input| input.path == path);
+        let files = tail.files(panes_of(&self.plan, starts));
+        let input = files.into_iter().find(|input| input.path == path);
         let Some(input) = input.filter(|_| !self.stretches.contains_key(&path)) else {
             return Err(MergeError::Disorder(path));
         };
@@ -253,13 +262,12 @@ impl Sealer {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let mut merge = Merge::<Cell>::open(plan, &tail.files(starts), &self.stretches).await?;
-        let mut rows = Rows::new(self, sealing);
-        let (mut through_us, mut has_rows) = (starts.to_us, false);
-        while let Some((group, cell)) = merge.next().await? {
+        let (mut windows, mut to_us) = Windows::open(plan, tail, &self.stretches).await?;
+        let (mut rows, mut has_rows) = (Rows::new(self, sealing), false);
+        while let Some((group, cell)) = windows.next().await? {
             if rows.is_full_before(&group) {
                 // The rest is for the next commit.
-                through_us = group.start_us;
+                to_us = group.start_us;
                 break;
             }
             has_rows = true;
@@ -272,6 +280,8 @@ impl Sealer {
             return Ok(None);
         }
         let output = rows.finish().await?;
+        // The last window that begins before.
+        let through_us = to_us.saturating_sub(self.plan.pane_us).saturating_add(self.plan.every_us);
         Ok(Some(Made { output, through_ms: through_us.div_euclid(1000), began }))
     }
 

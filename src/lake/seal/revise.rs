@@ -13,6 +13,7 @@ use deltalake::arrow::datatypes::Int64Type;
 use serde_json::json;
 
 use super::tail::{Clocks, Tail};
+use super::windows::{Windows, panes_of, windows_of};
 use super::{Made, REVISIONS, Rows, Sealed, Sealer};
 use crate::contract::WindowPlan;
 use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_START};
@@ -21,19 +22,19 @@ use crate::lake::error::LakeError;
 use crate::lake::log::TableState;
 use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
 use crate::limits::SEAL_DIRTY_MAX;
-use crate::window::merging::{Cell, Group, Sealing, Undecodable, decode_groups};
+use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
 
 /// Windows whose sealed rows may lack records.
 #[derive(Debug)]
 pub(super) enum Dirty {
     /// Nobody has compared since the start.
     Unknown,
-    /// Those that begin then, epoch us.
+    /// Those that hold the panes that begin then, epoch us.
     Starts(BTreeSet<i64>),
 }
 
 impl Dirty {
-    /// A late record came to the window that begins then.
+    /// A late record came to the pane that begins then.
     pub fn note(&mut self, start_us: i64) {
         if let Self::Starts(starts) = self {
             starts.insert(start_us);
@@ -43,15 +44,19 @@ impl Dirty {
         }
     }
 
-    /// Stretches of windows to be compared, of those in `within`.
-    fn stretches(&self, within: Starts) -> Vec<Starts> {
-        match self {
-            Self::Unknown => vec![within],
-            Self::Starts(starts) => {
-                let starts = starts.iter().filter(|start_us| within.hold(**start_us));
-                starts.map(|start_us| Starts { from_us: *start_us, to_us: start_us.saturating_add(1) }).collect()
+    /// Stretches of windows to be compared, of those in `within`, none twice.
+    fn stretches(&self, window: &WindowPlan, within: Starts) -> Vec<Starts> {
+        let Self::Starts(panes) = self else { return vec![within] };
+        let mut stretches: Vec<Starts> = Vec::new();
+        for pane_us in panes {
+            let of_pane = windows_of(window, *pane_us);
+            let from_us = stretches.last().map_or(i64::MIN, |last| last.to_us).max(of_pane.from_us).max(within.from_us);
+            let to_us = of_pane.to_us.min(within.to_us);
+            if from_us < to_us {
+                stretches.push(Starts { from_us, to_us });
             }
         }
+        stretches
     }
 }
 
@@ -92,12 +97,13 @@ impl Sealer {
         let SealPolicy::Revise { for_us } = self.plan.seal else { return None };
         let watermark_us = clocks.watermark_ms?.saturating_mul(1000);
         let oldest_us = watermark_us.saturating_sub(for_us).saturating_sub(self.plan.every_us);
-        Some(Starts { from_us: oldest_us, to_us: through_us }).filter(|starts| starts.from_us < starts.to_us)
+        Some(Starts { from_us: oldest_us, to_us: self.begins_after(through_us) })
+            .filter(|starts| starts.from_us < starts.to_us)
     }
 
     /// Files of windows that begin before this are of no use any more.
     pub(super) fn floor_us(&self, clocks: Option<&Clocks>, through_us: i64) -> i64 {
-        let SealPolicy::Revise { for_us } = self.plan.seal else { return through_us };
+        let SealPolicy::Revise { for_us } = self.plan.seal else { return self.begins_after(through_us) };
         let corrected = clocks.and_then(|clocks| self.corrected(clocks, through_us));
         // The watermark has passed whatever is sealed.
         let sealed_us = through_us.saturating_sub(for_us).saturating_sub(self.plan.every_us);
@@ -116,8 +122,14 @@ impl Sealer {
             self.dirty = Dirty::Starts(BTreeSet::new());
             return Ok(());
         };
-        for starts in self.dirty.stretches(within) {
-            if let Some(done) = self.revise_some(tail, log, clocks, starts).await? {
+        let mut left = self.dirty.stretches(&self.plan, within);
+        left.reverse();
+        while let Some(starts) = left.pop() {
+            let (done, to_us) = self.revise_some(tail, log, clocks, starts).await?;
+            if to_us < starts.to_us {
+                left.push(Starts { from_us: to_us, ..starts });
+            }
+            if let Some(done) = done {
                 let is_overtaken = done == Sealed::Overtaken;
                 tell(done);
                 if is_overtaken {
@@ -136,14 +148,16 @@ impl Sealer {
         log: &mut TableLog,
         clocks: &Clocks,
         starts: Starts,
-    ) -> Result<Option<Sealed>, MergeError> {
+    ) -> Result<(Option<Sealed>, i64), MergeError> {
         // Its files and its count of revisions are of one version, like those of the partials.
-        let Some(sealed) = Tail::read(&self.store, &self.spec.name, starts.from_us).await? else { return Ok(None) };
+        let Some(sealed) = Tail::read(&self.store, &self.spec.name, starts.from_us).await? else {
+            return Ok((None, starts.to_us));
+        };
         let revisions = sealed.latest(&format!("/{REVISIONS}/{}", self.plan.name)).unwrap_or(0);
         let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
         let sealing = Sealing { since_us, revision: revisions.saturating_add(1) };
         let mut found = Stretches::new();
-        let made = loop {
+        let (made, to_us) = loop {
             match self.compare(tail, &sealed, starts, sealing, &found).await {
                 Err(MergeError::Disorder(path)) if !found.contains_key(&path) => {
                     let (table, input) = self.input_of(tail, &sealed, starts, &path)?;
@@ -154,8 +168,8 @@ impl Sealer {
             }
         };
         match made {
-            None => Ok(None),
-            Some(made) => Ok(Some(self.commit_revision(log, clocks, revisions, made).await?)),
+            None => Ok((None, to_us)),
+            Some(made) => Ok((Some(self.commit_revision(log, clocks, revisions, made).await?), to_us)),
         }
     }
 
@@ -166,7 +180,7 @@ impl Sealer {
         starts: Starts,
         path: &str,
     ) -> Result<(String, crate::lake::merge::Input), MergeError> {
-        let partials = (self.plan.partials_table(), tail.files(starts));
+        let partials = (self.plan.partials_table(), tail.files(panes_of(&self.plan, starts)));
         let tables = [partials, (self.spec.name.clone(), sealed.files(starts))];
         let found = tables
             .into_iter()
@@ -174,7 +188,7 @@ impl Sealer {
         found.ok_or_else(|| MergeError::Disorder(path.to_owned()))
     }
 
-    /// Rows for the keys whose partials hold more than their last row.
+    /// Rows for the keys whose partials hold more than their last row, and the start up to which all were compared.
     async fn compare(
         &self,
         tail: &Tail,
@@ -182,11 +196,11 @@ impl Sealer {
         starts: Starts,
         sealing: Sealing,
         found: &Stretches,
-    ) -> Result<Option<Made>, MergeError> {
+    ) -> Result<(Option<Made>, i64), MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let mut counted = Merge::<Cell>::open(plan, &tail.files(starts), found).await?;
+        let (mut counted, mut to_us) = Windows::open(plan, tail, found).await?;
         let plan = MergePlan { table: &self.spec.name, ..plan };
         let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), found).await?;
         let (mut rows, mut has_rows) = (Rows::new(self, sealing), false);
@@ -200,16 +214,16 @@ impl Sealer {
                 continue;
             }
             if rows.is_full_before(&group) {
-                // The rest differs at the next look too.
+                to_us = group.start_us;
                 break;
             }
             has_rows = true;
             rows.push(group, cell).await?;
         }
         if !has_rows {
-            return Ok(None);
+            return Ok((None, to_us));
         }
-        Ok(Some(Made { output: rows.finish().await?, through_ms: 0, began }))
+        Ok((Some(Made { output: rows.finish().await?, through_ms: 0, began }), to_us))
     }
 
     async fn commit_revision(
