@@ -326,6 +326,28 @@ pub const SERVE_TOKEN_LETTERS_MAX: usize = 256;
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
 
+/// Metrics: keys of a window with series of their own, unless the configuration says otherwise. Series are what a
+/// Prometheus pays for: a window has this many, twice, for every measure.
+pub const WINDOW_SERIES_DEFAULT: usize = 50;
+
+/// Metrics: the most that can be asked for. All countries fit; a scrape stays within seconds.
+pub const WINDOW_SERIES_MAX: usize = 1_000;
+
+/// Metrics: a key is cut to this many bytes in a label. Keys are what producers send, and may be mebibytes.
+pub const WINDOW_LABEL_BYTES_MAX: usize = 128;
+
+/// Grafana Live: a push that takes longer has failed. The next one says the same, only newer.
+pub const GRAFANA_LIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Grafana Live: after a failure nothing is tried for this long.
+pub const GRAFANA_LIVE_RETRY: Duration = Duration::from_secs(5);
+
+/// Grafana Live: a window that does not change is told again after this, for those who have just opened a panel.
+pub const GRAFANA_LIVE_REPEAT: Duration = Duration::from_secs(5);
+
+/// Grafana Live: after a look at the windows there is a pause of this many times what it took.
+pub const GRAFANA_LIVE_WORK_SHARE: u32 = 9;
+
 /// Replay: files of a rejects table, and files of a rows table with recovered rows, whose names are held: some hundred
 /// bytes each. Compaction makes them fewer.
 pub const REPLAY_FILES_MAX: usize = 500_000;

@@ -48,6 +48,7 @@ pub fn start(
     let seal_watcher = |stream: &StreamConfig| {
         let (name, tables) = (stream.name(), stream.contract.tables());
         let (metrics, board) = (registry.maintenance(name, &tables), status.stream(name));
+        metrics.windows(stream.contract.windows.iter().map(|window| window.name.as_str()));
         (name.to_owned(), SealWatcher { metrics, board })
     };
     let seals: BTreeMap<String, SealWatcher> = config.streams.iter().map(seal_watcher).collect();

@@ -29,7 +29,7 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
 const RESULTS: [&str; 4] = ["ok", "absent", "refused", "failed"];
 
 /// What may fail in one.
-const STEPS: [&str; 4] = ["compaction", "checkpoint", "cleanup", "vacuum"];
+const STEPS: [&str; 5] = ["compaction", "checkpoint", "cleanup", "vacuum", "seal"];
 
 /// The maintenance of one stream's tables. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,6 +53,14 @@ impl MaintenanceMetrics {
             metrics.vacuumed(table, 0, 0);
         }
         metrics
+    }
+
+    /// These windows begin with nothing late and no seal given up.
+    pub fn windows<'a>(&self, windows: impl IntoIterator<Item = &'a str>) {
+        for window in windows {
+            self.late(window, 0);
+            self.seals_overtaken(window).increment(0);
+        }
     }
 
     /// A look at a table ended, as `ok`, `absent`, `refused` or `failed`.
@@ -140,8 +148,12 @@ impl MaintenanceMetrics {
 
     /// A seal was given up.
     pub fn seal_overtaken(&self, window: &str) {
+        self.seals_overtaken(window).increment(1);
+    }
+
+    fn seals_overtaken(&self, window: &str) -> Counter {
         let labels = [("stream", self.stream.as_str()), ("window", window)];
-        self.registry.counter("pintail_seals_overtaken_total", &labels).increment(1);
+        self.registry.counter("pintail_seals_overtaken_total", &labels)
     }
 
     /// Records came too late for their windows' first rows.

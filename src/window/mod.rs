@@ -18,6 +18,7 @@ mod cell;
 mod chosen;
 mod committed;
 mod filter;
+mod gauges;
 mod group;
 mod partials;
 mod pending;
@@ -28,7 +29,7 @@ mod view;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
@@ -52,6 +53,7 @@ use crate::record::{CleanBatch, WindowSink};
 use aggregate::{Aggregated, WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
+use gauges::ShownKeys;
 use pending::{Batch, ShardCells};
 
 /// The live windows of one stream. Readers add, the writer moves, anybody looks.
@@ -64,6 +66,7 @@ pub struct StreamWindows {
     moving: RwLock<()>,
     pending: DashMap<ShardId, ShardCells>,
     committed: Committed,
+    shown: Mutex<ShownKeys>,
     catching_up: AtomicBool,
     metrics: StreamMetrics,
 }
@@ -76,6 +79,7 @@ impl StreamWindows {
             committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
             contract,
             moving: RwLock::new(()),
+            shown: Mutex::default(),
             pending: DashMap::new(),
             catching_up: AtomicBool::new(false),
             metrics,

@@ -97,7 +97,7 @@ fn assert_counts(text: &str, verdict: &Verdict) {
     let labelled = [
         ("pintail_records_read_total", "shard=\"shardId-000000000001\""),
         ("pintail_bytes_read_total", "shard=\"shardId-000000000000\""),
-        ("pintail_behind_ms", "shard="),
+        ("pintail_behind_seconds", "shard="),
         ("pintail_record_age_seconds", "shard="),
         ("pintail_retention_headroom_ratio", "shard="),
         ("pintail_reads_total", "result=\"ok\""),
