@@ -55,10 +55,11 @@ impl MaintenanceMetrics {
         metrics
     }
 
-    /// These windows begin with nothing late and no seal given up.
+    /// These windows begin with nothing late, nothing corrected and no seal given up.
     pub fn windows<'a>(&self, windows: impl IntoIterator<Item = &'a str>) {
         for window in windows {
             self.late(window, 0);
+            self.revised(window, 0);
             self.seals_overtaken(window).increment(0);
         }
     }
