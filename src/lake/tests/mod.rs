@@ -3,6 +3,7 @@
 mod commits;
 pub mod faults;
 pub mod followers;
+mod missed;
 mod opening;
 mod others;
 mod ranges;
