@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
+use crate::run::{self, Role, Target};
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
 
@@ -57,6 +58,26 @@ enum Command {
         load-tests stall --for 30s --large 4 --filling tokens --report hostile.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Stall(StallArgs),
+    /// Posts a profile's load, open-loop, at a Pintail of its own, and reports throughput, latency, lag, memory, CPU and
+    /// the ledger's verdict.
+    ///
+    /// Kinesis, S3, the producer and Pintail are processes of their own, so that CPU per million records is Pintail's.
+    /// Every record has a time at which it is to be sent, drawn beforehand, and its latency counts from then.
+    #[command(after_help = "Examples:\n  \
+        load-tests run --profile canonical --report canonical\n  \
+        load-tests run --profile burst --rate 1000 --report burst       another rate, for once\n  \
+        load-tests run --profile ./mine.toml --report mine              a profile of one's own\n  \
+        load-tests run --aws --region eu-west-1 --report aws            at AWS, after asking\n\n\
+        Shipped profiles: canonical, burst, skewed, hot_shard, dirty, reshard, catch_up, soak, many_shards, huge.\n\
+        DIR gets report.json and report.html. `load-tests compare A B` holds two of them against each other.\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Run(RunArgs),
+    /// One of the processes of `run`.
+    #[command(hide = true)]
+    Role {
+        #[command(subcommand)]
+        role: Role,
+    },
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -84,6 +105,40 @@ struct ChaosArgs {
     /// Keep every process's log, the configuration and the lake here, for a look at what went wrong
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// A shipped profile, or the path of a TOML file
+    #[arg(long, value_name = "NAME|FILE", default_value = "canonical")]
+    profile: String,
+    /// Folder for report.json and report.html; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "load-test-report")]
+    report: PathBuf,
+    /// How long to post [default: the profile's]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Records a second over all streams [default: the profile's]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Draws times and records [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Another Kinesis than one of our own, with the credentials of the environment; asks before it creates streams
+    #[arg(long, value_name = "URL", conflicts_with = "aws")]
+    endpoint: Option<String>,
+    /// Amazon's Kinesis, with the credentials of the environment; asks before it spends. The lake stays here
+    #[arg(long)]
+    aws: bool,
+    /// The region of --aws or --endpoint [default: the environment's]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// What the names of the streams begin with [default at somebody else's: load-test-SEED-]
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
+    /// Creates without asking
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +188,13 @@ struct LoadArgs {
     seed: Option<u64>,
 }
 
+impl Cli {
+    /// Whether this process is one of another harness's, which it must not outlive.
+    pub fn is_role(&self) -> bool {
+        matches!(self.command, Command::Role { .. })
+    }
+}
+
 /// Runs one command to its end. `program` is this binary.
 pub fn run(cli: Cli, program: &Path) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -142,7 +204,7 @@ pub fn run(cli: Cli, program: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let held = runtime.block_on(until_told(dispatch(cli.command, program)));
+    let held = runtime.block_on(dispatch(cli.command, program));
     runtime.shutdown_background();
     match held {
         Ok(true) => ExitCode::SUCCESS,
@@ -156,27 +218,34 @@ pub fn run(cli: Cli, program: &Path) -> ExitCode {
 
 /// Ends at SIGTERM and Ctrl-C too, so that no child and no folder is left behind.
 async fn until_told(work: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = work => done,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            anyhow::bail!("interrupted, there is no verdict")
-        }
-        _ = terminate.recv() => anyhow::bail!("told to stop, there is no verdict"),
+        told = told() => Err(told?),
     }
+}
+
+/// SIGTERM or Ctrl-C, in words.
+async fn told() -> anyhow::Result<anyhow::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "interrupted")?,
+        _ = terminate.recv() => "told to stop",
+    };
+    Ok(anyhow::anyhow!("{told}, there is no verdict"))
 }
 
 /// Whether every promise held.
 async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
     let program = program.to_str().context("the path of this binary is not UTF-8")?;
     match command {
-        Command::Chaos(args) => chaos(args, program).await,
-        Command::Soak(args) => soak(args.load, args.duration, None, &args.report, program).await,
+        Command::Chaos(args) => until_told(chaos(args, program)).await,
+        Command::Soak(args) => until_told(soak(args.load, args.duration, None, &args.report, program)).await,
         Command::Stall(args) => {
             let duration = args.time + 2 * STALL_MARGIN;
-            soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program).await
+            until_told(soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program)).await
         }
+        Command::Run(args) => run_profile(args, program).await,
+        Command::Role { role } => role.play().await.map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -204,6 +273,35 @@ async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
          of order, {} unexpected",
         report.unexpected
     );
+    tell_verdict(&report.violations);
+    Ok(report.is_clean())
+}
+
+async fn run_profile(args: RunArgs, program: &str) -> anyhow::Result<bool> {
+    let mut profile = run::Profile::load(&args.profile)?;
+    if let Some(duration) = args.duration {
+        profile.duration_ms = u64::try_from(duration.as_millis())?;
+    }
+    profile.rate = args.rate.unwrap_or(profile.rate);
+    std::fs::create_dir_all(&args.report).with_context(|| args.report.display().to_string())?;
+    let (json, html) = (args.report.join("report.json"), args.report.join("report.html"));
+    check_writable(&json)?;
+    let seed = seed_of(args.seed);
+    let target = match (args.endpoint, args.aws) {
+        (Some(endpoint), _) => Some(Target::Endpoint { endpoint, region: args.region }),
+        (None, true) => Some(Target::Aws { region: args.region }),
+        (None, false) => None,
+    };
+    let prefix = match (args.prefix, &target) {
+        (Some(prefix), _) => prefix,
+        (None, Some(_)) => format!("load-test-{}-", seed.value()),
+        (None, None) => String::new(),
+    };
+    let plan = run::Plan { profile, seed, target, prefix, yes: args.yes, progress: true };
+    let report = run::run(program, &plan, told()).await?;
+    publish(&json, &report)?;
+    std::fs::write(&html, run::page(&report)?).with_context(|| html.display().to_string())?;
+    eprintln!("for people: {}", html.display());
     tell_verdict(&report.violations);
     Ok(report.is_clean())
 }
