@@ -12,7 +12,9 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
-use crate::run::{self, Role, Target};
+use crate::growth;
+use crate::keys;
+use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
 
@@ -78,6 +80,22 @@ enum Command {
         #[command(subcommand)]
         role: Role,
     },
+    /// More keys than memory may hold, in windows of a minute and of a day, with sketches; killed once on the way.
+    ///
+    /// Memory must stay within the byte budget and 200 MiB, and rows, partials and sealed rows must have every key with
+    /// every record. The live view alone may fold keys, and says how many.
+    #[command(after_help = "Examples: load-tests keys --keys 10000000 --report keys.json\n          \
+        load-tests keys --keys 1000000 --rounds 5 --report sketches.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Keys(KeysArgs),
+    /// Thousands of commits as fast as they go: what each costs as the log grows, and how soon a process reads on it.
+    ///
+    /// Every commit has one record, is made over HTTP and awaited; a tenth of them is one line of the report. Without
+    /// --compact the table has a file a commit.
+    #[command(after_help = "Examples: load-tests growth --commits 20000 --report growth.json\n          \
+        load-tests growth --commits 10000 --compact --report compacted.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Growth(GrowthArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -108,40 +126,6 @@ struct ChaosArgs {
 }
 
 #[derive(Debug, Args)]
-struct RunArgs {
-    /// A shipped profile, or the path of a TOML file
-    #[arg(long, value_name = "NAME|FILE", default_value = "canonical")]
-    profile: String,
-    /// Folder for report.json and report.html; made if it is not there
-    #[arg(long, value_name = "DIR", default_value = "load-test-report")]
-    report: PathBuf,
-    /// How long to post [default: the profile's]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
-    /// Records a second over all streams [default: the profile's]
-    #[arg(long, value_name = "N", value_parser = rate)]
-    rate: Option<f64>,
-    /// Draws times and records [default: a fresh one, which is printed]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Another Kinesis than one of our own, with the credentials of the environment; asks before it creates streams
-    #[arg(long, value_name = "URL", conflicts_with = "aws")]
-    endpoint: Option<String>,
-    /// Amazon's Kinesis, with the credentials of the environment; asks before it spends. The lake stays here
-    #[arg(long)]
-    aws: bool,
-    /// The region of --aws or --endpoint [default: the environment's]
-    #[arg(long, value_name = "REGION")]
-    region: Option<String>,
-    /// What the names of the streams begin with [default at somebody else's: load-test-SEED-]
-    #[arg(long, value_name = "TEXT")]
-    prefix: Option<String>,
-    /// Creates without asking
-    #[arg(long)]
-    yes: bool,
-}
-
-#[derive(Debug, Args)]
 struct SoakArgs {
     /// How long to post
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
@@ -163,6 +147,44 @@ struct StallArgs {
     report: PathBuf,
     #[command(flatten)]
     load: LoadArgs,
+}
+
+#[derive(Debug, Args)]
+struct KeysArgs {
+    /// Different keys
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+    /// Records of each key; their sketches grow from the second on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// Records a second
+    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = rate)]
+    rate: f64,
+    /// Shards of the stream
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10))]
+    shards: u32,
+    /// Pintail's byte budget in MiB
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    budget_mib: u64,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "keys.json")]
+    report: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct GrowthArgs {
+    /// Commits of the rows table
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    commits: u32,
+    /// Join small files on the way, as the service does
+    #[arg(long)]
+    compact: bool,
+    /// Draws the records [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "growth.json")]
+    report: PathBuf,
 }
 
 /// What is posted, and to what.
@@ -244,8 +266,10 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
             let duration = args.time + 2 * STALL_MARGIN;
             until_told(soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program)).await
         }
-        Command::Run(args) => run_profile(args, program).await,
+        Command::Run(args) => run::command(args, program, told()).await,
         Command::Role { role } => role.play().await.map(|()| true),
+        Command::Keys(args) => until_told(keys(&args, program)).await,
+        Command::Growth(args) => until_told(growth(&args, program)).await,
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -273,35 +297,6 @@ async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
          of order, {} unexpected",
         report.unexpected
     );
-    tell_verdict(&report.violations);
-    Ok(report.is_clean())
-}
-
-async fn run_profile(args: RunArgs, program: &str) -> anyhow::Result<bool> {
-    let mut profile = run::Profile::load(&args.profile)?;
-    if let Some(duration) = args.duration {
-        profile.duration_ms = u64::try_from(duration.as_millis())?;
-    }
-    profile.rate = args.rate.unwrap_or(profile.rate);
-    std::fs::create_dir_all(&args.report).with_context(|| args.report.display().to_string())?;
-    let (json, html) = (args.report.join("report.json"), args.report.join("report.html"));
-    check_writable(&json)?;
-    let seed = seed_of(args.seed);
-    let target = match (args.endpoint, args.aws) {
-        (Some(endpoint), _) => Some(Target::Endpoint { endpoint, region: args.region }),
-        (None, true) => Some(Target::Aws { region: args.region }),
-        (None, false) => None,
-    };
-    let prefix = match (args.prefix, &target) {
-        (Some(prefix), _) => prefix,
-        (None, Some(_)) => format!("load-test-{}-", seed.value()),
-        (None, None) => String::new(),
-    };
-    let plan = run::Plan { profile, seed, target, prefix, yes: args.yes, progress: true };
-    let report = run::run(program, &plan, told()).await?;
-    publish(&json, &report)?;
-    std::fs::write(&html, run::page(&report)?).with_context(|| html.display().to_string())?;
-    eprintln!("for people: {}", html.display());
     tell_verdict(&report.violations);
     Ok(report.is_clean())
 }
@@ -343,7 +338,39 @@ async fn soak(
     Ok(report.is_clean())
 }
 
-fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
+async fn keys(args: &KeysArgs, program: &str) -> anyhow::Result<bool> {
+    check_writable(&args.report)?;
+    let KeysArgs { keys, rounds, rate, shards, budget_mib, .. } = *args;
+    let plan = keys::Plan { keys, rounds, brief_s: 60, rate, shards, budget_mib, progress: true };
+    let report = keys::run(program, &plan).await?;
+    publish(&args.report, &report)?;
+    let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
+    eprintln!(
+        "{} records of {keys} keys, {:.0} a second; ready {:.1} s after the kill, sealed {:.0} s after the last; peak \
+         {peak_mib} MiB of {limit_mib} MiB allowed, {} cells folded in the live view, {:.0} s of CPU",
+        report.records, report.rate_achieved, report.ready_again_s, report.sealed_s, report.folded, report.cpu_seconds
+    );
+    tell_verdict(&report.violations);
+    Ok(report.is_clean())
+}
+
+async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
+    check_writable(&args.report)?;
+    let seed = seed_of(args.seed).value();
+    let GrowthArgs { commits, compact, .. } = *args;
+    let plan = growth::Plan { commits, compact, maintain_every: 100, seed, progress: true };
+    let report = growth::run(program, &plan).await?;
+    publish(&args.report, &report)?;
+    eprintln!(
+        "{commits} commits, {} files, {} objects in the log: the last tenth took {:.2} of the first, a process had \
+         read a record {:.0} ms after its start",
+        report.files, report.log_objects, report.last_to_first, report.first_read_ms
+    );
+    tell_verdict(&report.violations);
+    Ok(report.is_clean())
+}
+
+pub(crate) fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
     eprintln!("report: {}", file.display());
@@ -351,18 +378,18 @@ fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// An hour must not be lost to a folder that is not there.
-fn check_writable(report: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_writable(report: &Path) -> anyhow::Result<()> {
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(report);
     opened.map(|_| ()).with_context(|| format!("the report {} cannot be written", report.display()))
 }
 
-fn seed_of(given: Option<u64>) -> Seed {
+pub(crate) fn seed_of(given: Option<u64>) -> Seed {
     let seed = given.map_or_else(Seed::fresh, Seed::from);
     eprintln!("seed {}: --seed {0} posts the same records and draws the same numbers again", seed.value());
     seed
 }
 
-fn tell_verdict(violations: &[String]) {
+pub(crate) fn tell_verdict(violations: &[String]) {
     if violations.is_empty() {
         eprintln!("every promise held");
     }
@@ -371,12 +398,12 @@ fn tell_verdict(violations: &[String]) {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).trim().parse::<f64>().ok();
     number.filter(|rate| *rate > 0.0).ok_or_else(|| "expected records a second, like 2000".to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match DurationMs::from_text(text) {
         Some(DurationMs(0)) => Err("nothing can happen in no time; expected at least 1ms, like \"30s\"".to_owned()),
         Some(DurationMs(ms)) => Ok(Duration::from_millis(ms)),
@@ -393,7 +420,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "soak", "stall"] {
+        for command in ["chaos", "growth", "keys", "soak", "stall"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }

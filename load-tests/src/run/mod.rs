@@ -7,6 +7,7 @@
 
 mod book;
 mod clock;
+mod command;
 mod contracts;
 mod html;
 mod latency;
@@ -31,6 +32,7 @@ use pintail::demo::accepted::AcceptedLog;
 use tokio::time::Instant;
 
 use self::clock::Clock;
+pub use self::command::{RunArgs, command};
 pub use self::html::page;
 pub use self::latency::{Latency, Percentiles};
 pub use self::machine::{Build, Machine};
