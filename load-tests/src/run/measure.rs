@@ -85,6 +85,7 @@ pub fn measured(
         machine: Machine::this(),
         records,
         bytes: backlog.bytes + posted.live.bytes,
+        posting_from_s: posting.saturating_duration_since(started).as_secs_f64(),
         posted_s,
         caught_up_s: posted.caught_up_s,
         rate_asked: posted.live.records as f64 / (plan.profile.duration_ms as f64 / 1e3),
@@ -122,16 +123,19 @@ pub fn measured(
     Ok(report)
 }
 
-/// Each sample gets what the producer said last before it.
+/// The producer speaks at other moments than those of the samples: each gets what lies between the words around it.
 fn add_words(samples: &mut [Sample], words: &[Word], started_us: u64) {
     for sample in samples {
         let at_us = started_us + (sample.seconds * 1e6) as u64;
         let said = words.partition_point(|word| word.at_us <= at_us);
-        if let Some(word) = said.checked_sub(1).and_then(|last| words.get(last)) {
-            sample.posted = word.records;
-            sample.late_max_ms = word.late_max_us as f64 / 1e3;
-            sample.cpu.producer = word.cpu_seconds;
-        }
+        let start = Word { at_us: words.first().map_or(0, |word| word.started_us), ..Word::default() };
+        let before = said.checked_sub(1).and_then(|last| words.get(last)).copied().unwrap_or(start);
+        let after = words.get(said).copied().unwrap_or(before);
+        let way_us = after.at_us.saturating_sub(before.at_us).max(1);
+        let part = (at_us.saturating_sub(before.at_us) as f64 / way_us as f64).min(1.0);
+        sample.posted = before.records + ((after.records - before.records) as f64 * part) as u64;
+        sample.late_max_ms = before.late_max_us as f64 / 1e3;
+        sample.cpu.producer = before.cpu_seconds + (after.cpu_seconds - before.cpu_seconds) * part;
     }
 }
 

@@ -150,6 +150,8 @@ pub struct Report {
     pub records: u64,
     /// Their payload bytes.
     pub bytes: u64,
+    /// When the posting began, the backlog left out; since the run began.
+    pub posting_from_s: f64,
     /// How long was posted, the backlog left out.
     pub posted_s: f64,
     /// From the end of the posting until everything was committed.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use load_tests::run::{Report, page};
+use load_tests::run::Report;
 use pintail::demo::Kind;
 use pintail::demo::kinesis::EmbeddedKinesis;
 use serde_json::Value;
@@ -66,8 +66,8 @@ async fn a_profile_is_run_measured_and_reckoned() -> anyhow::Result<()> {
 
     // The page is whole, and nothing of it comes from elsewhere.
     let html = std::fs::read_to_string(folder.path().join("report.html"))?;
-    assert_eq!(html, page(&report)?);
-    assert!(html.ends_with("</html>\n") && !html.contains("src=\"http") && !html.contains("@import"));
+    assert!(html.ends_with("</html>\n") && html.contains("every promise held") && html.contains("data-plot=\"lag\""));
+    assert!(!html.contains("src=") && !html.contains("@import") && !html.contains("href="), "it needs another file");
 
     let guide = include_str!("../../README.md");
     let json: Value = serde_json::to_value(&report)?;
