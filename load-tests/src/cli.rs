@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
+use crate::compare::{self, CompareArgs};
 use crate::growth;
 use crate::keys;
 use crate::run::{self, Role, RunArgs};
@@ -74,6 +75,18 @@ enum Command {
         DIR gets report.json and report.html. `load-tests compare A B` holds two of them against each other.\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Run(RunArgs),
+    /// Holds reports of `run` against each other: what got better, what got worse, what cannot be told.
+    ///
+    /// A and B are reports, or folders of several: of three runs and more on both sides the medians are compared, and
+    /// how far the runs are apart is the noise. With fewer, the noise is how far the tenths of a run are apart, and
+    /// figures that a run has only once are shown and not judged.
+    #[command(after_help = "Examples:\n  \
+        load-tests compare before/report.json after/report.json\n  \
+        load-tests compare before after        folders with a report each, or with several in folders of their own\n\n\
+        Worse or better is what differs by more than 3 % and by more than the noise: the intervals of both medians,\n\
+        1.57 x IQR / sqrt(n) to either side, do not meet.\n\
+        Exit codes: 0 nothing got worse, 1 something did or a run of B was a failed one, 2 the call is wrong.")]
+    Compare(CompareArgs),
     /// One of the processes of `run`.
     #[command(hide = true)]
     Role {
@@ -266,6 +279,7 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
             let duration = args.time + 2 * STALL_MARGIN;
             until_told(soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program)).await
         }
+        Command::Compare(args) => compare::command(&args),
         Command::Run(args) => run::command(args, program, told()).await,
         Command::Role { role } => role.play().await.map(|()| true),
         Command::Keys(args) => until_told(keys(&args, program)).await,

@@ -15,6 +15,7 @@ mod aggregates;
 pub mod chaos;
 mod child;
 pub mod cli;
+pub mod compare;
 mod gate;
 pub mod growth;
 mod http;

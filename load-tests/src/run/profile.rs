@@ -26,10 +26,11 @@ pub const SHIPPED: [(&str, &str); 10] = [
 const RECORD_BYTES_MAX: u64 = 1_000_000;
 
 /// How far apart records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
     /// As strangers send them: by chance, and now and then many at once.
+    #[default]
     Poisson,
     /// As a metronome.
     Steady,
@@ -47,7 +48,7 @@ pub struct Burst {
 }
 
 /// Shares of records that are not as they should be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dirt {
     /// Actions posted again.
     pub duplicates: f64,
@@ -68,7 +69,7 @@ impl Dirt {
 }
 
 /// One profile.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// Its name: the shipped one's, or the file's.
     pub name: String,
