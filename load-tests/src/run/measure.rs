@@ -16,11 +16,16 @@ use super::target::Target;
 use super::watch::Watch;
 use crate::verify::{Verdict, rejects, total};
 
-/// A producer that is later than this could not hold the rate, and its own lateness is in the latencies.
+/// A producer that is later than this says something about itself and not about Pintail.
 const LATE_MS: f64 = 100.0;
+
+/// A smaller share of the rate that was asked for is another load.
+const HELD_SHARE: f64 = 0.97;
 
 /// How the load was posted.
 pub struct Live {
+    /// Pintail before it: reading, and idle unless it has to catch up.
+    pub before: Sample,
     /// The producer's last word.
     pub live: Word,
     /// All of them.
@@ -41,8 +46,6 @@ pub struct Run<'a> {
     pub backlog: Word,
     /// The load.
     pub posted: Live,
-    /// Pintail before the load.
-    pub before: Sample,
     /// When everything was committed.
     pub after: Sample,
     /// How Pintail ended.
@@ -61,7 +64,8 @@ pub fn measured(
     verdict: &Verdict,
     target: &Target,
 ) -> anyhow::Result<Report> {
-    let Run { plan, backlog, posted, before, after, status, alarms, clock } = run;
+    let Run { plan, backlog, posted, after, status, alarms, clock } = run;
+    let before = &posted.before;
     let (kinds, started) = (plan.profile.kinds(), watch.started);
     let posting = clock.instant(posted.live.started_us);
     let mut seen = watch.into_seen();
@@ -158,10 +162,14 @@ fn notes(report: &Report, posted: &Live, accepted: u64) -> Vec<String> {
     if !report.build.release {
         notes.push("a debug build: its figures say nothing about Pintail".to_owned());
     }
+    let (achieved, asked) = (report.rate_achieved, report.rate_asked);
+    if achieved < asked * HELD_SHARE {
+        notes.push(format!("the rate could not be held: {achieved:.0} of {asked:.0} records a second"));
+    }
     if report.late_max_ms > LATE_MS {
         notes.push(format!(
-            "the producer could not hold the rate: a record was sent {:.0} ms after it was due, and that is in the \
-             latencies",
+            "a record was sent {:.0} ms after it was due, since the producer or the calls before it took so long; that \
+             is in the latencies",
             report.late_max_ms
         ));
     }

@@ -127,7 +127,6 @@ impl Run<'_> {
         let processes = Processes { pintail: child.pid()?, kinesis: place.kinesis_pid(), s3: place.s3_pid()? };
         let look_interval = Duration::from_millis(profile.look_interval_ms);
         let watch = Watch::new(kinds, asker, place.s3.client()?, processes, look_interval);
-        let before = watch.sample().await?;
         let done = tokio::select! {
             done = self.live(&watch, &mut child, &log, &live) => done,
             error = watch.for_ever() => Err(error),
@@ -139,7 +138,7 @@ impl Run<'_> {
         self.tell(|| "reading the tables".to_owned());
         let verdict = look(&place.s3.lake_url()?, &log, &profile.kinds(), &place.windows(profile)).await?;
         let alarms = child.lines(&["records were trimmed before they were read"])?.len();
-        let seen = measure::Run { plan: self.plan, backlog, posted, before, after, status, alarms, clock };
+        let seen = measure::Run { plan: self.plan, backlog, posted, after, status, alarms, clock };
         measured(seen, watch, &live, &verdict, &place.target)
     }
 
@@ -167,7 +166,9 @@ impl Run<'_> {
         let profile = &self.plan.profile;
         if profile.behind_ms == 0 {
             child.ready().await?;
+            watch.reading(profile.kinds().len() * profile.shards as usize).await?;
         }
+        let before = watch.sample().await?;
         let backlog_heads = log.heads();
         let mut backlog_done = None;
         let clock = Clock::read()?;
@@ -222,7 +223,7 @@ impl Run<'_> {
             bail!("{error:#}; not committed: {behind:#?}");
         }
         let caught_up_s = posted_at.elapsed().as_secs_f64();
-        Ok(Live { live: last, words, caught_up_s, backlog_done, reshards })
+        Ok(Live { before, live: last, words, caught_up_s, backlog_done, reshards })
     }
 
     async fn reshard(&self, names: &[&str], stop: &tokio_util::sync::CancellationToken) -> anyhow::Result<u64> {

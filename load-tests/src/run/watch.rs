@@ -26,6 +26,7 @@ use super::report::{Commit, CpuSeconds, Sample};
 use crate::http::{Asker, metric, samples};
 use crate::log_entry::{Step, actions, entry_key, step};
 use crate::usage::Usage;
+use crate::wait::{PATIENCE, until_within};
 
 /// Between two looks for the next entry of a log.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
@@ -117,6 +118,18 @@ impl Watch {
             (!is_there(kind, &shard, head)).then(|| format!("{stream} {shard}: accepted up to {head}"))
         });
         behind.collect()
+    }
+
+    /// Waits until every one of so many shards has been read up to its head.
+    pub async fn reading(&self, shards: usize) -> anyhow::Result<()> {
+        let patience = PATIENCE + Duration::from_millis(100) * u32::try_from(shards).unwrap_or(u32::MAX);
+        until_within(patience, "every shard is read", async || {
+            let board: Board = serde_json::from_str(&self.asker.get("/api/shards").await?.body)?;
+            let read = board.streams.iter().flat_map(|stream| &stream.shards);
+            let read = read.filter(|shard| shard.state == "reading" && shard.behind_ms == Some(0)).count();
+            Ok((read >= shards).then_some(()))
+        })
+        .await
     }
 
     async fn windows(&self) -> anyhow::Result<()> {
@@ -274,5 +287,7 @@ struct BoardStream {
 #[derive(Deserialize)]
 struct BoardShard {
     shard: String,
+    state: String,
+    behind_ms: Option<i64>,
     counted: Option<String>,
 }

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use load_tests::run::Report;
+use load_tests::until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pintail::demo::Kind;
 use pintail::demo::kinesis::EmbeddedKinesis;
 use serde_json::Value;
@@ -103,6 +106,34 @@ async fn at_somebody_elses_kinesis_streams_are_asked_for_and_deleted_again() -> 
     assert!(is_left("theirs-pin").await?, "what was there before stays");
     for kind in Kind::ALL {
         assert!(!theirs.exists(&format!("load-test-7-{}", kind.name())).await?);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_told_to_stop_deletes_what_it_has_created() -> anyhow::Result<()> {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let (folder, theirs) = (tempfile::tempdir()?, EmbeddedKinesis::start(&[], 1).await?);
+        let mut harness = Command::new(HARNESS)
+            .args(["run", "--seed", "7", "--duration", "1h", "--rate", "50", "--yes", "--endpoint", &theirs.endpoint()])
+            .arg("--report")
+            .arg(folder.path())
+            .envs([("AWS_ACCESS_KEY_ID", "made-up"), ("AWS_SECRET_ACCESS_KEY", "made-up")])
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        until("a stream was created", async || {
+            ensure!(harness.try_wait()?.is_none(), "the harness has ended by itself");
+            Ok(theirs.exists("load-test-7-pin").await?.then_some(()))
+        })
+        .await?;
+        let pid = Pid::from_raw(i32::try_from(harness.id().context("it runs")?)?);
+        kill(pid, signal)?;
+        assert_eq!(harness.wait().await?.code(), Some(1), "there is no verdict");
+        for kind in Kind::ALL {
+            assert!(!theirs.exists(&format!("load-test-7-{}", kind.name())).await?, "{signal}: {kind:?} is left");
+        }
     }
     Ok(())
 }

@@ -168,14 +168,23 @@ impl Streams {
         }
     }
 
-    /// Deletes a stream with everything in it; one that is not there is no error.
+    /// Deletes a stream with everything in it; one that is not there is no error, and one that is just being created
+    /// or resharded is waited for.
     pub async fn delete_stream(&self, stream: &str) -> Result<(), AdminError> {
-        match self.client.delete_stream().stream_name(stream).enforce_consumer_deletion(true).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(DeleteStreamError::is_resource_not_found_exception) => {
-                Ok(())
+        let (deadline, mut pause) = (Instant::now() + PATIENCE, LOOK_AGAIN_MIN);
+        loop {
+            let deleted = self.client.delete_stream().stream_name(stream).enforce_consumer_deletion(true).send().await;
+            let Err(error) = deleted else { return Ok(()) };
+            let service = error.as_service_error();
+            if service.is_some_and(DeleteStreamError::is_resource_not_found_exception) {
+                return Ok(());
             }
-            Err(source) => Err(AdminError::Delete { stream: stream.to_owned(), source: Box::new(source) }),
+            let is_busy = service.is_some_and(DeleteStreamError::is_resource_in_use_exception);
+            if !is_busy || Instant::now() >= deadline {
+                return Err(AdminError::Delete { stream: stream.to_owned(), source: Box::new(error) });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
         }
     }
 

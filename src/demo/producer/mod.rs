@@ -350,6 +350,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_sent_late_is_booked_under_the_time_when_it_was_due() {
+        let kinesis = EmbeddedKinesis::start(&STREAMS, 1).await.unwrap();
+        let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
+        let client = client(&kinesis.sdk_config());
+        // All of them were due long ago, and together they are more than several calls take.
+        let postings = emulation().flat_map(|action| action.postings).filter(|posting| posting.kind == Kind::Pin);
+        let records = postings.take(12).enumerate().map(|(at, mut posting)| {
+            posting.data.resize(900_000, b' ');
+            Scheduled { due: Duration::from_millis(100 * at as u64), posting }
+        });
+        let start = Instant::now() - Duration::from_secs(5);
+        let timetable = Timetable { streams: STREAMS.map(str::to_owned), start, linger: Duration::from_millis(1) };
+        let never = std::future::pending();
+        produce_on_time(&client, records, &timetable, &counters, &log, never).await.unwrap();
+        let booked: Vec<Duration> =
+            log.stream("pin").values().flatten().map(|record| record.sent - timetable.start).collect();
+        assert_eq!(booked, (0..12).map(|at| Duration::from_millis(100 * at)).collect::<Vec<_>>());
+        assert!(counters.take_late_max() >= Duration::from_secs(5), "the first one is five seconds late");
+        assert_eq!(counters.take_late_max(), Duration::ZERO, "it is told once");
+        assert_log_is_what_is_stored(&kinesis, &log, &counters).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_it_is_due() {
+        let kinesis = EmbeddedKinesis::start(&STREAMS, 1).await.unwrap();
+        let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
+        let client = client(&kinesis.sdk_config());
+        let due = |at: u64| Duration::from_millis(300 * at);
+        let postings = emulation().flat_map(|action| action.postings);
+        let records = postings.zip(0..).map(|(posting, at)| Scheduled { due: due(at), posting });
+        let start = Instant::now();
+        let timetable = Timetable { streams: STREAMS.map(str::to_owned), start, linger: Duration::ZERO };
+        let acknowledged = || Kind::ALL.iter().map(|kind| counters.acknowledged(*kind)).sum::<u64>();
+        let some = async {
+            while acknowledged() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        produce_on_time(&client, records, &timetable, &counters, &log, some).await.unwrap();
+        let passed = start.elapsed();
+        let there = acknowledged();
+        assert!(there >= 3 && due(there - 1) <= passed, "{there} records after {passed:?}");
+    }
+
+    #[tokio::test]
     async fn a_missing_stream_ends_the_posting_and_is_named() {
         let kinesis = EmbeddedKinesis::start(&["pin", "geo"], 1).await.unwrap();
         let client = client(&kinesis.sdk_config());
