@@ -99,6 +99,12 @@ pub const LIVE_WINDOWS_RESTORED: i64 = 15;
 /// rows in memory at once.
 pub const LIVE_FILES_RESTORED_MAX: usize = 2_000;
 
+/// Live windows: files that one commit of another process may stage for a window to be shown before the next start, and
+/// their bytes. What is more belongs to a replay of days and not to what is live.
+pub const LIVE_OTHERS_FILES_MAX: usize = 256;
+/// See [`LIVE_OTHERS_FILES_MAX`].
+pub const LIVE_OTHERS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Live windows: bytes of committed cells kept per stream, beside `[budget]`; new keys beyond it show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -14,7 +14,7 @@ use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
-use super::checkpoint::is_file;
+use super::checkpoint::{is_file, root};
 use super::commit::TableLog;
 use super::error::LakeError;
 use super::follower::applied_of;
@@ -32,26 +32,48 @@ const READS_MAX: usize = 32;
 /// Files of a table by path, each with the newest window start in it (epoch us); `None` if its statistics do not say.
 type Files = BTreeMap<String, Option<i64>>;
 
+/// Recent rows of a partials table.
+#[derive(Debug)]
+pub struct RecentPartials {
+    /// From this start on (epoch us) they are complete.
+    pub since_us: i64,
+    /// Up to this version of the rows table: that of the opened ledger, or a later one that somebody has applied since.
+    pub through: u64,
+    /// The rows.
+    pub rows: Vec<RecordBatch>,
+}
+
+/// How far a table had followed when its log was read.
+struct Applied {
+    id: String,
+    through: u64,
+}
+
 impl StreamLake {
     /// Rows of the `window`th partials table whose window may start at or after `since_us` (epoch us), and the start
     /// from which they are complete: `since_us`, or later if there are too many files to read. The files are chosen
     /// by their statistics, so older rows come along. Empty if the table is new.
-    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<(i64, Vec<RecordBatch>), LakeError> {
+    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<RecentPartials, LakeError> {
         let mut partials = self.followers.iter().filter(|table| table.kind() == Kind::Partials);
-        let Some(table) = partials.nth(window) else { return Ok((since_us, Vec::new())) };
+        let Some(table) = partials.nth(window) else {
+            return Ok(RecentPartials { since_us, through: self.view.version, rows: Vec::new() });
+        };
+        let mut applied = Applied { id: self.identity.applied_id(), through: self.view.version };
         let mut files = Files::new();
         let wrong = |reason| LakeError::Log { table: table.name().to_owned(), version: table.state().version, reason };
         // Before the log: what was applied and compacted since the table was opened is removed by it again.
         for add in self.staged_for(table).await? {
             note_add(&add, since_us, &mut files).map_err(wrong)?;
         }
-        each_action(&self.store, table.name(), is_file, |lines| note_files(lines, since_us, &mut files)).await?;
+        let wanted = |column: &str| is_file(column) || root(column) == "txn";
+        each_action(&self.store, table.name(), wanted, |lines| note_files(lines, since_us, &mut files, &mut applied))
+            .await?;
         let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
         let version = table.state().version;
         let reads = files.into_iter().map(|path| read_file(self.store.clone(), table.name().to_owned(), version, path));
         let batches: Vec<Vec<RecordBatch>> =
             futures::stream::iter(reads).buffer_unordered(READS_MAX).try_collect().await?;
-        Ok((since_us, batches.into_iter().flatten().collect()))
+        Ok(RecentPartials { since_us, through: applied.through, rows: batches.into_iter().flatten().collect() })
     }
 
     /// What was committed with rows and has not reached the table.
@@ -74,18 +96,21 @@ async fn read_file(store: LakeStore, table: String, version: u64, path: String) 
     decode(bytes).map_err(|source| LakeError::Encode { table, source })
 }
 
-fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
+/// All rows of a Parquet file.
+pub(super) fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
     let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
     Ok(batches.collect::<Result<_, _>>()?)
 }
 
-fn note_files(lines: &[u8], since_us: i64, files: &mut Files) -> Result<(), String> {
+fn note_files(lines: &[u8], since_us: i64, files: &mut Files, applied: &mut Applied) -> Result<(), String> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let action: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
         if let Some(add) = action.get("add").filter(|add| !add.is_null()) {
             note_add(add, since_us, files)?;
         } else if let Some(remove) = action.get("remove").filter(|remove| !remove.is_null()) {
             files.remove(path_of(remove)?);
+        } else if let Some(txn) = action.get("txn").filter(|txn| txn["appId"] == applied.id.as_str()) {
+            applied.through = applied.through.max(txn["version"].as_u64().unwrap_or_default());
         }
     }
     Ok(())
@@ -99,7 +124,7 @@ fn note_add(add: &Value, since_us: i64, files: &mut Files) -> Result<(), String>
     Ok(())
 }
 
-fn path_of(action: &Value) -> Result<&str, String> {
+pub(super) fn path_of(action: &Value) -> Result<&str, String> {
     action.get("path").and_then(Value::as_str).ok_or_else(|| format!("no text \"path\" in {action}"))
 }
 
@@ -120,7 +145,7 @@ fn newest(files: Files, since_us: i64, max: usize) -> Result<(i64, Vec<String>),
 }
 
 /// The latest window start in a file, by its statistics. `None` if they do not say.
-fn newest_start_us(add: &Value) -> Option<i64> {
+pub(super) fn newest_start_us(add: &Value) -> Option<i64> {
     let stats: Value = serde_json::from_str(add.get("stats")?.as_str()?).ok()?;
     let newest = stats.get("maxValues")?.get(WINDOW_START)?.as_str()?;
     Some(DateTime::parse_from_rfc3339(newest).ok()?.timestamp_micros())
@@ -146,11 +171,26 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_action_or_names_no_file_is_an_error() {
+        let mut applied = Applied { id: "a/applied".to_owned(), through: 3 };
         for wrong in ["{\"add\":{\"path\":\"x\"}}\nnonsense", "{\"add\":{}}", "{\"remove\":{\"path\":1}}"] {
-            assert!(note_files(wrong.as_bytes(), 0, &mut Files::new()).is_err(), "{wrong}");
+            assert!(note_files(wrong.as_bytes(), 0, &mut Files::new(), &mut applied).is_err(), "{wrong}");
         }
         let mut noted = Files::new();
-        note_files(b"{\"add\":{\"path\":\"x\"},\"remove\":null}\n\n{\"txn\":{}}\n", 0, &mut noted).unwrap();
-        assert_eq!(noted, BTreeMap::from([("x".to_owned(), None)]));
+        let lines = b"{\"add\":{\"path\":\"x\"},\"remove\":null}\n\n{\"txn\":{}}\n";
+        note_files(lines, 0, &mut noted, &mut applied).unwrap();
+        assert_eq!((noted, applied.through), (BTreeMap::from([("x".to_owned(), None)]), 3));
+    }
+
+    #[test]
+    fn what_somebody_applied_since_the_table_was_opened_is_told() {
+        let mut applied = Applied { id: "a/applied".to_owned(), through: 3 };
+        for (version, through) in [(2, 3), (7, 7)] {
+            let lines = format!("{{\"txn\":{{\"appId\":\"a/applied\",\"version\":{version}}}}}");
+            note_files(lines.as_bytes(), 0, &mut Files::new(), &mut applied).unwrap();
+            assert_eq!(applied.through, through);
+        }
+        let lines = b"{\"txn\":{\"appId\":\"b/applied\",\"version\":9}}";
+        note_files(lines, 0, &mut Files::new(), &mut applied).unwrap();
+        assert_eq!(applied.through, 7, "another stream's");
     }
 }

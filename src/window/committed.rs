@@ -95,14 +95,14 @@ impl Committed {
         }
     }
 
-    /// The rows table's version that this layer stands for.
+    /// The newest of the rows table's versions that this layer has.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
     }
 
     /// See [`Self::version`].
     pub fn set_version(&self, version: u64) {
-        self.version.store(version, Ordering::Relaxed);
+        self.version.fetch_max(version, Ordering::Relaxed);
     }
 
     /// Drops the oldest starts of every window that has too many. They stay in the lake.

@@ -10,8 +10,8 @@
 //! The live view is two layers and a sum. *Committed*: the cells of what is in the lake. *Pending*: per shard, the
 //! cells of batches that no commit covers yet; they are the next partial. A commit moves cells from pending to
 //! committed; a fence throws the shard's pending cells away, and what people saw of them stays on show until it was
-//! read again. Nothing is ever subtracted, and after a start nothing is shown before it has caught up with what an
-//! earlier process may have shown.
+//! read again. Other processes' commits come from the lake. Nothing is ever subtracted, and after a start nothing is
+//! shown before it has caught up with what an earlier process may have shown.
 
 mod aggregate;
 mod cell;
@@ -20,6 +20,8 @@ mod committed;
 mod filter;
 mod gauges;
 mod group;
+mod known;
+mod others;
 mod partials;
 mod pending;
 mod rows;
@@ -27,14 +29,15 @@ mod sketch;
 mod slide;
 mod view;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
 
 pub use aggregate::NotTheContracts;
+pub use others::{FoundCommit, OthersCells};
 pub use partials::Undecodable;
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
@@ -68,6 +71,8 @@ pub struct StreamWindows {
     committed: Committed,
     shown: Mutex<ShownKeys>,
     catching_up: AtomicBool,
+    /// Since when other processes' commits cannot be looked for, epoch ms.
+    blind_since_ms: AtomicI64,
     metrics: StreamMetrics,
 }
 
@@ -82,6 +87,7 @@ impl StreamWindows {
             shown: Mutex::default(),
             pending: DashMap::new(),
             catching_up: AtomicBool::new(false),
+            blind_since_ms: AtomicI64::new(others::NEVER_MS),
             metrics,
         }
     }
@@ -157,11 +163,6 @@ impl StreamWindows {
         self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
     }
 
-    /// The committed layer now stands for this version of the rows table.
-    pub fn restored(&self, version: u64) {
-        self.committed.set_version(version);
-    }
-
     /// How many windows the contract declares.
     pub fn count(&self) -> usize {
         self.contract.windows.len()
@@ -211,7 +212,7 @@ impl StreamWindows {
 
 impl WindowSink for StreamWindows {
     fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch> {
-        let encoded = self.cells_through(&last_by_shard(ranges)).into_iter().zip(&self.contract.windows);
+        let encoded = self.cells_through(&spans_by_shard(ranges)).into_iter().zip(&self.contract.windows);
         encoded
             .map(|(shards, plan)| {
                 partials::encode(plan, &shards).unwrap_or_else(|error| {
@@ -226,9 +227,9 @@ impl WindowSink for StreamWindows {
     fn committed(&self, ranges: &[PositionRange], version: u64) {
         {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-            for range in last_by_shard(ranges) {
-                let Some(mut pending) = self.pending.get_mut(&range.shard) else { continue };
-                self.add_committed(pending.commit(range.through));
+            for range in spans_by_shard(ranges) {
+                let mut pending = self.pending.entry(range.shard).or_default();
+                self.add_committed(pending.commit(range.after, range.through));
             }
             self.committed.set_version(version);
         }
@@ -261,15 +262,13 @@ fn cells_bytes(cells: &WindowCells) -> usize {
     cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
 }
 
-/// A commit may list several ranges of one shard, in order; its last one says how far the commit goes.
-fn last_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
-    let mut last: HashMap<&ShardId, &PositionRange> = HashMap::new();
+/// A commit may list several ranges of one shard, in order: here they are one.
+fn spans_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
+    let mut spans: BTreeMap<&ShardId, PositionRange> = BTreeMap::new();
     for range in ranges {
-        last.insert(&range.shard, range);
+        spans.entry(&range.shard).or_insert_with(|| range.clone()).through = range.through;
     }
-    let mut last: Vec<PositionRange> = last.into_values().cloned().collect();
-    last.sort_by(|a, b| a.shard.cmp(&b.shard));
-    last
+    spans.into_values().collect()
 }
 
 fn merge_cells(into: &mut WindowCells, from: &WindowCells) {
@@ -294,5 +293,7 @@ fn merge_cell(into: &mut HashMap<Vec<group::KeyValue>, Cell>, key: &[group::KeyV
 
 #[cfg(test)]
 mod measures_tests;
+#[cfg(test)]
+mod others_tests;
 #[cfg(test)]
 mod tests;

@@ -72,8 +72,11 @@ pub struct LiveWindow {
     pub keys: Vec<String>,
     /// Names of its measures.
     pub measures: Vec<String>,
-    /// Version of the rows table that the committed part stands for.
+    /// The newest version of the rows table that is in the committed part.
     pub committed_version: u64,
+    /// As of when other processes' records are in the numbers, epoch ms; `None` if there are none, or if this process
+    /// commits every shard itself: as of now.
+    pub as_of_ms: Option<i64>,
     /// Nothing is shown until what an earlier process may have shown was read again.
     pub catching_up: bool,
     /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
@@ -135,11 +138,11 @@ impl StreamWindows {
 
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
         let catching_up = self.catching_up.load(Ordering::Relaxed);
-        let (starts, panes, committed_version) = {
+        let (starts, panes, committed_version, as_of_ms) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
             let starts = if catching_up { Vec::new() } else { self.shown_starts(index, plan, filter) };
             let panes = self.merge_layers(index, plan, &starts, filter);
-            (starts, panes, self.committed.version())
+            (starts, panes, self.committed.version(), self.as_of_ms())
         };
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
         let shown = |start_us, cells| live_start(plan, start_us, cells, rows_max);
@@ -157,6 +160,7 @@ impl StreamWindows {
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
+            as_of_ms,
             catching_up,
             starts,
         }

@@ -73,9 +73,10 @@ async fn a_start_brings_back_partials_that_were_applied_and_those_that_only_wait
     next.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
 
     for _ in 0..2 {
-        let (since_us, batches) = lake.open().await.recent_partials(0, 0).await.unwrap();
+        let recent = lake.open().await.recent_partials(0, 0).await.unwrap();
+        let (since_us, batches) = (recent.since_us, recent.rows);
         assert_eq!((since_us, batches.iter().map(RecordBatch::num_rows).sum::<usize>()), (0, 3));
-        let (_, none) = lake.open().await.recent_partials(0, 1).await.unwrap();
+        let none = lake.open().await.recent_partials(0, 1).await.unwrap().rows;
         assert!(none.is_empty(), "their windows start earlier");
         follow_all(Instance::of(lake.open().await)).await;
     }

@@ -4,6 +4,7 @@ mod commits;
 pub mod faults;
 pub mod followers;
 mod opening;
+mod others;
 mod ranges;
 pub mod readers;
 mod replays;
