@@ -15,6 +15,8 @@ use crate::chaos;
 use crate::compare::{self, CompareArgs};
 use crate::growth;
 use crate::keys;
+use crate::peers;
+use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
 use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
@@ -109,6 +111,27 @@ enum Command {
         load-tests growth --commits 10000 --compact --report compacted.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Growth(GrowthArgs),
+    /// Pintail against other engines at the same work on the same records, in turns: how many times as fast it is, and
+    /// how much of what its parts allow.
+    ///
+    /// Everybody gets a file of JSON lines, cleans them by the shipped contracts and ends with columns in memory (`clean`)
+    /// or with Parquet under zstd 1 (`parquet`), on one core. The whole service (`service`) is held against a consumer in
+    /// Python that reads the same streams of a local Kinesis and commits to the same S3. CPU time of the work alone
+    /// counts, without imports and the engine's start. Ratios are taken within a round; the median and the spread are
+    /// told. Each table is compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that
+    /// is no JSON, or loses others with it, gets the file without such lines, and the table says so.
+    #[command(after_help = "Examples: load-tests peers --rounds 5 --report peers.json\n          \
+        load-tests peers --rounds 3 --only duckdb,polars --paths parquet --kinds pin --pins 100000\n\
+        The first run installs the engines (Python 3.11, 2 GB, pinned) and writes the records, both below --folder.\n\
+        Run it on a machine that does nothing else; the loads before and after are in the table.\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Peers(PeersArgs),
+    /// Pintail's turn at `peers`.
+    #[command(hide = true)]
+    PeersRoom(PeersRoomArgs),
+    /// The component ceiling's turn at `peers`.
+    #[command(hide = true)]
+    PeersCeiling(PeersCeilingArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -284,6 +307,9 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
         Command::Role { role } => role.play().await.map(|()| true),
         Command::Keys(args) => until_told(keys(&args, program)).await,
         Command::Growth(args) => until_told(growth(&args, program)).await,
+        Command::Peers(args) => until_told(peers(&args, program)).await,
+        Command::PeersRoom(args) => args.run().map(|()| true),
+        Command::PeersCeiling(args) => args.run().map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -384,6 +410,16 @@ async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
+async fn peers(args: &PeersArgs, program: &str) -> anyhow::Result<bool> {
+    let plan = args.plan()?;
+    check_writable(&args.report)?;
+    let report = peers::run(program, &plan).await?;
+    println!("{}", report.table());
+    publish(&args.report, &report)?;
+    tell_verdict(&report.violations);
+    Ok(report.violations.is_empty())
+}
+
 pub(crate) fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
@@ -434,7 +470,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "growth", "keys", "soak", "stall"] {
+        for command in ["chaos", "growth", "keys", "peers", "soak", "stall"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }

@@ -62,6 +62,7 @@ pub use maintenance::{
     MaintenanceService, Step as MaintenanceStep, TableName,
 };
 pub use others::{CommitLog, LoggedCommit};
+pub use parquet::encoded_files;
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};
