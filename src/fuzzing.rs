@@ -9,6 +9,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use aws_sdk_kinesis::config::ConfigBag;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+
+use aws_smithy_runtime_api::http::{Request, Response, StatusCode};
+use aws_smithy_schema::protocol::ClientProtocolInner;
+use aws_smithy_types::body::SdkBody;
 use deltalake::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
 use deltalake::arrow::datatypes::{DataType, Field, Int64Type};
 
@@ -24,6 +30,7 @@ use crate::metrics::Registry;
 use crate::record::{RawBatch, RawRecord, ShardGrant, WindowSink};
 use crate::source::ForeignRecords;
 use crate::source::aggregated::{Opened, Rules, disaggregate, open};
+use crate::source::protocol::{QuickJson, plain};
 use crate::toml_doc::Problems;
 use crate::window::StreamWindows;
 
@@ -119,6 +126,26 @@ fn split<'a>(mut bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
     }
     parts.push(bytes);
     parts
+}
+
+// === What Kinesis answers ===
+
+/// A body of GetRecords: the quick reader and the SDK's own make the same of it, also of what is wrong with it.
+pub fn get_records(body: &[u8]) {
+    let (quick, plain) = (parsed_by(&QuickJson::default(), body), parsed_by(&plain(), body));
+    assert_eq!(quick, plain, "{}", String::from_utf8_lossy(body));
+}
+
+/// What the SDK makes of a body by this protocol; errors as their text.
+pub(crate) fn parsed_by(
+    protocol: &impl ClientProtocolInner<Request = Request, Response = Response>,
+    body: &[u8],
+) -> Result<GetRecordsOutput, String> {
+    let response = Response::new(StatusCode::try_from(200).unwrap(), SdkBody::from(body));
+    let config = ConfigBag::base();
+    let answer = protocol.deserialize_response(&response, GetRecordsOutput::SCHEMA, &config);
+    let parsed = answer.and_then(|mut answer| GetRecordsOutput::deserialize(&mut *answer));
+    parsed.map_err(|error| format!("{error:?}"))
 }
 
 // === Aggregated records ===
@@ -252,6 +279,11 @@ mod tests {
     #[test]
     fn what_was_worth_keeping_of_fuzzed_reads_is_accounted_for() {
         replay("clean", clean);
+    }
+
+    #[test]
+    fn what_was_worth_keeping_of_fuzzed_bodies_is_read_as_the_sdk_reads_it() {
+        replay("get_records", get_records);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The wire: the only file of the source that names the Kinesis SDK.
+//! The wire: with the protocol that it hands to the SDK ([`super::protocol`]) all of the source that names it.
 //!
 //! Four calls, answered in our own types. The SDK's own retries are off: what to do about an error is decided by
 //! one table ([`super::error`]), and a hidden retry would spend the shard's five calls a second behind the pacer's
@@ -25,6 +25,7 @@ use aws_sdk_kinesis::types::{
 };
 
 use super::error::{Call, Fault, ReadError};
+use super::protocol::QuickJson;
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
 use crate::record::{Heir, RawRecord};
@@ -99,7 +100,8 @@ impl Kinesis {
             .read_timeout(READ_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
-        let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let mut builder =
+            builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts).protocol(QuickJson::default());
         builder.set_app_name(AppName::new("pintail").ok());
         Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true }
     }
@@ -396,5 +398,17 @@ impl Intercept for ResponseDate {
         let date = header.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
         self.0.store(date.map_or(0, |date| date.secs() * 1000), Ordering::Release);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_reads_by_the_quick_protocol() {
+        let client = Kinesis::local("http://localhost:1").client;
+        let protocol = format!("{:?}", client.config().protocol());
+        assert!(protocol.contains("QuickJson"), "{protocol}");
     }
 }
