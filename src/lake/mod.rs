@@ -60,6 +60,7 @@ pub use maintenance::{
     Ended as MaintenanceEnded, Event as MaintenanceEvent, Maintainer, MaintenanceOptions, MaintenancePlan,
     MaintenanceService, Step as MaintenanceStep, TableName,
 };
+pub use parquet::encoded_files;
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};

@@ -45,8 +45,12 @@ pub use aggregated::ForeignRecords;
 pub use coordinator::Coordinator;
 pub use error::{Call, Fault, ReadError, SourceError};
 pub use kinesis::Kinesis;
+#[cfg(any(test, fuzzing))]
+pub(crate) use kinesis::read_reply;
 pub use loss::{LostRange, OnDataLoss, overdue};
-pub use protocol::QuickJson;
+pub use protocol::{QuickJson, RecordShelf};
+#[cfg(any(test, fuzzing))]
+pub(crate) use stream::ReadReply;
 pub use stream::{KinesisConfig, ListedShard, Status, StreamDescription, StreamTarget};
 pub use survey::{describe, oldest_record};
 

@@ -1,30 +1,27 @@
-//! The body of GetRecords in one pass: recognised whole, or `None`.
+//! The body of GetRecords in one pass, to records of ours: recognised whole, or `None`.
 //!
 //! What is recognised is what Kinesis sends: known members in any order, white space, nulls, unknown members that are
-//! plain texts or literals, escapes in partition keys (which are the user's). `ChildShards`, which only the last read
-//! of a shard has, other escapes and every error are somebody else's; so there is no error type here.
-
-use std::borrow::Cow;
+//! plain texts or literals, escapes in partition keys (which are the user's, and of no use to us). Other escapes,
+//! `ChildShards`, which only the last read of a shard has, a record without a number or a time, and every error are
+//! somebody else's; so there is no error type here.
 
 use aws_smithy_types::DateTime;
 use memchr::memchr2;
 
-/// What a body says; absent and null members are `None`.
+use crate::checkpoint::SequenceNumber;
+use crate::limits::GET_RECORDS_LIMIT_MAX;
+use crate::record::RawRecord;
+use crate::source::kinesis::micros;
+
+/// What Kinesis answers at most, and what is made room for at once.
+const RECORDS_MAX: usize = GET_RECORDS_LIMIT_MAX as usize;
+
+/// What a body says; absent and null members are `None`, or no records.
 #[derive(Debug, Default)]
 pub(super) struct Body<'a> {
-    pub records: Option<Vec<Recorded<'a>>>,
+    pub records: Vec<RawRecord>,
     pub next_shard_iterator: Option<&'a str>,
     pub millis_behind_latest: Option<i64>,
-}
-
-/// One record of a body, its data decoded.
-#[derive(Debug, Default)]
-pub(super) struct Recorded<'a> {
-    pub sequence_number: Option<&'a str>,
-    pub arrived_at: Option<DateTime>,
-    pub data: Option<Vec<u8>>,
-    pub partition_key: Option<Cow<'a, str>>,
-    pub encryption_type: Option<&'a str>,
 }
 
 /// Reads a whole body. Of equal members the last counts.
@@ -33,7 +30,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Body<'_>> {
     let mut body = Body::default();
     scanner.object(|scanner, member| {
         match member {
-            b"Records" => body.records = Some(records(scanner)?),
+            b"Records" => body.records = records(scanner)?,
             b"NextShardIterator" => body.next_shard_iterator = Some(scanner.text()?),
             b"MillisBehindLatest" => body.millis_behind_latest = Some(scanner.whole()?),
             b"ChildShards" => return None,
@@ -45,14 +42,21 @@ pub(super) fn read(bytes: &[u8]) -> Option<Body<'_>> {
     (scanner.at == bytes.len()).then_some(body)
 }
 
-fn records<'a>(scanner: &mut Scanner<'a>) -> Option<Vec<Recorded<'a>>> {
+fn records(scanner: &mut Scanner<'_>) -> Option<Vec<RawRecord>> {
     let mut records = Vec::new();
     scanner.take(b'[')?;
     if scanner.takes(b']') {
         return Some(records);
     }
     loop {
-        records.push(record(scanner)?);
+        let began = scanner.at;
+        let record = record(scanner)?;
+        if records.is_empty() {
+            // As many as there are if all are like the first, which they mostly are.
+            let alike = scanner.rest().len() / (scanner.at - began) + 1;
+            records.reserve(alike.min(RECORDS_MAX));
+        }
+        records.push(record);
         if !scanner.takes(b',') {
             scanner.take(b']')?;
             return Some(records);
@@ -60,20 +64,26 @@ fn records<'a>(scanner: &mut Scanner<'a>) -> Option<Vec<Recorded<'a>>> {
     }
 }
 
-fn record<'a>(scanner: &mut Scanner<'a>) -> Option<Recorded<'a>> {
-    let mut record = Recorded::default();
+fn record(scanner: &mut Scanner<'_>) -> Option<RawRecord> {
+    let (mut data, mut sequence_number, mut arrived_at_us) = (None, None, None);
     scanner.object(|scanner, member| {
         match member {
-            b"Data" => record.data = Some(base64_simd::STANDARD.decode_to_vec(scanner.plain()?).ok()?),
-            b"SequenceNumber" => record.sequence_number = Some(scanner.text()?),
-            b"ApproximateArrivalTimestamp" => record.arrived_at = Some(scanner.time()?),
-            b"PartitionKey" => record.partition_key = Some(scanner.escaped_text()?),
-            b"EncryptionType" => record.encryption_type = Some(scanner.text()?),
+            b"Data" => data = Some(base64_simd::STANDARD.decode_to_vec(scanner.plain()?).ok()?),
+            b"SequenceNumber" => sequence_number = Some(SequenceNumber::parse(scanner.text()?).ok()?),
+            b"ApproximateArrivalTimestamp" => arrived_at_us = Some(micros(scanner.time()?)),
+            b"PartitionKey" => scanner.skip_escaped_text()?,
+            b"EncryptionType" => scanner.text().map(drop)?,
             unknown => scanner.skip(unknown)?,
         }
         Some(())
     })?;
-    Some(record)
+    Some(RawRecord {
+        data: data.unwrap_or_default(),
+        sequence_number: sequence_number?,
+        sub_sequence_number: 0,
+        arrived_at_us: arrived_at_us?,
+        refused: None,
+    })
 }
 
 // === Scanner ===
@@ -151,19 +161,19 @@ impl<'a> Scanner<'a> {
         std::str::from_utf8(self.plain()?).ok()
     }
 
-    fn escaped_text(&mut self) -> Option<Cow<'a, str>> {
+    fn skip_escaped_text(&mut self) -> Option<()> {
         let quoted = self.rest();
         let inside = quoted.strip_prefix(b"\"")?;
         let mut end = memchr2(b'"', b'\\', inside)?;
         if inside[end] == b'"' {
-            return self.text().map(Cow::Borrowed);
+            return self.text().map(drop);
         }
         while inside[end] == b'\\' {
             let beyond = end + 2;
             end = beyond + memchr2(b'"', b'\\', inside.get(beyond..)?)?;
         }
         self.at += end + 2;
-        serde_json::from_slice(&quoted[..end + 2]).ok().map(Cow::Owned)
+        serde_json::from_slice::<String>(&quoted[..end + 2]).ok().map(drop)
     }
 
     /// The bytes ahead of which a number may consist.
@@ -184,7 +194,7 @@ impl<'a> Scanner<'a> {
         if !token.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
             return None;
         }
-        if token.contains(['.', 'e', 'E']) {
+        if token.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
             token.parse().ok().map(DateTime::from_secs_f64)
         } else {
             token.parse().ok().map(DateTime::from_secs)
