@@ -126,7 +126,6 @@ mod tests {
                 sequence_number: SequenceNumber::parse(&(records.len() + 1).to_string()).unwrap(),
                 sub_sequence_number: 0,
                 arrived_at_us: 1_705_247_984_638_000,
-                partition_key: None,
                 refused: None,
             });
         }

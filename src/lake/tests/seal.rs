@@ -116,7 +116,6 @@ pub fn read(
             sequence_number: number(order),
             sub_sequence_number: 0,
             arrived_at_us: order.arrived_ms * 1000,
-            partition_key: None,
             refused: None,
         }
     });
