@@ -3,7 +3,9 @@
 mod commits;
 pub mod faults;
 pub mod followers;
+mod missed;
 mod opening;
+mod others;
 mod ranges;
 pub mod readers;
 mod replays;
@@ -52,7 +54,7 @@ pub const PARTIALS: &str = "orders_by_kind_partials";
 pub const DAY: i32 = 20_779;
 const DAY_US: i64 = 86_400_000_000;
 
-pub use self::followers::follow_all;
+pub use self::followers::{follow_all, rows_of};
 
 // === Tables ===
 
