@@ -73,10 +73,7 @@ impl Side {
 /// Holds two sides against each other.
 pub fn judge(before: &Side, after: &Side, more_is_better: bool) -> Judged {
     let base = before.median.abs().max(f64::MIN_POSITIVE);
-    let change = match after.median - before.median {
-        difference if difference == 0.0 => 0.0,
-        difference => difference / base,
-    };
+    let change = (after.median - before.median) / base;
     let Some((a, b)) = before.half.zip(after.half) else {
         return Judged { change, noise: None, judgement: Judgement::Unclear };
     };

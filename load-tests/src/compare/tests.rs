@@ -51,14 +51,14 @@ fn a_planted_regression_is_found_and_named_and_the_rest_is_not() {
 
 #[test]
 fn one_run_each_is_judged_by_its_tenths() {
-    let (before, after) = (report(1, 100.0, 5.0, 0.05), report(2, 100.0, 6.5, 0.05));
-    assert_eq!(judged(&[before.clone()], &[after.clone()], CPU), Judgement::Worse);
-    assert_eq!(judged(&[after], &[before.clone()], CPU), Judgement::Better);
-    assert_ne!(judged(&[before.clone()], &[report(3, 100.0, 5.0, 0.05)], CPU), Judgement::Worse);
+    let (before, after) = ([report(1, 100.0, 5.0, 0.05)], [report(2, 100.0, 6.5, 0.05)]);
+    assert_eq!(judged(&before, &after, CPU), Judgement::Worse);
+    assert_eq!(judged(&after, &before, CPU), Judgement::Better);
+    assert_ne!(judged(&before, &[report(3, 100.0, 5.0, 0.05)], CPU), Judgement::Worse);
     // What a run has only once is shown and not judged.
     let mut fat = before.clone();
-    fat.rss_peak_bytes *= 3;
-    assert_eq!(judged(&[before], &[fat], "memory, peak"), Judgement::Unclear);
+    fat[0].rss_peak_bytes *= 3;
+    assert_eq!(judged(&before, &fat, "memory, peak"), Judgement::Unclear);
 }
 
 #[test]
