@@ -15,7 +15,6 @@ use crate::chaos;
 use crate::compare::{self, CompareArgs};
 use crate::growth;
 use crate::keys;
-use crate::peers;
 use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
 use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
@@ -307,7 +306,7 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
         Command::Role { role } => role.play().await.map(|()| true),
         Command::Keys(args) => until_told(keys(&args, program)).await,
         Command::Growth(args) => until_told(growth(&args, program)).await,
-        Command::Peers(args) => until_told(peers(&args, program)).await,
+        Command::Peers(args) => until_told(args.run(program)).await,
         Command::PeersRoom(args) => args.run().map(|()| true),
         Command::PeersCeiling(args) => args.run().map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
@@ -408,16 +407,6 @@ async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
     );
     tell_verdict(&report.violations);
     Ok(report.is_clean())
-}
-
-async fn peers(args: &PeersArgs, program: &str) -> anyhow::Result<bool> {
-    let plan = args.plan()?;
-    check_writable(&args.report)?;
-    let report = peers::run(program, &plan).await?;
-    println!("{}", report.table());
-    publish(&args.report, &report)?;
-    tell_verdict(&report.violations);
-    Ok(report.violations.is_empty())
 }
 
 pub(crate) fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {

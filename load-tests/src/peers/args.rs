@@ -9,6 +9,7 @@ use pintail::demo::Kind;
 use super::ceiling::Ceiling;
 use super::ours::{self, Job};
 use super::{Engine, Plan};
+use crate::cli::{check_writable, publish, tell_verdict};
 
 /// From where to where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -69,12 +70,23 @@ pub struct PeersArgs {
     folder: Option<PathBuf>,
     /// Where the report goes, as JSON
     #[arg(long, value_name = "FILE", default_value = "peers.json")]
-    pub report: PathBuf,
+    report: PathBuf,
 }
 
 impl PeersArgs {
+    /// Measures, prints the table and writes the report; whether every promise held.
+    pub async fn run(&self, program: &str) -> anyhow::Result<bool> {
+        let plan = self.plan()?;
+        check_writable(&self.report)?;
+        let report = super::run(program, &plan).await?;
+        println!("{}", report.table());
+        publish(&self.report, &report)?;
+        tell_verdict(&report.violations);
+        Ok(report.violations.is_empty())
+    }
+
     /// What they ask for.
-    pub fn plan(&self) -> anyhow::Result<Plan> {
+    fn plan(&self) -> anyhow::Result<Plan> {
         let lines = |kind| match kind {
             Kind::Pin => self.pins,
             Kind::Geo => self.geos,

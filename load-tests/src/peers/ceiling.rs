@@ -9,7 +9,6 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use deltalake::arrow::array::{Array, ArrayRef, AsArray};
-use deltalake::arrow::datatypes::DataType;
 use pintail::demo::Kind;
 use serde::{Deserialize, Serialize};
 use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
@@ -59,7 +58,7 @@ impl Ceiling {
             text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).take(RECORDS).collect();
         ensure!(!lines.is_empty(), "{} holds no record", valid.display());
         let columns = cleaned(kind, &lines)?;
-        let payload_bytes = columns.iter().map(|column| slice_bytes(column)).sum::<anyhow::Result<usize>>()?;
+        let payload_bytes = columns.iter().map(slice_bytes).sum::<anyhow::Result<usize>>()?;
         let records = lines.len() as f64;
         let payload_each = payload_bytes as f64 / records;
         Ok(Self {
@@ -137,10 +136,12 @@ fn codec_s(columns: &[ArrayRef]) -> anyhow::Result<f64> {
 }
 
 fn push_values(values: &mut Vec<u8>, column: &ArrayRef) {
-    match column.data_type() {
-        DataType::Utf8 => values.extend_from_slice(column.as_string::<i32>().value_data()),
-        DataType::List(_) => push_values(values, column.as_list::<i32>().values()),
-        _ => values.extend(column.to_data().buffers().first().into_iter().flat_map(|buffer| buffer.as_slice())),
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        values.extend_from_slice(texts.value_data());
+    } else if let Some(lists) = column.as_list_opt::<i32>() {
+        push_values(values, lists.values());
+    } else if let Some(buffer) = column.to_data().buffers().first() {
+        values.extend_from_slice(buffer.as_slice());
     }
 }
 

@@ -90,6 +90,7 @@ impl Profile {
 }
 
 impl Column {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow's enum, not ours")]
     fn add(&mut self, values: &ArrayRef) -> anyhow::Result<()> {
         self.nulls += values.null_count() as u64;
         match values.data_type() {
