@@ -8,8 +8,8 @@
 //!
 //! The same pieces in long are [`chaos`] (processes die in every phase of their life), [`soak`] (memory under load,
 //! and while S3 does not answer), [`keys`] (more keys than memory may hold) and [`growth`] (thousands of commits).
-//! [`peers`] holds the engine's [`rooms`] against other engines. [`cli`] is how they are called, `tests/` has their quick
-//! versions.
+//! [`run`] measures a load in processes of its own, [`peers`] holds the engine's [`rooms`] against other engines.
+//! [`cli`] is how they are called, `tests/` has their quick versions.
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
@@ -17,15 +17,19 @@ mod aggregates;
 pub mod chaos;
 mod child;
 pub mod cli;
+pub mod compare;
 mod gate;
 pub mod growth;
 mod http;
 pub mod keys;
 pub mod kinesis_proxy;
+mod log_entry;
 pub mod peers;
 mod poster;
 mod processor;
+mod reshard;
 pub mod rooms;
+pub mod run;
 mod s3;
 mod scene;
 mod seed;

@@ -95,6 +95,17 @@ pub enum LakeError {
         #[source]
         source: ParquetError,
     },
+    /// A file of a table cannot be read.
+    #[error("table {table}: its file {path} cannot be read")]
+    File {
+        /// The table.
+        table: String,
+        /// The file.
+        path: String,
+        /// Parquet's answer, or the store's.
+        #[source]
+        source: ParquetError,
+    },
     /// A version that was pinned can not be read any more.
     #[error("version {version} of table {table} is not there any more: its log or its files were cleaned up")]
     VersionGone {
@@ -166,7 +177,9 @@ impl LakeError {
     /// The one table from errors to actions.
     pub(crate) fn action(&self) -> Action {
         match self {
-            Self::Store { .. } | Self::Checkpoint { source: ParquetError::External(_), .. } => Action::Retry,
+            Self::Store { .. }
+            | Self::Checkpoint { source: ParquetError::External(_), .. }
+            | Self::File { source: ParquetError::External(_), .. } => Action::Retry,
             Self::Log { .. }
             | Self::Checkpoint { .. }
             | Self::BrokenCheckpoint { .. }
@@ -176,6 +189,7 @@ impl LakeError {
             | Self::Drift { .. }
             | Self::Rows { .. }
             | Self::Encode { .. }
+            | Self::File { .. }
             | Self::VersionGone { .. }
             | Self::BrokenFiles { .. }
             | Self::Unmergeable { .. }

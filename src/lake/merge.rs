@@ -284,7 +284,7 @@ fn failed(plan: MergePlan<'_>, path: &str, source: ParquetError) -> MergeError {
     if super::files::is_gone(&source) {
         return MergeError::Gone(path.to_owned());
     }
-    MergeError::Failed(LakeError::Encode { table: plan.table.to_owned(), source })
+    MergeError::Failed(LakeError::File { table: plan.table.to_owned(), path: path.to_owned(), source })
 }
 
 fn unmergeable(plan: MergePlan<'_>, path: &str, source: Undecodable) -> MergeError {

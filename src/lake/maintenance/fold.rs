@@ -3,13 +3,14 @@
 //! A sum of partials is a partial, so this changes no number, whenever it is done and whatever is sealed meanwhile; no
 //! record is ever left out. What comes of it is in the order in which sealing reads. A row that cannot be added up
 //! exactly as it stands (of another definition, or with columns that the contract does not have) makes its file somebody
-//! else's, which stays where it is.
+//! else's, which stays where it is. A file that cannot be read is left out, and told.
 
 use std::collections::HashSet;
 
 use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::datatypes::Schema;
 use deltalake::arrow::error::ArrowError;
+use deltalake::parquet::errors::ParquetError;
 
 use super::choose::Group as Files;
 use super::compact::{Compacted, Compactor, MISSING, Removed};
@@ -21,7 +22,7 @@ use crate::lake::error::LakeError;
 use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::without;
-use crate::limits::{FOLD_FILES_MAX, MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES};
+use crate::limits::{COMPACT_RESTARTS_MAX, FOLD_FILES_MAX, MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES};
 use crate::window::merging::{Cell, Group, Undecodable, decode_current, encode_merged};
 
 /// A cell of a file all of whose rows are cells.
@@ -55,32 +56,64 @@ impl Compactor<'_> {
         let mut inputs: Vec<Input> =
             group.files.iter().map(|file| Input { path: file.path.clone(), size: file.size }).collect();
         inputs.truncate(FOLD_FILES_MAX);
-        let mut found = Stretches::new();
-        loop {
-            match self.try_fold(log, group.day.clone(), &inputs, window, &found).await {
-                Ok(compacted) => return Ok(compacted),
+        let (mut found, mut left) = (Stretches::new(), Compacted::default());
+        while inputs.len() > 1 && left.broken.len() <= COMPACT_RESTARTS_MAX {
+            let error = match self.try_fold(log, group.day.clone(), &inputs, window, &found).await {
+                Ok(compacted) => return Ok(Compacted { broken: left.broken, ..compacted }),
+                Err(error) => error,
+            };
+            let path = match error {
                 // What is too much at once is not too much in two.
-                Err(MergeError::TooMany) if inputs.len() > 2 => inputs.truncate(inputs.len() / 2),
-                Err(MergeError::Disorder(path)) if !found.contains_key(&path) => {
-                    let Some(input) = inputs.iter().find(|input| input.path == path) else { continue };
-                    match stretches(self.merge_plan(log.name(), window), input).await {
+                MergeError::TooMany if inputs.len() > 2 => {
+                    inputs.truncate(inputs.len() / 2);
+                    continue;
+                }
+                MergeError::Disorder(path) if !found.contains_key(&path) => {
+                    match self.stretches_of(log, window, &inputs, &path).await {
                         Ok(stretches) => {
                             found.insert(path, stretches);
+                            continue;
                         }
-                        Err(error) => return self.left_out(log, path, error).await,
+                        Err(error) => self.left_out(log, path, error, &mut left).await?,
                     }
                 }
-                Err(error) => {
+                error @ (MergeError::Disorder(_)
+                | MergeError::Gone(_)
+                | MergeError::TooMany
+                | MergeError::Failed(_)) => {
                     let first = inputs.first().map(|input| input.path.clone()).unwrap_or_default();
-                    return self.left_out(log, first, error).await;
+                    self.left_out(log, first, error, &mut left).await?
                 }
+            };
+            if !left.unfit.is_empty() {
+                break;
             }
+            inputs.retain(|input| input.path != path);
         }
+        Ok(left)
     }
 
-    /// A file that cannot be added up, or is not there, costs the others nothing at the next look; other errors are
-    /// errors.
-    async fn left_out(&self, log: &TableLog, first: String, error: MergeError) -> Result<Compacted, LakeError> {
+    async fn stretches_of(
+        &self,
+        log: &TableLog,
+        window: &WindowPlan,
+        inputs: &[Input],
+        path: &str,
+    ) -> Result<Vec<(usize, usize)>, MergeError> {
+        let input = inputs.iter().find(|input| input.path == path);
+        let input = input.ok_or_else(|| MergeError::Disorder(path.to_owned()))?;
+        stretches(self.merge_plan(log.name(), window), input).await
+    }
+
+    /// Which file is in the way, told in `left`. One that cannot be added up costs the others nothing at the next look,
+    /// one that nobody can read not even at this one; other errors are errors.
+    async fn left_out(
+        &self,
+        log: &TableLog,
+        first: String,
+        error: MergeError,
+        left: &mut Compacted,
+    ) -> Result<String, LakeError> {
         let path = match error {
             MergeError::Failed(LakeError::Unmergeable { path, source, .. }) => {
                 tracing::warn!(table = log.name(), path, %source, "a file of rows that cannot be added up stays as it is");
@@ -89,13 +122,22 @@ impl Compactor<'_> {
             MergeError::Disorder(path) => path,
             MergeError::TooMany => first,
             MergeError::Gone(path) => {
-                let broken = vec![BrokenFile { path, reason: MISSING.to_owned(), found: None }];
-                self.check_missing(log, &broken).await?;
-                return Ok(Compacted { broken, ..Compacted::default() });
+                left.broken.push(BrokenFile { path: path.clone(), reason: MISSING.to_owned(), found: None });
+                self.check_missing(log, &left.broken).await?;
+                return Ok(path);
+            }
+            MergeError::Failed(LakeError::File { path, source, .. })
+                if !matches!(source, ParquetError::External(_)) =>
+            {
+                let found = self.store.head(&self.store.path(log.name(), &path)).await?;
+                let reason = format!("cannot be decoded: {source}");
+                left.broken.push(BrokenFile { path: path.clone(), reason, found });
+                return Ok(path);
             }
             MergeError::Failed(error) => return Err(error),
         };
-        Ok(Compacted { unfit: vec![path], ..Compacted::default() })
+        left.unfit.push(path.clone());
+        Ok(path)
     }
 
     fn merge_plan<'a>(&'a self, table: &'a str, window: &'a WindowPlan) -> MergePlan<'a> {

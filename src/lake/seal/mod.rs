@@ -10,6 +10,7 @@
 
 mod bell;
 mod revise;
+mod rows;
 mod sealers;
 mod tail;
 mod windows;
@@ -17,31 +18,27 @@ mod windows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deltalake::arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
 use super::commit::{Outcome, Proposal, TableLog};
 use super::error::LakeError;
 use super::flush::OPERATION;
-use super::log::TableState;
-use super::log::read_table;
-use super::merge::{Merge, MergeError, MergePlan, Starts, Stretches, stretches};
+use super::log::{TableState, read_table};
+use super::merge::{Input, Merge, MergeError, MergePlan, Starts, Stretches, stretches};
 use super::moment::{Moment, MomentClock};
-use super::output::{Output, OutputPlan};
-use super::partition::{day_text, is_four_digit_year};
-use super::schema::without;
+use super::output::Output;
 use super::store::LakeStore;
 use super::table::{TableSpec, check};
-use crate::contract::{DATE, WindowPlan};
-use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES, PARTITIONS_PER_COMMIT_MAX, STAGED_AGE_MS_MAX};
-use crate::window::merging::{Cell, Group, Sealing, encode_sealed};
+use crate::contract::WindowPlan;
+use crate::limits::STAGED_AGE_MS_MAX;
+use crate::window::merging::{Cell, Sealing};
 pub use bell::SealBell;
 use revise::Dirty;
+use rows::Rows;
 pub use sealers::{SealEvent, Sealers};
 use tail::{Clocks, Tail};
 use windows::{Windows, panes_of};
 
-const DAY_US: i64 = 86_400_000_000;
 /// A file that has gone while it was needed means that the table has to be read anew; not for ever.
 const ANEW_MAX: u32 = 3;
 
@@ -170,6 +167,8 @@ impl Sealer {
             tail.advance(&self.store).await?;
             return Ok(Some(tail));
         }
+        // Which records are new is not known any more, so that all that is corrected is compared again.
+        self.dirty = Dirty::Unknown;
         // What is to be corrected is not known before the table has said how far event time has come.
         let floor_us = self.floor_us(None, self.progress(log.state()).through_us());
         Tail::read(&self.store, &self.plan.partials_table(), floor_us).await
@@ -200,6 +199,7 @@ impl Sealer {
         loop {
             let progress = self.progress(log.state());
             tail.forget_before(self.floor_us(Some(&clocks), progress.through_us()));
+            self.stretches.retain(|path, _| tail.has(path));
             if !self.is_due(tail, progress, &clocks) {
                 break;
             }
@@ -262,24 +262,17 @@ impl Sealer {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let (mut windows, mut to_us) = Windows::open(plan, tail, &self.stretches).await?;
-        let (mut rows, mut has_rows) = (Rows::new(self, sealing), false);
-        while let Some((group, cell)) = windows.next().await? {
-            if rows.is_full_before(&group) {
-                // The rest is for the next commit.
-                to_us = group.start_us;
-                break;
-            }
-            has_rows = true;
-            if let Err(error) = rows.push(group, cell).await {
+        let (mut windows, known_to_us) = Windows::open(plan, tail, &self.stretches).await?;
+        let mut rows = Rows::new(self, sealing);
+        let full_at_us = match fill(&mut rows, &mut windows).await {
+            Ok(full_at_us) => full_at_us,
+            Err(error) => {
                 rows.output.abort().await;
-                return Err(error.into());
+                return Err(error);
             }
-        }
-        if !has_rows {
-            return Ok(None);
-        }
-        let output = rows.finish().await?;
+        };
+        let Some(output) = rows.finish().await? else { return Ok(None) };
+        let to_us = full_at_us.unwrap_or(known_to_us);
         // The last window that begins before.
         let through_us = to_us.saturating_sub(self.plan.pane_us).saturating_add(self.plan.every_us);
         Ok(Some(Made { output, through_ms: through_us.div_euclid(1000), began }))
@@ -358,12 +351,15 @@ impl Sealer {
         Ok(())
     }
 
-    async fn count(&mut self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
+    async fn count(&mut self, file: &Input, starts: Starts) -> Result<u64, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
-            // It is in the partials all the same; who takes the difference finds it.
-            Err(MergeError::Gone(_)) => return Ok(0),
+            // Its rows are in another file by now; who takes the difference finds them.
+            Err(MergeError::Gone(_)) => {
+                self.dirty = Dirty::Unknown;
+                return Ok(0);
+            }
             opened => opened?,
         };
         let mut records = 0;
@@ -375,6 +371,17 @@ impl Sealer {
     }
 }
 
+/// Takes in windows until a commit has enough; the start of the first that is left, if one is.
+async fn fill(rows: &mut Rows<'_>, windows: &mut Windows<'_>) -> Result<Option<i64>, MergeError> {
+    while let Some((group, cell)) = windows.next().await? {
+        if rows.is_full_before(&group) {
+            return Ok(Some(group.start_us));
+        }
+        rows.push(group, cell).await?;
+    }
+    Ok(None)
+}
+
 /// Application ids of a window's table: `{pipeline}/{stream}@{creation}/{this}/{window}`.
 const SEAL: &str = "seal";
 const SEALED_FROM: &str = "sealed_from";
@@ -384,83 +391,4 @@ impl Progress {
     fn through_us(self) -> i64 {
         self.through_ms.map_or(i64::MIN, |ms| ms.saturating_mul(1000))
     }
-}
-
-// === Rows ===
-
-/// Merged cells on their way into the window's table.
-struct Rows<'a> {
-    sealer: &'a Sealer,
-    sealing: Sealing,
-    output: Output,
-    cells: Vec<(Group, Cell)>,
-    cells_bytes: usize,
-    day: Option<i64>,
-    days: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn new(sealer: &'a Sealer, sealing: Sealing) -> Self {
-        let plan = OutputPlan {
-            table: sealer.spec.name.clone(),
-            schema: without(&sealer.plan.sealed_schema, DATE),
-            prefix: "seal",
-            data_change: true,
-            target_bytes: sealer.target_bytes,
-            group_bytes: PARTIALS_GROUP_BYTES,
-        };
-        let output = Output::new(&sealer.store, &sealer.clock, plan, None);
-        Self { sealer, sealing, output, cells: Vec::new(), cells_bytes: 0, day: None, days: 0 }
-    }
-
-    /// Whether this cell would be of one day too many for a commit.
-    fn is_full_before(&self, group: &Group) -> bool {
-        self.days >= PARTITIONS_PER_COMMIT_MAX && self.day != Some(day_of(group))
-    }
-
-    async fn push(&mut self, group: Group, cell: Cell) -> Result<(), LakeError> {
-        let day = Some(day_of(&group));
-        if day != self.day {
-            self.flush().await?;
-            (self.day, self.days) = (day, self.days + 1);
-        }
-        self.cells_bytes += group.bytes() + cell.bytes();
-        self.cells.push((group, cell));
-        if self.cells_bytes > MERGE_OUTPUT_BYTES { self.flush().await } else { Ok(()) }
-    }
-
-    /// Writes what has gathered, which is of one day.
-    async fn flush(&mut self) -> Result<(), LakeError> {
-        let cells = std::mem::take(&mut self.cells);
-        self.cells_bytes = 0;
-        if cells.is_empty() {
-            return Ok(());
-        }
-        let day = self.day.and_then(|day| i32::try_from(day).ok()).filter(|day| is_four_digit_year(*day));
-        self.output.turn_to(day.and_then(day_text)).await?;
-        let batch =
-            self.batch(&cells).map_err(|source| LakeError::Rows { table: self.sealer.spec.name.clone(), source })?;
-        self.output.write(&batch).await
-    }
-
-    fn batch(&self, cells: &[(Group, Cell)]) -> Result<RecordBatch, deltalake::arrow::error::ArrowError> {
-        let mut batch = encode_sealed(&self.sealer.plan, cells, self.sealing)?;
-        batch.remove_column(batch.schema().index_of(DATE)?);
-        Ok(batch)
-    }
-
-    async fn finish(mut self) -> Result<Output, LakeError> {
-        match self.flush().await {
-            Ok(()) => self.output.finish_file().await?,
-            Err(error) => {
-                self.output.abort().await;
-                return Err(error);
-            }
-        }
-        Ok(self.output)
-    }
-}
-
-fn day_of(group: &Group) -> i64 {
-    group.start_us.div_euclid(DAY_US)
 }

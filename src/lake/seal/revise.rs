@@ -12,9 +12,10 @@ use deltalake::arrow::array::{AsArray, RecordBatch};
 use deltalake::arrow::datatypes::Int64Type;
 use serde_json::json;
 
+use super::rows::Rows;
 use super::tail::{Clocks, Tail};
 use super::windows::{Windows, panes_of, windows_of};
-use super::{Made, REVISIONS, Rows, Sealed, Sealer};
+use super::{Made, REVISIONS, Sealed, Sealer};
 use crate::contract::WindowPlan;
 use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_START};
 use crate::lake::commit::TableLog;
@@ -27,7 +28,7 @@ use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
 /// Windows whose sealed rows may lack records.
 #[derive(Debug)]
 pub(super) enum Dirty {
-    /// Nobody has compared since the start.
+    /// Nobody has compared since the table was read.
     Unknown,
     /// Those that hold the panes that begin then, epoch us.
     Starts(BTreeSet<i64>),
@@ -118,10 +119,11 @@ impl Sealer {
         clocks: &Clocks,
         tell: &mut dyn FnMut(Sealed),
     ) -> Result<(), MergeError> {
-        let Some(within) = self.corrected(clocks, self.progress(log.state()).through_us()) else {
+        if self.plan.seal == SealPolicy::Once {
             self.dirty = Dirty::Starts(BTreeSet::new());
-            return Ok(());
-        };
+        }
+        let within = self.corrected(clocks, self.progress(log.state()).through_us());
+        let Some(within) = within else { return Ok(()) };
         let mut left = self.dirty.stretches(&self.plan, within);
         left.reverse();
         while let Some(starts) = left.pop() {
@@ -169,7 +171,7 @@ impl Sealer {
         };
         match made {
             None => Ok((None, to_us)),
-            Some(made) => Ok((Some(self.commit_revision(log, clocks, revisions, made).await?), to_us)),
+            Some(made) => Ok((Some(self.commit_revision(log, tail.version, clocks, revisions, made).await?), to_us)),
         }
     }
 
@@ -200,35 +202,25 @@ impl Sealer {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let (mut counted, mut to_us) = Windows::open(plan, tail, found).await?;
+        let (mut counted, known_to_us) = Windows::open(plan, tail, found).await?;
         let plan = MergePlan { table: &self.spec.name, ..plan };
         let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), found).await?;
-        let (mut rows, mut has_rows) = (Rows::new(self, sealing), false);
-        let mut last = sealed.next().await?;
-        while let Some((group, cell)) = counted.next().await? {
-            while last.as_ref().is_some_and(|(sealed, _)| *sealed < group) {
-                last = sealed.next().await?;
+        let mut rows = Rows::new(self, sealing);
+        let full_at_us = match fill_corrections(&mut rows, &mut counted, &mut sealed).await {
+            Ok(full_at_us) => full_at_us,
+            Err(error) => {
+                rows.output.abort().await;
+                return Err(error);
             }
-            let known = last.as_ref().filter(|(sealed, _)| *sealed == group).map_or(0, |(_, last)| last.records);
-            if cell.records <= known.unsigned_abs() {
-                continue;
-            }
-            if rows.is_full_before(&group) {
-                to_us = group.start_us;
-                break;
-            }
-            has_rows = true;
-            rows.push(group, cell).await?;
-        }
-        if !has_rows {
-            return Ok((None, to_us));
-        }
-        Ok((Some(Made { output: rows.finish().await?, through_ms: 0, began }), to_us))
+        };
+        let made = rows.finish().await?.map(|output| Made { output, through_ms: 0, began });
+        Ok((made, full_at_us.unwrap_or(known_to_us)))
     }
 
     async fn commit_revision(
         &self,
         log: &mut TableLog,
+        from_version: u64,
         clocks: &Clocks,
         revisions: i64,
         made: Made,
@@ -240,8 +232,35 @@ impl Sealer {
             found.map(|(_, value)| *value).max().unwrap_or(0)
         };
         let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
-        let (txns, info) = (BTreeMap::from([(id, revision)]), vec![("revision", json!(revision))]);
+        let (txns, info) = (
+            BTreeMap::from([(id, revision)]),
+            vec![("revision", json!(revision)), ("partialsVersion", json!(from_version))],
+        );
         let landed = self.commit_rows(log, made, txns, info, |state| known(state) == revisions).await?;
         Ok(landed.map_or(Sealed::Overtaken, |version| Sealed::Revised { version, revision, rows, files, bytes }))
     }
+}
+
+/// Takes in what holds more than its last sealed row until a commit has enough; the start of the first window that is
+/// left to be compared, if one is.
+async fn fill_corrections(
+    rows: &mut Rows<'_>,
+    counted: &mut Windows<'_>,
+    sealed: &mut Merge<'_, Last>,
+) -> Result<Option<i64>, MergeError> {
+    let mut last = sealed.next().await?;
+    while let Some((group, cell)) = counted.next().await? {
+        while last.as_ref().is_some_and(|(sealed, _)| *sealed < group) {
+            last = sealed.next().await?;
+        }
+        let known = last.as_ref().filter(|(sealed, _)| *sealed == group).map_or(0, |(_, last)| last.records);
+        if cell.records <= known.unsigned_abs() {
+            continue;
+        }
+        if rows.is_full_before(&group) {
+            return Ok(Some(group.start_us));
+        }
+        rows.push(group, cell).await?;
+    }
+    Ok(None)
 }

@@ -128,6 +128,11 @@ impl Tail {
         self.files.retain(|_, (_, last_us, _)| *last_us >= floor_us);
     }
 
+    /// Whether it has this file.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
     /// Files that may have a window of these starts.
     pub fn files(&self, starts: Starts) -> Vec<Input> {
         let met = self.files.iter().filter(|(_, (first_us, last_us, _))| starts.meet((*first_us, *last_us)));

@@ -3,6 +3,7 @@
 mod commits;
 pub mod faults;
 pub mod followers;
+mod missed;
 mod opening;
 mod others;
 mod ranges;
@@ -179,7 +180,6 @@ pub fn reject(n: u64) -> Reject {
         sequence_number: number(n),
         sub_sequence_number: 0,
         arrived_at_us: i64::from(DAY) * DAY_US,
-        partition_key: None,
         refused: None,
     };
     Reject { record, reason: RejectReason::InvalidUtf8, detail: "byte 0".to_owned() }

@@ -58,8 +58,17 @@ pub struct Order {
 
 impl House {
     pub async fn open(store: &LakeStore, clock: MomentClock, contract: &Arc<Contract>) -> Self {
-        let tables = TableSet::of(contract, &identity());
-        let lake = StreamLake::open_tables(store.clone(), identity(), tables.clone(), clock.clone()).await.unwrap();
+        Self::open_as(identity(), store, clock, contract).await
+    }
+
+    pub async fn open_as(
+        identity: StreamIdentity,
+        store: &LakeStore,
+        clock: MomentClock,
+        contract: &Arc<Contract>,
+    ) -> Self {
+        let tables = TableSet::of(contract, &identity);
+        let lake = StreamLake::open_tables(store.clone(), identity, tables.clone(), clock.clone()).await.unwrap();
         let metrics = metrics();
         let windows = Arc::new(StreamWindows::new("orders", Arc::clone(contract), metrics.clone()));
         let sink = Arc::clone(&windows) as Arc<dyn WindowSink>;
@@ -107,7 +116,6 @@ pub fn read(
             sequence_number: number(order),
             sub_sequence_number: 0,
             arrived_at_us: order.arrived_ms * 1000,
-            partition_key: None,
             refused: None,
         }
     });
@@ -314,9 +322,9 @@ async fn windows_of_many_days_are_sealed_a_bounded_number_of_days_at_a_time() {
     assert_eq!(rows_of(&lake, SEALED).await.len(), 70);
 }
 
-/// Puts the rows of the first partials file into another order, one row group a row.
-async fn rewrite(lake: &Lake, order: impl FnOnce(u32) -> Vec<u32>) {
-    let entry = lake.entry(SEALED_PARTIALS, 1).await;
+/// Puts the rows of the partials file of this version into another order, one row group a row. Returns where it was.
+pub async fn rewrite(lake: &Lake, version: u64, order: impl FnOnce(u32) -> Vec<u32>) -> object_store::path::Path {
+    let entry = lake.entry(SEALED_PARTIALS, version).await;
     let mut add = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
     let path = add["path"].as_str().unwrap().to_owned();
     let (bytes, _) = lake.store.read(&lake.store.path(SEALED_PARTIALS, &path)).await.unwrap().unwrap();
@@ -338,6 +346,7 @@ async fn rewrite(lake: &Lake, order: impl FnOnce(u32) -> Vec<u32>) {
     lake.faults.inner().put(&location, bytes.into()).await.unwrap();
     let remove = serde_json::json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": false } });
     lake.foreign(SEALED_PARTIALS, &[remove, serde_json::json!({ "add": add })]).await;
+    lake.store.path(SEALED_PARTIALS, &path)
 }
 
 #[tokio::test]
@@ -345,7 +354,7 @@ async fn a_file_that_somebody_rewrote_in_disorder_is_merged_all_the_same() {
     let lake = Lake::in_memory();
     let mut house = with_orders(&lake).await;
     // As an engine does that concatenates: the later window first, each key in two places.
-    rewrite(&lake, |rows| (0..rows).rev().chain(0..rows).collect()).await;
+    rewrite(&lake, 1, |rows| (0..rows).rev().chain(0..rows).collect()).await;
     assert_eq!(house.seal().await.len(), 1);
     assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 2, 4, false), row(0, "odd", 4, 8, false)]);
 }
@@ -363,17 +372,18 @@ async fn a_look_at_nothing_new_costs_one_request() {
 
 // === Corrections ===
 
-const REVISED: &str = "seal = \"revise\"\nrevise_for = \"1m\"";
+pub const REVISED: &str = "seal = \"revise\"\nrevise_for = \"1m\"";
 
 fn revised(revision: i64, row: Row) -> Row {
     Row { revision: Some(revision), ..row }
 }
 
-fn late(id: u64, at_ms: i64) -> Order {
+pub fn late(id: u64, at_ms: i64) -> Order {
     Order { arrived_ms: 13_000, ..order(id, at_ms) }
 }
 
-async fn with_sealed_orders(lake: &Lake) -> House {
+/// A house whose orders 1 to 3 are sealed, and corrected.
+pub async fn with_sealed_orders(lake: &Lake) -> House {
     let mut house = house(lake, &contract_with(REVISED)).await;
     house.committer.register(&[register("a")]).await.unwrap();
     let orders = [order(1, 3_000), order(2, 4_000), order(3, 9_999), order(4, 12_000), order(5, 12_001)];
@@ -383,7 +393,8 @@ async fn with_sealed_orders(lake: &Lake) -> House {
     house
 }
 
-fn corrections(events: &[SealEvent]) -> Vec<(i64, u64)> {
+/// (revision, rows) of every correction.
+pub fn corrections(events: &[SealEvent]) -> Vec<(i64, u64)> {
     let revised = |event: &SealEvent| {
         if let SealEvent::Revised { revision, rows, .. } = event { Some((*revision, *rows)) } else { None }
     };
@@ -403,6 +414,9 @@ async fn a_key_that_got_late_records_gets_a_row_with_the_next_revision_and_the_o
     house.commit([second]).await;
     assert_eq!(corrections(&house.seal().await), [(2, 2)]);
     assert_eq!(house.seal().await, [], "nothing more to correct");
+    let said = lake.entry(SEALED, 3).await;
+    let from_version = said.iter().find_map(|action| action["commitInfo"]["partialsVersion"].as_u64());
+    assert_eq!(from_version, Some(3), "what it was made from is on record");
     let mut expected = [
         row(0, "even", 1, 2, false),
         revised(1, row(0, "even", 3, 16, false)),
@@ -563,7 +577,7 @@ async fn a_file_in_disorder_is_read_right_by_looks_that_want_different_parts_of_
     let orders: Vec<Order> = (1..=12).map(|id| Order { kind: "x", ..order(id, id as i64 * 5_000) }).collect();
     let first = house.batch("a", after(0), &orders, None);
     house.commit([first]).await;
-    rewrite(&lake, |rows| (0..rows).step_by(2).chain((1..rows).step_by(2)).rev().collect()).await;
+    rewrite(&lake, 1, |rows| (0..rows).step_by(2).chain((1..rows).step_by(2)).rev().collect()).await;
     house.seal().await;
     let early = rows_of(&lake, SEALED).await.len();
     let idle = house.batch("a", after(12), &[], Some(100_000));

@@ -1,8 +1,11 @@
 //! Partials that are compacted: fewer rows, the same numbers, whatever is sealed meanwhile.
 
+use std::time::Duration;
+
 use object_store::ObjectStoreExt;
 
 use super::*;
+use crate::lake::seal::SealEvent;
 use crate::lake::stream::TableSet;
 use crate::lake::tests::seal::{House, Order, Row, SEALED, SEALED_PARTIALS, contract_with, house, order, rows_of};
 use crate::lake::tests::{after, identity, register};
@@ -105,4 +108,47 @@ async fn a_file_with_rows_of_another_definition_stays_as_it_is() {
     }
     assert!(active(&lake, SEALED_PARTIALS).await.contains_key("_date=1970-01-01/foreign.parquet"));
     assert_eq!(summed(rows_of(&lake, SEALED_PARTIALS).await), before);
+}
+
+#[tokio::test]
+async fn a_file_of_partials_that_cannot_be_read_is_named_until_it_is_back_and_the_others_are_added_up() {
+    let cut = |bytes: &[u8]| Some(bytes[..bytes.len() / 2].to_vec());
+    let spoil = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        bytes[4..300].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        Some(bytes)
+    };
+    type Damage<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+    let damages: [(&str, Damage<'_>); 3] =
+        [("is not there", &|_| None), ("cannot be decoded", &cut), ("cannot be decoded", &spoil)];
+    for (words, damage) in damages {
+        let lake = Lake::in_memory();
+        let mut house = with_flushes(&lake).await;
+        let before = summed(rows_of(&lake, SEALED_PARTIALS).await);
+        let broken = active(&lake, SEALED_PARTIALS).await.into_keys().nth(3).unwrap();
+        let path = lake.store.path(SEALED_PARTIALS, &broken);
+        let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+        match damage(&whole) {
+            Some(bytes) => drop(lake.faults.inner().put(&path, bytes.into()).await.unwrap()),
+            None => delete(&lake, &path).await,
+        }
+        let mut folding = folding(&lake, &house);
+        let events = round(&mut folding, false).await;
+        let of_partials = || events.iter().filter(|(table, _)| table == SEALED_PARTIALS).map(|(_, event)| event);
+        let is_folded = |event: &Event| matches!(event, Event::Compacted { files_in: 11, files_out: 1, .. });
+        assert!(of_partials().any(is_folded), "{words}: {events:#?}");
+        let is_named = |reason: &str| reason.contains(&broken) && reason.contains(words);
+        let is_told = |event: &Event| matches!(event, Event::Failed { reason, .. } if is_named(reason));
+        assert!(of_partials().any(is_told), "{words}: {events:#?}");
+        assert!(matches!(of_partials().next_back(), Some(Event::Ended(Ended::Failed(reason))) if is_named(reason)));
+        // Whoever seals cannot do without it.
+        let events = house.seal().await;
+        assert!(matches!(&events[..], [SealEvent::Failed { reason }] if reason.contains(&broken)), "{events:?}");
+
+        lake.faults.inner().put(&path, whole.into()).await.unwrap();
+        lake.clock.pass_boot(Duration::from_secs(3_600));
+        well(&mut folding, true).await;
+        assert_eq!(summed(rows_of(&lake, SEALED_PARTIALS).await), before);
+        assert!(matches!(house.seal().await[..], [SealEvent::Sealed { .. }]));
+    }
 }
