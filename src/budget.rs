@@ -1,8 +1,9 @@
 //! How much may be in the air, in bytes, over all streams.
 //!
 //! A reader reserves the worst case of its next read *before* it calls Kinesis and gives back what the answer did
-//! not need; the rest is held until the commit. Nothing downstream of the read takes a permit, so nothing
-//! downstream can wait for one and no cycle of waits exists. A slow lake therefore slows the reads and never
+//! not need; the rest is held until the commit. What a read became, if that is more than the worst case of a read
+//! (windows of many keys and sketches), is taken from what is free. Nothing downstream of the read waits for a
+//! permit, so no cycle of waits exists. A slow lake therefore slows the reads and never
 //! grows the memory. Each stream has a share of its own that no other can take: a stream that cannot commit
 //! stops alone.
 
@@ -47,13 +48,13 @@ impl Budget {
     pub async fn reserve(&self, bytes: u64) -> Permit {
         let units = self.units(bytes.min(self.shared.bytes_max));
         if let Ok(held) = Arc::clone(&self.shared.semaphore).try_acquire_many_owned(units) {
-            return Permit { held: Some(held) };
+            return Permit { held: Some(held), shared: Some(Arc::clone(&self.shared)) };
         }
         let _waiting = Waiting::enter(&self.shared);
         self.shared.pressure.notify_one();
         // A semaphore that is never closed cannot refuse; an unbacked permit would only under-count.
         let held = Arc::clone(&self.shared.semaphore).acquire_many_owned(units).await.ok();
-        Permit { held }
+        Permit { held, shared: Some(Arc::clone(&self.shared)) }
     }
 
     /// Returns once a reader has had to wait; the writer then flushes early.
@@ -100,15 +101,29 @@ impl Drop for Waiting<'_> {
 #[derive(Debug, Default)]
 pub struct Permit {
     held: Option<OwnedSemaphorePermit>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Permit {
-    /// Keeps `bytes` and gives the rest back. Never grows.
-    pub fn shrink(&mut self, bytes: u64) {
-        let keep = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
-        if let Some(held) = &mut self.held {
-            let surplus = held.num_permits().saturating_sub(keep);
-            drop(held.split(surplus));
+    /// Holds `bytes` from now on: gives the rest back, or takes what is missing from what is free. It does not wait, so
+    /// it may get less; then the writer hears that it should flush.
+    pub fn settle(&mut self, bytes: u64) {
+        let wanted = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
+        let Self { held: Some(held), shared: Some(shared) } = self else { return };
+        drop(held.split(held.num_permits().saturating_sub(wanted)));
+        let missing = wanted.saturating_sub(held.num_permits());
+        if missing == 0 {
+            return;
+        }
+        let units = u32::try_from(missing.min(shared.semaphore.available_permits())).unwrap_or(u32::MAX);
+        match Arc::clone(&shared.semaphore).try_acquire_many_owned(units) {
+            Ok(more) if units as usize == missing => held.merge(more),
+            Ok(more) => {
+                held.merge(more);
+                shared.pressure.notify_one();
+            }
+            // Somebody else was faster.
+            Err(_) => shared.pressure.notify_one(),
         }
     }
 
@@ -127,7 +142,7 @@ mod tests {
         let budget = Budget::new(100 * UNIT_BYTES);
         let mut first = budget.reserve(80 * UNIT_BYTES).await;
         assert_eq!(budget.in_use_bytes(), 80 * UNIT_BYTES);
-        first.shrink(60 * UNIT_BYTES);
+        first.settle(60 * UNIT_BYTES);
         assert_eq!(budget.in_use_bytes(), 60 * UNIT_BYTES);
 
         let second = budget.reserve(50 * UNIT_BYTES);
@@ -141,6 +156,21 @@ mod tests {
         drop(first);
         let second = second.await;
         assert_eq!((second.bytes(), budget.waiting()), (50 * UNIT_BYTES, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_read_became_is_taken_from_what_is_free_and_beyond_that_the_writer_hears_of_it() {
+        let budget = Budget::new(100 * UNIT_BYTES);
+        let (mut first, mut second) = (budget.reserve(40 * UNIT_BYTES).await, budget.reserve(20 * UNIT_BYTES).await);
+        first.settle(70 * UNIT_BYTES);
+        assert_eq!((first.bytes(), budget.in_use_bytes()), (70 * UNIT_BYTES, 90 * UNIT_BYTES));
+        let unheard = tokio::time::timeout(std::time::Duration::ZERO, budget.pressure()).await;
+        assert!(unheard.is_err(), "nothing was short");
+        second.settle(50 * UNIT_BYTES);
+        assert_eq!((second.bytes(), budget.in_use_bytes()), (30 * UNIT_BYTES, 100 * UNIT_BYTES));
+        budget.pressure().await;
+        drop((first, second));
+        assert_eq!(budget.in_use_bytes(), 0);
     }
 
     #[tokio::test]

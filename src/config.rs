@@ -3,6 +3,7 @@
 //! `PINTAIL__LAKE__URI=s3://...` stands for `uri` in `[lake]`. AWS credentials are never configuration: they come
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
+mod grafana_live;
 mod maintenance;
 mod serve;
 mod values;
@@ -18,7 +19,7 @@ use self::serve::TOKEN_VARIABLE;
 use crate::contract::{self, Contract};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
-use crate::serve::Access;
+use crate::serve::{Access, GrafanaLiveConfig};
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
 
@@ -40,11 +41,15 @@ const OVERRIDABLE: &[&str] = &[
     "source.align_within",
     "budget.bytes",
     "serve.listen",
+    "serve.window_series_max",
     "serve.token_file",
     "serve.protect_metrics",
     "aws.region",
     "aws.endpoint",
     "shutdown.grace",
+    "grafana_live.url",
+    "grafana_live.token_file",
+    "grafana_live.interval",
     "maintenance.enabled",
     "maintenance.interval",
     "maintenance.checkpoint_commits",
@@ -65,6 +70,10 @@ pub struct Config {
     pub budget_bytes: u64,
     /// Where metrics, health, the API and the live page are served.
     pub listen: SocketAddr,
+    /// How many keys of each window have series of their own in the metrics.
+    pub window_series_max: usize,
+    /// Where the windows are pushed to, if anywhere.
+    pub grafana_live: Option<GrafanaLiveConfig>,
     /// Who may look there.
     pub access: Access,
     /// Where Kinesis is.
@@ -173,7 +182,8 @@ fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Prob
     let mut budget = root.section("budget");
     let budget_bytes = budget.optional::<ByteSize>("bytes");
     budget.finish();
-    let (listen, access) = serve::read(root.section("serve"), folder, token, problems);
+    let (listen, access, window_series_max) = serve::read(root.section("serve"), folder, token, problems);
+    let grafana_live = grafana_live::read(root.section("grafana_live"), folder, problems);
     let mut aws = root.section("aws");
     let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
     aws.finish();
@@ -197,6 +207,8 @@ fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Prob
         budget_bytes,
         listen,
         access,
+        window_series_max,
+        grafana_live,
         aws: aws_config,
         shutdown_grace: Duration::from_millis(grace_ms),
         maintenance,

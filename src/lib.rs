@@ -15,7 +15,8 @@
 //! - [`source`] reads shards: who may be read when, at what pace, from where. Only `source/kinesis.rs` (and the
 //!   demo's producer) knows the Kinesis SDK.
 //! - [`clean`] turns bytes into rows or rejects by a compiled [`contract`]. Pure: no I/O, no clock.
-//! - [`window`] counts rows in live windows and says what a flush adds to them. Pure, but for its map.
+//! - [`window`] counts rows in live windows, says what a flush adds to them, and adds that up again. Pure, but for its
+//!   map.
 //! - [`lake`] encodes, uploads and commits; it is the only owner of positions.
 //!
 //! Between them only the words of [`record`] and [`checkpoint`], paid for by [`budget`] and worked on [`cores`]. Only

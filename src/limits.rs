@@ -219,8 +219,23 @@ pub const MERGE_ENCODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Sealing: files of one partials table with windows that are not sealed yet, some hundred bytes each.
 pub const SEAL_FILES_MAX: usize = 200_000;
 
+/// Sealing: windows with late records that are remembered one by one; with more, all that are corrected are compared.
+pub const SEAL_DIRTY_MAX: usize = 1_000;
+
+/// Sealing: bytes of an overlapping window that is being added up, estimated. What is beyond takes another pass.
+pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
+
+/// Sealing: overlapping windows that one commit is made of, about.
+pub const SEAL_WINDOWS_MAX: usize = 100_000;
+
 /// Sealing: rows decoded at a time, over all files that are merged side by side, as their files count them.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Sealing: rows decoded at a time of one file at least, however many are merged.
+pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
+
+/// Compaction: files whose partials are added up at a time. Of more, a few rows each would be decoded at a time.
+pub const FOLD_FILES_MAX: usize = 128;
 
 /// Sealing: files, and ordered stretches of files, that are merged side by side.
 pub const MERGE_CURSORS_MAX: usize = 1_000;
@@ -316,6 +331,28 @@ pub const SERVE_TOKEN_LETTERS_MAX: usize = 256;
 /// Rows of a window start in one answer of the API, unless the question says otherwise. How many keys there are is
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;
+
+/// Metrics: keys of a window with series of their own, unless the configuration says otherwise. Series are what a
+/// Prometheus pays for: a window has this many, twice, for every measure.
+pub const WINDOW_SERIES_DEFAULT: usize = 50;
+
+/// Metrics: the most that can be asked for. All countries fit; a scrape stays within seconds.
+pub const WINDOW_SERIES_MAX: usize = 1_000;
+
+/// Metrics: a key is cut to this many bytes in a label. Keys are what producers send, and may be mebibytes.
+pub const WINDOW_LABEL_BYTES_MAX: usize = 128;
+
+/// Grafana Live: a push that takes longer has failed. The next one says the same, only newer.
+pub const GRAFANA_LIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Grafana Live: after a failure nothing is tried for this long.
+pub const GRAFANA_LIVE_RETRY: Duration = Duration::from_secs(5);
+
+/// Grafana Live: a window that does not change is told again after this, for those who have just opened a panel.
+pub const GRAFANA_LIVE_REPEAT: Duration = Duration::from_secs(5);
+
+/// Grafana Live: after a look at the windows there is a pause of this many times what it took.
+pub const GRAFANA_LIVE_WORK_SHARE: u32 = 9;
 
 /// Replay: files of a rejects table, and files of a rows table with recovered rows, whose names are held: some hundred
 /// bytes each. Compaction makes them fewer.

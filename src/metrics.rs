@@ -7,8 +7,12 @@
 //! the first event of a counter that begins with it. Only what records bring along (columns with nulls, unknown
 //! fields) cannot be known before.
 
+mod descriptions;
+mod grafana_live;
 mod maintenance;
+mod process;
 mod shard;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +21,11 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use self::descriptions::{DESCRIPTIONS, Kind};
+pub use self::grafana_live::GrafanaLiveMetrics;
 pub use self::maintenance::MaintenanceMetrics;
 pub use self::shard::ShardMetrics;
+pub use self::windows::{StartGauges, StartState, WindowGauges, WindowValue};
 use crate::checkpoint::ShardId;
 use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
 use crate::record::{CleanCounts, RejectReason, Repair};
@@ -31,50 +38,6 @@ const LATENCY_SECONDS: &[f64] =
 
 /// Upper bounds (seconds) for one upload, one commit, one wait.
 const DURATION_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// What each metric says, for `# HELP` and for the README's table.
-const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
-    ("pintail_records_read_total", Kind::Counter, "Records read from Kinesis, those in aggregates one by one"),
-    ("pintail_bytes_read_total", Kind::Counter, "Payload bytes read from Kinesis"),
-    ("pintail_aggregates_read_total", Kind::Counter, "Aggregated (KPL) Kinesis records that were taken apart"),
-    ("pintail_foreign_records_total", Kind::Counter, "Records in aggregates on a shard not theirs, by action"),
-    ("pintail_rows_cleaned_total", Kind::Counter, "Records that became rows"),
-    ("pintail_rejects_total", Kind::Counter, "Records that became rejects, by reason"),
-    ("pintail_nulls_total", Kind::Counter, "Values that cleaning set to null, by column and reason"),
-    ("pintail_repairs_total", Kind::Counter, "Transport damage undone before cleaning, by repair"),
-    ("pintail_unknown_fields_total", Kind::Counter, "Fields that the contract does not name, by field"),
-    ("pintail_reads_total", Kind::Counter, "GetRecords calls, by result"),
-    ("pintail_behind_ms", Kind::Gauge, "MillisBehindLatest of the last read, Kinesis's word"),
-    ("pintail_record_age_seconds", Kind::Gauge, "Now minus the arrival of the last record read, at the last read"),
-    ("pintail_iterator_age_seconds", Kind::Gauge, "Age of the shard iterator; Kinesis expires it at 300 s"),
-    ("pintail_retention_headroom_ratio", Kind::Gauge, "Part of the retention left before unread records are trimmed"),
-    ("pintail_shards", Kind::Gauge, "Shards by state"),
-    ("pintail_budget_bytes", Kind::Gauge, "The stream's share of the byte budget"),
-    ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
-    ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
-    ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
-    ("pintail_reads_aligned_total", Kind::Counter, "Reads that waited because slower shards were far behind"),
-    ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
-    ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
-    ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
-    ("pintail_commit_conflicts_total", Kind::Counter, "Commits that lost a version to another writer and were rebased"),
-    ("pintail_commit_failures_total", Kind::Counter, "Commit attempts that failed and are retried"),
-    ("pintail_rows_committed_total", Kind::Counter, "Rows committed, by table"),
-    ("pintail_files_committed_total", Kind::Counter, "Files committed, by table"),
-    ("pintail_bytes_committed_total", Kind::Counter, "Bytes of committed files, by table"),
-    ("pintail_rows_in_null_partition_total", Kind::Counter, "Rows beyond a commit's partition limit"),
-    ("pintail_follower_lag_versions", Kind::Gauge, "Versions by which a table is behind its rows table"),
-    ("pintail_fenced_total", Kind::Counter, "Times another writer moved a shard's position under us"),
-    ("pintail_data_loss_total", Kind::Counter, "Ranges that were trimmed before they were read"),
-    ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
-    ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
-    ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
-    ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
-    ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
-    ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
-    ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
-    ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
-];
 
 /// Counters that a stream has one of.
 const COUNTERS_OF_A_STREAM: [&str; 8] = [
@@ -91,11 +54,13 @@ const COUNTERS_OF_A_STREAM: [&str; 8] = [
 /// What may become of a record in an aggregate on a shard not its own.
 const FOREIGN_ACTIONS: [&str; 3] = ["kept", "rejected", "dropped"];
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+/// What the process knows of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Scraped<'a> {
+    /// Letters, digits, `_`, `-` and `.`, as the configuration has it.
+    pub pipeline: &'a str,
+    /// When it was started, epoch ms.
+    pub started_ms: i64,
 }
 
 // === Registry ===
@@ -130,9 +95,14 @@ impl Registry {
         Ok(Self { recorder: Arc::new(recorder) })
     }
 
-    /// The text that Prometheus scrapes.
+    /// What is counted here, as Prometheus text.
     pub fn render(&self) -> String {
         self.handle().render()
+    }
+
+    /// All that Prometheus scrapes: what is counted here, the process, and the windows.
+    pub fn scrape(&self, process: Scraped<'_>, windows: &[WindowGauges]) -> String {
+        self.render() + &process::render(process) + &windows::render(windows)
     }
 
     /// For the task that calls `run_upkeep` every few seconds.
@@ -148,6 +118,11 @@ impl Registry {
     /// The numbers of the maintenance of these tables of one stream.
     pub fn maintenance(&self, stream: &str, tables: &[String]) -> MaintenanceMetrics {
         MaintenanceMetrics::new(self.clone(), stream, tables)
+    }
+
+    /// The numbers of the pushes to Grafana Live.
+    pub fn grafana_live(&self) -> GrafanaLiveMetrics {
+        GrafanaLiveMetrics::new(self)
     }
 
     /// The names of all counters.
@@ -295,6 +270,11 @@ impl StreamMetrics {
     pub fn shards(&self, state: &'static str, count: usize) {
         let labels = [("stream", self.stream()), ("state", state)];
         self.shared.registry.gauge("pintail_shards", &labels).set(count as f64);
+    }
+
+    /// How often it is flushed when little comes.
+    pub fn flush_interval(&self, interval: Duration) {
+        self.gauge("pintail_flush_interval_seconds").set(interval.as_secs_f64());
     }
 
     /// A read waited for slower shards.

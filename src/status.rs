@@ -133,7 +133,7 @@ pub struct ShardStatus {
 /// One table, as far as this process has written it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TableStatus {
-    /// `rows`, `rejects` or `partials`.
+    /// `rows`, `rejects`, `partials` or `sealed`.
     pub kind: &'static str,
     /// Where it is.
     pub location: String,

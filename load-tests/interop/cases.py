@@ -1,10 +1,12 @@
-"""The cases: truth, volume, kill, reshard, maintenance and page, each against real third-party servers, each judged cell by cell.
+"""The cases: truth, volume, kill, reshard, maintenance and page, each against real third-party servers, each judged cell by cell; and
+prometheus, which is judged by what a Prometheus sees.
 
 Promise: exit code 0 means that the judges passed their own tests, that Pintail drained with exit code 0 in every case,
 and that all its tables, through every reader, hold exactly what Kinesis holds, cleaned as the specification says.
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +32,12 @@ import kinesis
 import servers
 import truth as truth_check
 import watch
+import watching
 import windows
 from compare import Finding, Truth, compare, report, save_records
 from generate import Generator
 from kinesis import KINDS, Producer
+from leaving import leave
 from pintail import Pintail
 from readers import Lake
 
@@ -85,7 +90,7 @@ class Case:
         missing = self.producer.accepted[anything.TABLE] - rows - rejects
         checked = truth_check.check(self.lake, self.folder / "contracts")
         truth_check.show(checked)
-        findings = [self._drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else [])]
+        findings = [self.drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else [])]
         findings += [Finding(each["window"], each["engine"], each["records"], each["cells"], each["problems"]) for each in checked]
         self.figures |= {"rows": rows, "rejects": rejects, "cells": sum(each["cells"] for each in checked),
                          "differences": sum(each["differences"] for each in checked) + abs(missing)}
@@ -98,6 +103,11 @@ class Case:
         self.producer.put(count, seconds)
         self.figures["records"] = self.figures.get("records", 0) + count
         self.figures["put_s"] = self.figures.get("put_s", 0) + time.monotonic() - begun
+
+    def put_until(self, enough):
+        """Records at a steady pace until somebody has seen enough."""
+        while not enough.is_set():
+            self.put(200, seconds=1)
 
     def wait_until_complete(self):
         """Until the tables hold as many records as were accepted, partials included."""
@@ -152,7 +162,7 @@ class Case:
         save_records(records, self.folder / "records.jsonl")
         truth = Truth(records, self.given.contracts)
         begun = time.monotonic()
-        findings = [self._drained(exit_code), self._read_back(records)]
+        findings = [self.drained(exit_code), self._read_back(records)]
         if counters:
             findings.append(self._counted(counted, truth))
         findings += compare(truth, self.lake, self.folder / "read")
@@ -206,7 +216,7 @@ class Case:
         except TableNotFoundError:
             return 0
 
-    def _drained(self, exit_code):
+    def drained(self, exit_code):
         return Finding("exit code after SIGTERM", "process", 0, 0, [] if exit_code == 0 else [f"{exit_code}, not 0"])
 
     def _read_back(self, records):
@@ -361,13 +371,36 @@ def page(case):
         case.passed = report(seen) and case.passed
 
 
-CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance, "page": page}
+def prometheus(case):
+    """A Prometheus scrapes Pintail for some minutes of records: what the dashboards ask for is there, and nothing is alarmed."""
+    kinesis_endpoint = case.stack.enter_context(servers.ministack(case.folder))
+    case.set_up(case.lake_in_folder(), kinesis_endpoint, shards=2, garbage=0.002, damaged=0.01, twisted=0.01, large=0.0)
+    findings = watching.judge_files(case.folder)
+    with case.pintail, ThreadPoolExecutor(1) as beside:
+        config = watching.configure(case.folder, case.pintail.listen)
+        asked = watching.Prometheus(case.stack.enter_context(servers.prometheus(case.folder, config)))
+        posting = threading.Event()
+        posted = beside.submit(case.put_until, posting)
+        try:
+            findings += watching.judge_queries(asked)
+            findings.append(watching.judge_rules(asked))
+            findings.append(watching.judge_metrics(case.pintail.ask("/metrics")))
+            findings.append(watching.judge_windows(asked, lambda: json.loads(case.pintail.ask("/api/windows?starts=4&rows=0"))))
+        finally:
+            posting.set()
+        posted.result()
+        case.pintail.must_run()
+        findings.append(case.drained(case.pintail.stop()))
+    case.passed = report(findings)
+
+
+CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "maintenance": maintenance, "page": page, "prometheus": prometheus}
 
 
 def unit_tests():
-    print("== tests of the cleaning and of the comparisons", flush=True)
-    tests = ["test_clean", "test_compare", "test_truth", "test_watch"]
-    return subprocess.run([sys.executable, "-m", "unittest", "-q", *tests], cwd=servers.HERE).returncode == 0
+    print("== tests of the judges", flush=True)
+    tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_leaving"]
+    return subprocess.run([sys.executable, "leaving.py", *tests], cwd=servers.HERE).returncode == 0
 
 
 def default_pintail():
@@ -412,7 +445,7 @@ def main():
                     traceback.print_exc()
                     print(f"kept for a second look: {case.folder}", flush=True)
     show(summary)
-    sys.exit(0 if passed and all(case.passed for case in summary) else 1)
+    leave(0 if passed and all(case.passed for case in summary) else 1)
 
 
 def show(cases):

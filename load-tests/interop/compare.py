@@ -21,6 +21,7 @@ import readers
 import windows
 from clean import KINDS, clean
 from kinesis import Record
+from leaving import leave
 from readers import Lake
 from unwrap import Reject
 
@@ -221,7 +222,7 @@ def main():
     given = arguments.parse_args()
     truth = Truth(load_records(given.run / "records.jsonl"), given.contracts)
     shown = {name: readers.kept(name, given.run / "read") for name in readers.READERS}
-    sys.exit(0 if report([finding for name in shown for finding in judge(truth, name, shown[name])]) else 1)
+    leave(0 if report([finding for name in shown for finding in judge(truth, name, shown[name])]) else 1)
 
 
 if __name__ == "__main__":

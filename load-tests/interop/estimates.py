@@ -146,7 +146,7 @@ KINDS = {"distinct": Distinct, "quantiles": Quantiles, "top": Top}
 
 
 class Merged:
-    """The sketches of one window, key and shard, merged by the library; equal to the values it must have been made of."""
+    """The sketches of one window and key, merged by the library; equal to the values it must have been made of."""
 
     def __init__(self, kind, sketches):
         self.kind, self.sketches = kind, [sketch for sketch in sketches if sketch is not None]

@@ -18,9 +18,9 @@ class Pintail:
 
     def __init__(self, binary, folder, lake, kinesis_endpoint, contracts, kinds=KINDS):
         self._binary, self._log = binary, folder / "pintail.log"
-        self._listen = f"127.0.0.1:{servers.free_port()}"
+        self.listen = f"127.0.0.1:{servers.free_port()}"
         self._config = folder / "pintail.toml"
-        self._config.write_text(_config(lake, kinesis_endpoint, self._listen, contracts, kinds))
+        self._config.write_text(_config(lake, kinesis_endpoint, self.listen, contracts, kinds))
         self._process = None
 
     def __enter__(self):
@@ -65,7 +65,7 @@ class Pintail:
 
     def url(self):
         """Where the live page and the API are."""
-        return f"http://{self._listen}"
+        return f"http://{self.listen}"
 
     def settled(self, seconds=60):
         """Waits until nothing that is shown is uncommitted and everything that is shown is counted."""
@@ -81,9 +81,12 @@ class Pintail:
 
     def counter(self, name):
         """The sum over all labels of a counter at /metrics."""
-        with urllib.request.urlopen(f"http://{self._listen}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE))
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", self.ask("/metrics"), re.MULTILINE))
+
+    def ask(self, path):
+        """The body of an answer over HTTP."""
+        with urllib.request.urlopen(f"http://{self.listen}{path}", timeout=10) as answer:
+            return answer.read().decode()
 
 
 def _credentials():

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.feather
 
+from leaving import leave
+
 
 class Lake(NamedTuple):
     """A local folder, or a bucket prefix behind an S3 endpoint."""
@@ -110,6 +112,7 @@ def main(request):
     tables = READERS[request["reader"]](Lake(*request["lake"]), request["names"])
     for name, table in tables.items():
         pa.feather.write_feather(table, f"{request['folder']}/{name}.{request['reader']}", compression="uncompressed")
+    leave()  # all answers are written
 
 
 if __name__ == "__main__":

@@ -106,6 +106,16 @@ def seaweedfs(folder):
         yield endpoint
 
 
+@contextmanager
+def prometheus(folder, config):
+    """Debian's; yields its endpoint."""
+    endpoint = f"127.0.0.1:{free_port()}"
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/prometheus", f"--web.listen-address={endpoint}"]
+    ready = lambda: urllib.request.urlopen(f"http://{endpoint}/-/ready", timeout=2).read()  # noqa: E731
+    with running("prometheus", command, folder / "prometheus.log", ready):
+        yield f"http://{endpoint}"
+
+
 def _make_bucket(endpoint):
     s3 = _aws("s3", endpoint)
     s3.create_bucket(Bucket=BUCKET)

@@ -69,7 +69,10 @@ def partials(truth, window):
     """One partial for every few rows of a group."""
     rows = list(truth.tables[window.kind].values())
     for chunk in (rows[at : at + 50] for at in range(0, len(rows), 50)):
-        for (start, keys, shard), measures in windows.expected(window, chunk).items():
+        shards = sorted({row["_shard_id"] for row in chunk})
+        expected = [(shard, cell) for shard in shards
+                    for cell in windows.expected(window, [row for row in chunk if row["_shard_id"] == shard]).items()]
+        for shard, ((start, keys), measures) in expected:
             made = [cell for each in window.measures if each.sketch() for cell in sketched(each, measures.pop(f"{each.name}_sketch")).items()]
             means = {each.name: measures[f"{each.name}_sum"] / measures[f"{each.name}_count"] if measures[f"{each.name}_count"] else None
                      for each in window.measures if each.function == "mean"}

@@ -10,7 +10,6 @@ within their stated error for sketches, which Apache DataSketches' own library r
 import argparse
 import json
 import re
-import sys
 import tomllib
 from collections import Counter
 from fractions import Fraction
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 import readers
 import sketches
+from leaving import leave
 from readers import Lake
 
 MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -382,7 +382,7 @@ def main():
     show(findings)
     if given.report:
         given.report.write_text(json.dumps(findings, indent=2))
-    sys.exit(1 if not findings or any(finding["differences"] for finding in findings) else 0)
+    leave(1 if not findings or any(finding["differences"] for finding in findings) else 0)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the window partials must add up to: Python's own GROUP BY over the cleaned rows.
 
 Promise: windows, keys and measures are read from the contract files, the numbers are computed here in whole numbers
-and exact fractions. Partials are compared after adding them up over (window, keys, shard), so that no flush pattern
-matters and nothing can hide in another shard. First and last values are chosen by place; sketches are merged by
+and exact fractions. Partials are compared after adding them up over (window, keys), so that neither flushes nor a
+compaction that adds partials up matter. First and last values are chosen by place; sketches are merged by
 another implementation (`estimates.py`).
 """
 
@@ -130,12 +130,12 @@ def _measure(kind, name, call):
 
 
 def expected(window, rows):
-    """{(start, keys, shard): {measure: value}} over cleaned rows with their bookkeeping columns."""
+    """{(start, keys): {measure: value}} over cleaned rows with their bookkeeping columns."""
     groups = {}
     for row in rows:
         start = row["_arrived_at"] // window.every * window.every
         keys = tuple(key.of(row) for key in window.keys)
-        groups.setdefault((start, keys, row["_shard_id"]), []).append(row)
+        groups.setdefault((start, keys), []).append(row)
     return {key: {"records": len(group), **{name: value for each in window.measures for name, value in _measured(each, group).items()}}
             for key, group in groups.items()}
 
@@ -180,7 +180,7 @@ def merged(window, partials):
         problems.append(f"definition: one non-null value wanted, found {definitions}")
     for partial in partials:
         problems += _inconsistencies(window, partial)
-        key = partial["window_start"], tuple(partial[key.name] for key in window.keys), partial["_shard_id"]
+        key = partial["window_start"], tuple(partial[key.name] for key in window.keys)
         groups.setdefault(key, []).append(partial)
     return {key: {"records": sum(each["records"] for each in group),
                   **{name: value for each in window.measures for name, value in _added_up(each, group).items()}}

@@ -12,6 +12,8 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
+use crate::growth;
+use crate::keys;
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
 
@@ -57,6 +59,22 @@ enum Command {
         load-tests stall --for 30s --large 4 --filling tokens --report hostile.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Stall(StallArgs),
+    /// More keys than memory may hold, in windows of a minute and of a day, with sketches; killed once on the way.
+    ///
+    /// Memory must stay within the byte budget and 200 MiB, and rows, partials and sealed rows must have every key with
+    /// every record. The live view alone may fold keys, and says how many.
+    #[command(after_help = "Examples: load-tests keys --keys 10000000 --report keys.json\n          \
+        load-tests keys --keys 1000000 --rounds 5 --report sketches.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Keys(KeysArgs),
+    /// Thousands of commits as fast as they go: what each costs as the log grows, and how soon a process reads on it.
+    ///
+    /// Every commit has one record, is made over HTTP and awaited; a tenth of them is one line of the report. Without
+    /// --compact the table has a file a commit.
+    #[command(after_help = "Examples: load-tests growth --commits 20000 --report growth.json\n          \
+        load-tests growth --commits 10000 --compact --report compacted.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Growth(GrowthArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -108,6 +126,44 @@ struct StallArgs {
     report: PathBuf,
     #[command(flatten)]
     load: LoadArgs,
+}
+
+#[derive(Debug, Args)]
+struct KeysArgs {
+    /// Different keys
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+    /// Records of each key; their sketches grow from the second on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// Records a second
+    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = rate)]
+    rate: f64,
+    /// Shards of the stream
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10))]
+    shards: u32,
+    /// Pintail's byte budget in MiB
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    budget_mib: u64,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "keys.json")]
+    report: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct GrowthArgs {
+    /// Commits of the rows table
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    commits: u32,
+    /// Join small files on the way, as the service does
+    #[arg(long)]
+    compact: bool,
+    /// Draws the records [default: a fresh one, which is printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the report goes, as JSON
+    #[arg(long, value_name = "FILE", default_value = "growth.json")]
+    report: PathBuf,
 }
 
 /// What is posted, and to what.
@@ -177,6 +233,8 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
             let duration = args.time + 2 * STALL_MARGIN;
             soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program).await
         }
+        Command::Keys(args) => keys(&args, program).await,
+        Command::Growth(args) => growth(&args, program).await,
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -245,6 +303,38 @@ async fn soak(
     Ok(report.is_clean())
 }
 
+async fn keys(args: &KeysArgs, program: &str) -> anyhow::Result<bool> {
+    check_writable(&args.report)?;
+    let KeysArgs { keys, rounds, rate, shards, budget_mib, .. } = *args;
+    let plan = keys::Plan { keys, rounds, brief_s: 60, rate, shards, budget_mib, progress: true };
+    let report = keys::run(program, &plan).await?;
+    publish(&args.report, &report)?;
+    let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
+    eprintln!(
+        "{} records of {keys} keys, {:.0} a second; ready {:.1} s after the kill, sealed {:.0} s after the last; peak \
+         {peak_mib} MiB of {limit_mib} MiB allowed, {} cells folded in the live view, {:.0} s of CPU",
+        report.records, report.rate_achieved, report.ready_again_s, report.sealed_s, report.folded, report.cpu_seconds
+    );
+    tell_verdict(&report.violations);
+    Ok(report.is_clean())
+}
+
+async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
+    check_writable(&args.report)?;
+    let seed = seed_of(args.seed).value();
+    let GrowthArgs { commits, compact, .. } = *args;
+    let plan = growth::Plan { commits, compact, maintain_every: 100, seed, progress: true };
+    let report = growth::run(program, &plan).await?;
+    publish(&args.report, &report)?;
+    eprintln!(
+        "{commits} commits, {} files, {} objects in the log: the last tenth took {:.2} of the first, a process had \
+         read a record {:.0} ms after its start",
+        report.files, report.log_objects, report.last_to_first, report.first_read_ms
+    );
+    tell_verdict(&report.violations);
+    Ok(report.is_clean())
+}
+
 fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
@@ -295,7 +385,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "soak", "stall"] {
+        for command in ["chaos", "growth", "keys", "soak", "stall"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }

@@ -6,8 +6,8 @@
 //! and [`verify`] reads the tables with deltalake's own reader and holds them against the book. What the processor
 //! says of itself decides nothing here: it is only asked when what it says is what is tested.
 //!
-//! The same pieces in long are [`chaos`] (processes die in every phase of their life) and [`soak`] (memory under load,
-//! and while S3 does not answer); [`cli`] is how they are called, `tests/` has their quick versions.
+//! The same pieces in long are [`chaos`] (processes die in every phase of their life), [`soak`] (memory under load,
+//! and while S3 does not answer) , [`keys`] (more keys than memory may hold) and [`growth`] (thousands of commits); [`cli`] is how they are called, `tests/` has their quick versions.
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
@@ -16,7 +16,9 @@ pub mod chaos;
 mod child;
 pub mod cli;
 mod gate;
+pub mod growth;
 mod http;
+pub mod keys;
 pub mod kinesis_proxy;
 mod poster;
 mod processor;
@@ -40,6 +42,6 @@ pub use scene::{Instance, Scene, Settings};
 pub use seed::Seed;
 pub use tables::Snapshot;
 pub use usage::Usage;
-pub use verify::{Found, Verdict, look, partials_differing, verify};
+pub use verify::{Found, SealedFound, Verdict, look, partials_differing, sealed_differing, verify};
 pub use wait::{PATIENCE, until};
 pub use windows::{SHIPPED, Window};

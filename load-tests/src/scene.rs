@@ -25,6 +25,7 @@ use crate::s3::S3Server;
 use crate::tables::Snapshot;
 use crate::verify::{Verdict, look, verify};
 use crate::wait::{PATIENCE, until_within};
+use crate::windows::{SHIPPED, Window};
 
 /// A running Pintail, here or in a process of its own.
 pub trait Instance {
@@ -53,6 +54,8 @@ pub struct Settings {
     pub streams: Vec<Kind>,
     /// Further sections of the file, as TOML.
     pub sections: String,
+    /// The size of all windows, as the contracts have it.
+    pub window_s: u64,
 }
 
 /// The place. Its folder vanishes with it.
@@ -80,6 +83,7 @@ impl Scene {
             endpoint: kinesis.endpoint(),
             streams: Kind::ALL.to_vec(),
             sections: String::new(),
+            window_s: 60,
         };
         let scene = Self { kinesis, s3: None, settings, folder: tempfile::tempdir()?, children: Cell::new(0) };
         for kind in Kind::ALL {
@@ -137,6 +141,22 @@ impl Scene {
         let text = std::fs::read_to_string(self.contract(kind))?;
         ensure!(text.contains(from), "{from:?} is not in the contract of {}", kind.name());
         Ok(std::fs::write(self.contract(kind), text.replace(from, to))?)
+    }
+
+    /// Windows of so many seconds, which wait two for stragglers.
+    pub fn shorten_windows(&mut self, seconds: u64) -> anyhow::Result<()> {
+        let every =
+            |seconds| if seconds == 60 { "every = \"1m\"".to_owned() } else { format!("every = \"{seconds}s\"") };
+        for kind in Kind::ALL {
+            self.edit_contract(kind, &every(self.settings.window_s), &format!("{}\ngrace = \"2s\"", every(seconds)))?;
+        }
+        self.settings.window_s = seconds;
+        Ok(())
+    }
+
+    /// The windows of the contracts.
+    fn windows(&self) -> Vec<Window> {
+        SHIPPED.iter().map(|window| window.of_seconds(self.settings.window_s)).collect()
     }
 
     /// Writes the configuration file for the present settings.
@@ -267,7 +287,7 @@ impl Scene {
 
     /// As [`verify`](Self::verify), but says what was found instead of failing.
     pub async fn look(&self, log: &AcceptedLog) -> anyhow::Result<Verdict> {
-        look(&self.lake_url()?, log, &self.settings.streams).await
+        look(&self.lake_url()?, log, &self.settings.streams, &self.windows()).await
     }
 
     /// The folder of contracts, configuration and logs.
@@ -282,6 +302,6 @@ impl Scene {
 
     /// Reads everything back: nothing lost, nothing twice, nothing that nobody posted, partials equal to rows.
     pub async fn verify(&self, log: &AcceptedLog) -> anyhow::Result<Verdict> {
-        verify(&self.lake_url()?, log, &self.settings.streams).await
+        verify(&self.lake_url()?, log, &self.settings.streams, &self.windows()).await
     }
 }

@@ -1,4 +1,7 @@
 //! What a process uses, as the kernel counts it.
+//!
+//! Of a debug build the pages of the program's own file are left out: they are several times a release build's, and say
+//! nothing of what it holds. Of a release build everything counts.
 
 use anyhow::Context;
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -33,9 +36,11 @@ impl Usage {
         let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
         let (user, system) = ticks(11).zip(ticks(12)).with_context(|| format!("/proc/{pid}/stat: {stat:?}"))?;
         let ticks_a_second = sysconf(SysconfVar::CLK_TCK)?.context("the kernel's clock has no tick")? as f64;
+        let program_kib = if cfg!(debug_assertions) { kib("RssFile:")? } else { 0 };
+        let held = |kib: u64| kib.saturating_sub(program_kib) * 1024;
         Ok(Self {
-            rss_bytes: kib("VmRSS:")? * 1024,
-            rss_peak_bytes: kib("VmHWM:")? * 1024,
+            rss_bytes: held(kib("VmRSS:")?),
+            rss_peak_bytes: held(kib("VmHWM:")?),
             cpu_seconds: (user + system) / ticks_a_second,
         })
     }

@@ -16,7 +16,7 @@ use pintail::demo::{Kind, StreamTables};
 use url::Url;
 
 use crate::tables::Snapshot;
-use crate::windows::{Cells, SHIPPED, Window};
+use crate::windows::{Cells, Window};
 
 /// How many differing window cells are told of each window.
 const CELLS_TOLD: usize = 3;
@@ -28,8 +28,13 @@ pub struct Found {
     pub reckoning: Reckoning,
     /// Rows of its partials tables that were added up.
     pub partials: u64,
-    /// Window cells of which partials and rows say different things, in words; the first few of each window.
+    /// Window cells of which partials, sealed rows and rows say different things, in words; the first few of each
+    /// window.
     pub cells_differing: Vec<String>,
+    /// Rows of its sealed tables.
+    pub sealed: u64,
+    /// Records that came too late for the sealed row of their window.
+    pub late: u64,
 }
 
 impl Found {
@@ -60,11 +65,11 @@ impl Found {
 pub type Verdict = BTreeMap<Kind, Found>;
 
 /// Reads everything back and says what was found.
-pub async fn look(lake: &Url, log: &AcceptedLog, streams: &[Kind]) -> anyhow::Result<Verdict> {
+pub async fn look(lake: &Url, log: &AcceptedLog, streams: &[Kind], windows: &[Window]) -> anyhow::Result<Verdict> {
     let mut expected = ExpectedRows::new(Arc::new(Population::new()));
     let mut verdict = Verdict::new();
     for kind in streams.iter().copied() {
-        let found = of_stream(lake, log, kind, &mut expected).await;
+        let found = of_stream(lake, log, kind, windows, &mut expected).await;
         verdict.insert(kind, found.with_context(|| format!("stream {}", kind.name()))?);
     }
     Ok(verdict)
@@ -73,8 +78,8 @@ pub async fn look(lake: &Url, log: &AcceptedLog, streams: &[Kind]) -> anyhow::Re
 /// As [`look`]; fails if a record of the book is in no table or in two, if one is altered or out of order, if there is
 /// one that the book does not know, or if the partials of a shipped window are not what a GROUP BY over the rows
 /// gives.
-pub async fn verify(lake: &Url, log: &AcceptedLog, streams: &[Kind]) -> anyhow::Result<Verdict> {
-    let verdict = look(lake, log, streams).await?;
+pub async fn verify(lake: &Url, log: &AcceptedLog, streams: &[Kind], windows: &[Window]) -> anyhow::Result<Verdict> {
+    let verdict = look(lake, log, streams, windows).await?;
     for (kind, found) in &verdict {
         let violations = found.violations();
         ensure!(violations.is_empty(), "stream {}:\n{}", kind.name(), violations.join("\n"));
@@ -82,16 +87,25 @@ pub async fn verify(lake: &Url, log: &AcceptedLog, streams: &[Kind]) -> anyhow::
     Ok(verdict)
 }
 
-async fn of_stream(lake: &Url, log: &AcceptedLog, kind: Kind, expected: &mut ExpectedRows) -> anyhow::Result<Found> {
+async fn of_stream(
+    lake: &Url,
+    log: &AcceptedLog,
+    kind: Kind,
+    windows: &[Window],
+    expected: &mut ExpectedRows,
+) -> anyhow::Result<Found> {
     let (stream, rows) = (kind.name().to_owned(), kind.name().to_owned());
     let tables = StreamTables { rejects: format!("{rows}_rejects"), kind, stream, rows };
     let reckoning = reckon(lake, &tables, log.stream(kind.name()), expected).await?;
     let mut found = Found { reckoning, ..Found::default() };
-    for window in SHIPPED.iter().filter(|window| window.kind == kind) {
+    for window in windows.iter().filter(|window| window.kind == kind) {
         let partials = format!("{}_partials", window.name);
         let (added_up, differing) = partials_differing(lake, window, &tables.rows, &partials).await?;
         found.partials += added_up;
         found.cells_differing.extend(differing);
+        let sealed = sealed_differing(lake, window, &tables.rows).await?;
+        (found.sealed, found.late) = (found.sealed + sealed.rows, found.late + sealed.late);
+        found.cells_differing.extend(sealed.differing);
     }
     Ok(found)
 }
@@ -122,4 +136,43 @@ pub async fn partials_differing(
         format!("{}: at {key:?} the rows say {rows:?} and the partials {partials:?}", window.name)
     });
     Ok((added_up, told.collect()))
+}
+
+/// What was found of one window's sealed rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SealedFound {
+    /// How many there are.
+    pub rows: u64,
+    /// Records of sealed windows that are in none of them.
+    pub late: u64,
+    /// The first few that say what no GROUP BY could, in words.
+    pub differing: Vec<String>,
+}
+
+/// Holds the sealed rows of a window, one of each window and key, against a GROUP BY over the rows: every window up to
+/// the last one that is sealed has its rows, and a row that does not lack a record is what the rows say.
+pub async fn sealed_differing(lake: &Url, window: &Window, rows: &str) -> anyhow::Result<SealedFound> {
+    let (mut sealed, mut grouped, mut found) = (Cells::new(), Cells::new(), SealedFound::default());
+    let columns = window.partials_columns();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    Snapshot::each_file(lake, window.name, &columns, |file| {
+        found.rows += window.sealed(&mut sealed, file)?;
+        Ok(())
+    })
+    .await?;
+    let Some(last) = sealed.keys().map(|(start, _)| *start).max() else { return Ok(found) };
+    Snapshot::each_file(lake, rows, &window.rows_columns(), |file| window.group_by(&mut grouped, file)).await?;
+    grouped.retain(|(start, _), _| *start <= last);
+    for (key, totals) in &grouped {
+        let row = sealed.get(key);
+        let missing = totals.records() - row.map_or(0, |row| row.records());
+        found.late += u64::try_from(missing).unwrap_or(0);
+        if (missing == 0 && row != Some(totals)) || missing < 0 {
+            found.differing.push(format!("{}: at {key:?} the rows say {totals:?}, sealed is {row:?}", window.name));
+        }
+    }
+    let unfounded = sealed.keys().filter(|key| !grouped.contains_key(*key));
+    found.differing.extend(unfounded.map(|key| format!("{}: {key:?} is sealed without a record", window.name)));
+    found.differing.truncate(CELLS_TOLD);
+    Ok(found)
 }

@@ -51,6 +51,8 @@ pub struct Window {
     count: &'static str,
     /// A measure `sum(column)`, and the column.
     sum: Option<(&'static str, &'static str)>,
+    /// Its size in microseconds.
+    every_us: i128,
     /// A measure `first(column)` or `last(column)`.
     choice: Option<Choice>,
 }
@@ -79,6 +81,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Text("category"),
         count: "pins",
         sum: Some(("followers", "follower_count")),
+        every_us: MINUTE_US,
         choice: None,
     },
     Window {
@@ -88,6 +91,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Text("is_image_or_video"),
         count: "pins",
         sum: None,
+        every_us: MINUTE_US,
         choice: None,
     },
     Window {
@@ -97,6 +101,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Text("country"),
         count: "posts",
         sum: None,
+        every_us: MINUTE_US,
         choice: Some(Choice { measure: "newest_post", column: "timestamp", last: true, is_text: false }),
     },
     Window {
@@ -106,6 +111,7 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::AgeGroup("age"),
         count: "users",
         sum: None,
+        every_us: MINUTE_US,
         choice: Some(Choice { measure: "first_user", column: "user_name", last: false, is_text: true }),
     },
     Window {
@@ -115,11 +121,17 @@ pub const SHIPPED: [Window; 5] = [
         of: Key::Year("date_joined"),
         count: "users",
         sum: None,
+        every_us: MINUTE_US,
         choice: None,
     },
 ];
 
 impl Window {
+    /// The same with windows of so many seconds.
+    pub fn of_seconds(self, seconds: u64) -> Self {
+        Self { every_us: i128::from(seconds) * 1_000_000, ..self }
+    }
+
     /// The columns of the rows that [`Self::group_by`] reads.
     pub fn rows_columns(&self) -> Vec<&'static str> {
         let key = match self.of {
@@ -134,7 +146,18 @@ impl Window {
         columns
     }
 
-    /// The columns of the partials that [`Self::sum_up`] reads.
+    /// Sealed rows, each by its window and key. Two of one window and key are an error.
+    pub fn sealed(&self, cells: &mut Cells, sealed: &Snapshot) -> anyhow::Result<u64> {
+        let mut found = Cells::new();
+        let rows = self.sum_up(&mut found, sealed)?;
+        ensure!(rows == found.len() as u64, "{}: a file has two rows of one window and key", self.name);
+        for (key, totals) in found {
+            ensure!(cells.insert(key.clone(), totals).is_none(), "{}: {key:?} is sealed twice", self.name);
+        }
+        Ok(rows)
+    }
+
+    /// The columns of the partials, and of the sealed rows, that [`Self::sum_up`] reads.
     pub fn partials_columns(&self) -> Vec<String> {
         let sum = self.sum.map(|(measure, _)| measure.to_owned());
         let choice = self.choice.into_iter().flat_map(Choice::columns);
@@ -149,7 +172,8 @@ impl Window {
         let chosen = self.choice.map(|choice| choice.read(rows, choice.column, place)).transpose()?;
         for (row, (arrived, key)) in rows.integers(ARRIVED_AT)?.into_iter().zip(keys).enumerate() {
             let arrived = arrived.context("every row has an arrival")?;
-            let cell = cells.entry((arrived.div_euclid(MINUTE_US) * MINUTE_US, key)).or_default();
+            let start = arrived.div_euclid(self.every_us) * self.every_us;
+            let cell = cells.entry((start, key)).or_default();
             cell.add(1, 1, summed.as_ref().and_then(|values| values[row]));
             cell.choose(self.choice, chosen.as_ref().and_then(|values| values[row].clone()));
         }
@@ -172,7 +196,7 @@ impl Window {
         let chosen = chosen.transpose()?;
         for (row, key) in keys.into_iter().enumerate() {
             let start = starts[row].context("every partial has a start")?;
-            ensure!(ends[row] == Some(start + MINUTE_US), "{}: a window of another size", self.name);
+            ensure!(ends[row] == Some(start + self.every_us), "{}: a window of another size", self.name);
             let cell = cells.entry((start, key)).or_default();
             let sum = sums.as_ref().and_then(|sums| sums[row]);
             cell.add(records[row].unwrap_or_default(), counts[row].unwrap_or_default(), sum);
@@ -213,6 +237,11 @@ impl Choice {
 }
 
 impl Totals {
+    /// Records in the window.
+    pub fn records(&self) -> i128 {
+        self.records
+    }
+
     fn choose(&mut self, choice: Option<Choice>, theirs: Option<Chosen>) {
         let (Some(choice), Some(theirs)) = (choice, theirs) else { return };
         let better = |mine: &Chosen| if choice.last { theirs.place > mine.place } else { theirs.place < mine.place };

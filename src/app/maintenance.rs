@@ -48,6 +48,7 @@ pub fn start(
     let seal_watcher = |stream: &StreamConfig| {
         let (name, tables) = (stream.name(), stream.contract.tables());
         let (metrics, board) = (registry.maintenance(name, &tables), status.stream(name));
+        metrics.windows(stream.contract.windows.iter().map(|window| window.name.as_str()));
         (name.to_owned(), SealWatcher { metrics, board })
     };
     let seals: BTreeMap<String, SealWatcher> = config.streams.iter().map(seal_watcher).collect();
@@ -142,15 +143,13 @@ impl SealWatcher {
         match event {
             SealEvent::Sealed { version, through_ms, rows, files, bytes } => {
                 tracing::debug!(table, version, through_ms, rows, files, bytes, "sealed");
-                self.metrics.sealed(table, through_ms, rows, files, bytes);
-                let now_ms = now_ms();
-                self.board.table(table, |status| {
-                    status.version = version;
-                    status.rows += rows;
-                    status.files += files;
-                    status.bytes += bytes;
-                    status.last_commit_ms = Some(now_ms);
-                });
+                self.metrics.sealed(table, through_ms);
+                self.grew(table, version, (rows, files, bytes));
+            }
+            SealEvent::Revised { version, revision, rows, files, bytes } => {
+                tracing::debug!(table, version, revision, rows, "sealed rows corrected");
+                self.metrics.revised(table, rows);
+                self.grew(table, version, (rows, files, bytes));
             }
             SealEvent::Overtaken => {
                 tracing::debug!(table, "another process has sealed these windows");
@@ -165,5 +164,17 @@ impl SealWatcher {
                 self.metrics.failed(table, "seal");
             }
         }
+    }
+
+    fn grew(&self, table: &str, version: u64, (rows, files, bytes): (u64, u64, u64)) {
+        self.metrics.grew(table, rows, files, bytes);
+        let now_ms = now_ms();
+        self.board.table(table, |status| {
+            status.version = version;
+            status.rows += rows;
+            status.files += files;
+            status.bytes += bytes;
+            status.last_commit_ms = Some(now_ms);
+        });
     }
 }

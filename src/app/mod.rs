@@ -29,7 +29,7 @@ use crate::cores::Cores;
 use crate::lake::{LakeStore, SealBell};
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
-use crate::serve::{Server, Sources};
+use crate::serve::{GrafanaLive, Server, Sources};
 use crate::source::Kinesis;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
@@ -53,6 +53,7 @@ pub struct App {
     status: StatusBoard,
     windows: Vec<Arc<StreamWindows>>,
     server: Server,
+    grafana_live: Option<GrafanaLive>,
     probe: Option<ProbeRef>,
 }
 
@@ -68,6 +69,7 @@ impl App {
             .map(|stream| {
                 let metrics = registry.stream(stream.name());
                 metrics.tables(&stream.contract.tables());
+                metrics.flush_interval(config.lake.flush.flush_interval);
                 Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
             })
             .collect();
@@ -76,12 +78,18 @@ impl App {
             registry: registry.clone(),
             status: status.clone(),
             windows: windows.clone(),
+            window_series_max: config.window_series_max,
             pipeline: config.pipeline.clone(),
             started_ms: now_ms(),
         };
+        let grafana_live = config
+            .grafana_live
+            .clone()
+            .map(|live| GrafanaLive::new(live, windows.clone(), config.window_series_max, registry.grafana_live()));
+        let grafana_live = grafana_live.transpose().context("`grafana_live`: no HTTP client can be made")?;
         let server = Server::bind(config.listen, config.access.clone(), sources).await.context("`serve.listen`")?;
         let store = LakeStore::open(&config.lake.location).await?;
-        Ok(Self { config, kinesis, store, registry, status, windows, server, probe })
+        Ok(Self { config, kinesis, store, registry, status, windows, server, grafana_live, probe })
     }
 
     /// Where HTTP listens (port 0 is resolved).
@@ -101,6 +109,13 @@ impl App {
         let grace = self.config.shutdown_grace;
         let mut around = JoinSet::new();
         around.spawn(keep_up(self.registry.clone(), serving.clone()));
+        if let Some(live) = self.grafana_live {
+            let stop = serving.clone();
+            around.spawn(async move {
+                live.run(stop).await;
+                Ok(())
+            });
+        }
         let bell = SealBell::default();
         let stop = reading.child_token();
         let maintenance = maintenance::start(&self.config, &self.registry, &self.status, bell.clone(), stop);

@@ -65,7 +65,7 @@ impl Way {
             panic!("{error}; rows without their windows would break the tables' agreement for good")
         });
         let held_bytes = cells_bytes + cleaned.rows.get_array_memory_size() + rejects_bytes(&cleaned.rejects);
-        cleaned.permit.shrink(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
+        cleaned.permit.settle(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
         if let Some(probe) = &self.probe {
             probe.counted(self.metrics.stream(), &cleaned.range);
         }
@@ -132,15 +132,21 @@ mod tests {
     async fn what_a_read_full_of_small_aggregated_records_becomes_is_paid_for_by_its_permit() {
         let row = |n| format!("{{\"index\":{n},\"category\":\"a\"}}");
         let with_its_own_key = |n| format!("{{\"index\":{n},\"category\":\"{n}\"}}");
+        let with_sketches = |n| {
+            let key = n % 15_000;
+            format!("{{\"index\":{n},\"category\":\"{key}\",\"poster_name\":\"{n}\",\"follower_count\":\"{n}\"}}")
+        };
         let reject = |_| "x".to_owned();
-        for records in [read(1_000, row), read(1_000, with_its_own_key), read(1_000, reject)] {
+        for records in
+            [read(1_000, row), read(1_000, with_its_own_key), read(1_000, with_sketches), read(1_000, reject)]
+        {
             let taken = disaggregate(records, Rules::default());
             assert!(taken.left > 0 && taken.records.len() > 30_000, "{}", taken.records.len());
             let raw: usize = taken.records.iter().map(|record| size_of::<RawRecord>() + record.data.capacity()).sum();
             let (after, through) = (Position::Beginning, Position::After(taken.last.unwrap().0));
             let range = PositionRange { shard: ShardId::new("shardId-000000000000"), after, through };
             let (records, grant) = (taken.records, ShardGrant::new());
-            let permit = Budget::new(READ_COST_MAX).reserve(READ_COST_MAX).await;
+            let permit = Budget::new(2 * READ_COST_MAX).reserve(READ_COST_MAX).await;
             let cleaned = way().clean_and_count(RawBatch { range, records, seen_ms: None, end: None, grant, permit });
             let held = cleaned.permit.bytes();
             assert!(held < READ_COST_MAX, "more than the permit: it was not shrunk");

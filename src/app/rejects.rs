@@ -262,7 +262,7 @@ impl Feeder<'_> {
     ) -> anyhow::Result<CleanBatch> {
         let mut cleaned = self.batch(rows, after, through, None, permit);
         let held_bytes = self.windows.observe(&cleaned)? + cleaned.rows.get_array_memory_size();
-        cleaned.permit.shrink(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
+        cleaned.permit.settle(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
         Ok(cleaned)
     }
 

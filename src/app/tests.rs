@@ -12,6 +12,7 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     let (file, lake) = (folder.path().join("pintail.toml"), folder.path().join("lake"));
     let text = format!(
         "pipeline = \"p\"\n[lake]\nuri = {lake:?}\n[serve]\nlisten = \"127.0.0.1:0\"\n\
+         [grafana_live]\nurl = \"http://127.0.0.1:1\"\ntoken_file = \"orders.toml\"\n\
          [[stream]]\nname = \"orders\"\ncontract = \"orders.toml\"\n"
     );
     std::fs::write(&file, text).unwrap();
@@ -22,6 +23,8 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     app.run(std::future::ready(())).await.unwrap();
     let text = registry.render();
     assert_eq!(tables.len(), 4, "rows, rejects, partials, sealed rows");
+    assert!(text.contains("pintail_flush_interval_seconds{stream=\"orders\"} 5\n"), "{text}");
+    assert!(text.contains("pintail_grafana_live_pushes_total{result=\"ok\"} 0\n"), "{text}");
     for name in Registry::counters().filter(|name| text.contains(&format!("{name}{{stream=\"orders\",table="))) {
         for table in &tables {
             assert!(text.contains(&format!("{name}{{stream=\"orders\",table=\"{table}\"")), "{name} of {table}");

@@ -1,5 +1,6 @@
 //! Rows, column by column, into Arrow memory.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -23,7 +24,9 @@ pub(super) struct RowsBuilder {
     columns: Vec<(ColumnBuilder, NullCounts)>,
     place: PlaceBuilder,
     dates: Date32Builder,
-    /// How far event time has come, epoch us.
+    /// The times that windows go by, each once.
+    window_times: Vec<EventTime>,
+    /// How far all of them have come, epoch us.
     watermark_us: Option<i64>,
     joined: String,
 }
@@ -36,6 +39,7 @@ impl RowsBuilder {
             columns: columns.collect(),
             place: PlaceBuilder::default(),
             dates: Date32Builder::new(),
+            window_times: window_times(contract),
             watermark_us: None,
             joined: String::new(),
         }
@@ -59,14 +63,19 @@ impl RowsBuilder {
             builder.append(column, fields, &mut self.joined, nulls);
         }
         self.place.append(shard, record);
-        let event_time_us = event_time(contract, fields, record);
+        let event_time_us = time_of(contract.event_time, contract, fields, record);
         self.dates.append_value(day_of(event_time_us));
         // A clock that is ahead of Kinesis's proves nothing.
-        self.watermark_us = self.watermark_us.max(Some(event_time_us.min(record.arrived_at_us)));
+        let times = self.window_times.iter().map(|time| match *time {
+            time if time == contract.event_time => event_time_us,
+            time => time_of(time, contract, fields, record),
+        });
+        let come_to_us = times.fold(record.arrived_at_us, i64::min);
+        self.watermark_us = self.watermark_us.max(Some(come_to_us));
         Ok(())
     }
 
-    /// The highest min(event time, arrival time) of the rows since it was asked last, epoch us.
+    /// The highest min(times of windows, arrival time) of the rows since it was asked last, epoch us.
     pub fn take_watermark_us(&mut self) -> Option<i64> {
         self.watermark_us.take()
     }
@@ -89,8 +98,14 @@ impl RowsBuilder {
     }
 }
 
-fn event_time(contract: &Contract, fields: Fields<'_>, record: &RawRecord) -> i64 {
-    match contract.event_time {
+/// There is one watermark for all windows of a stream, so it must be true of each.
+fn window_times(contract: &Contract) -> Vec<EventTime> {
+    let times: BTreeSet<EventTime> = contract.windows.iter().map(|window| window.time).collect();
+    times.into_iter().collect()
+}
+
+fn time_of(time: EventTime, contract: &Contract, fields: Fields<'_>, record: &RawRecord) -> i64 {
+    match time {
         EventTime::Arrival => record.arrived_at_us,
         EventTime::Column(index) => {
             let column = contract.columns.get(index);

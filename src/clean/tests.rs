@@ -172,7 +172,8 @@ fn batches_do_not_influence_each_other() {
 fn event_time_comes_as_far_as_the_latest_record_and_never_further_than_kinesis_clock() {
     let by_column = compiled(
         "table = \"t\"\nevent_time = \"at\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n\
-         [[column]]\nname = \"at\"\ntype = \"timestamp\"",
+         [[column]]\nname = \"at\"\ntype = \"timestamp\"\n\
+         [[window]]\nname = \"w\"\nevery = \"1m\"\nmeasure = { n = \"count\" }\n",
     );
     let arrival_ms = ARRIVED_AT_US / 1000;
     let mut cleaner = Cleaner::new(by_column);
@@ -192,6 +193,30 @@ fn event_time_comes_as_far_as_the_latest_record_and_never_further_than_kinesis_c
     );
     assert_eq!(come_to(&["junk"]), Some(arrival_ms), "unless there is nothing else");
     assert_eq!(come_to(&[]), Some(7), "an empty answer says what is seen");
+}
+
+#[test]
+fn windows_of_several_times_have_come_as_far_as_the_one_that_is_behind() {
+    let contract = compiled(
+        "table = \"t\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n\
+         [[column]]\nname = \"a\"\ntype = \"timestamp\"\n[[column]]\nname = \"b\"\ntype = \"timestamp\"\n\
+         [[window]]\nname = \"v\"\nevery = \"1m\"\ntime = \"a\"\nmeasure = { n = \"count\" }\n\
+         [[window]]\nname = \"w\"\nevery = \"1m\"\ntime = \"b\"\nmeasure = { n = \"count\" }\n",
+    );
+    let come_to = |a: &str, b: &str| {
+        let record = format!("{{\"id\":1,\"a\":\"1970-01-01T00:00:{a}Z\",\"b\":\"1970-01-01T00:00:{b}Z\"}}");
+        Cleaner::new(Arc::clone(&contract)).clean(raw(&[record.as_bytes()])).0.watermark_ms
+    };
+    assert_eq!((come_to("07", "30"), come_to("30", "08")), (Some(7_000), Some(8_000)));
+    // By arrival alone, whatever the rows' day goes by.
+    let by_arrival = compiled(
+        "table = \"t\"\nevent_time = \"a\"\n[[column]]\nname = \"id\"\ntype = \"integer\"\nrequired = true\n\
+         [[column]]\nname = \"a\"\ntype = \"timestamp\"\n\
+         [[window]]\nname = \"w\"\nevery = \"1m\"\ntime = \"arrival\"\nmeasure = { n = \"count\" }\n",
+    );
+    let record = "{\"id\":1,\"a\":\"1970-01-01T00:00:07Z\"}";
+    let watermark_ms = Cleaner::new(by_arrival).clean(raw(&[record.as_bytes()])).0.watermark_ms;
+    assert_eq!(watermark_ms, Some(ARRIVED_AT_US / 1000));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::config::{Config, LakeSection, MaintenanceSection, SourceSection, Stre
 use crate::contract;
 use crate::demo::{self, DemoArgs, Kind, PostArgs, Processor, ProcessorSetup, StreamTables};
 use crate::lake::{LakeConfig, WriterOptions};
+use crate::limits::WINDOW_SERIES_DEFAULT;
 use crate::serve::Access;
 use crate::source::{ForeignRecords, Kinesis, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::Problems;
@@ -82,6 +83,8 @@ fn config(setup: &ProcessorSetup) -> anyhow::Result<Config> {
         },
         budget_bytes: 256 << 20,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, setup.port.unwrap_or(0))),
+        window_series_max: WINDOW_SERIES_DEFAULT,
+        grafana_live: None,
         access: Access::default(),
         aws: KinesisConfig::default(),
         shutdown_grace: Duration::from_secs(60),

@@ -21,14 +21,14 @@ pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
     for stream in &config.streams {
         maintainer.add(&config.pipeline, stream.name(), &stream.contract);
     }
+    let mut done = Vec::new();
+    maintainer.round(true, &mut |table, event| note(table, event, &mut done)).await;
     let mut sealers = Sealers::new(store, config.maintenance.options);
     for stream in &config.streams {
         sealers.add(&config.pipeline, stream.name(), &stream.contract);
     }
     let mut is_sealed = true;
     sealers.look(None, &mut |table, event| is_sealed &= say_sealed(table, &event)).await;
-    let mut done = Vec::new();
-    maintainer.round(true, &mut |table, event| note(table, event, &mut done)).await;
     print(&done);
     let well = done.iter().all(|table| matches!(table.ended, MaintenanceEnded::Well(_) | MaintenanceEnded::Absent));
     Ok(if well && is_sealed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -42,6 +42,9 @@ fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
             say!("{name}: windows up to {} sealed with {rows} rows in version {version}", time(*through_ms));
         }
         SealEvent::Overtaken => say!("{name}: another process was sealing it"),
+        SealEvent::Revised { version, revision, rows, .. } => {
+            say!("{name}: {rows} rows corrected, as revision {revision}, in version {version}");
+        }
         SealEvent::Late { records } => say!("{name}: {records} records came late"),
         SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
     }

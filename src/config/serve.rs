@@ -7,23 +7,26 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::resolve;
-use crate::limits::{CONFIG_FILE_BYTES_MAX, SERVE_TOKEN_LETTERS_MAX, SERVE_TOKEN_LETTERS_MIN};
+use crate::limits::{
+    CONFIG_FILE_BYTES_MAX, SERVE_TOKEN_LETTERS_MAX, SERVE_TOKEN_LETTERS_MIN, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX,
+};
 use crate::serve::{Access, Token};
 use crate::toml_doc::{At, Cut, Place, Problems, Section};
 
 /// The variable that holds the token.
 pub(super) const TOKEN_VARIABLE: &str = "PINTAIL__SERVE__TOKEN";
 
-/// The address and who may look there. `token` is the environment's.
+/// The address, who may look there, and how many keys of each window the metrics show. `token` is the environment's.
 pub(super) fn read(
     mut section: Section<'_>,
     folder: &Path,
     token: Option<&str>,
     problems: &Problems,
-) -> (SocketAddr, Access) {
+) -> (SocketAddr, Access, usize) {
     let listen = section.optional::<SocketAddr>("listen");
     let token_file = section.optional::<String>("token_file").filter(|file| !file.value.is_empty());
     let protect_metrics = section.optional::<bool>("protect_metrics");
+    let window_series_max = window_series_max(&mut section, problems);
     let has_token = token.is_some() || token_file.is_some();
     section.finish();
     let token = match (token, token_file) {
@@ -50,7 +53,20 @@ pub(super) fn read(
         problems.note(place, mend);
     }
     let listen = listen.map_or(SocketAddr::from(([127, 0, 0, 1], 9464)), |listen| listen.value);
-    (listen, Access { token, protect_metrics: protect_metrics.is_some_and(|protect| protect.value) })
+    let access = Access { token, protect_metrics: protect_metrics.is_some_and(|protect| protect.value) };
+    (listen, access, window_series_max)
+}
+
+fn window_series_max(section: &mut Section<'_>, problems: &Problems) -> usize {
+    let Some(At { value, place }) = section.optional::<i64>("window_series_max") else {
+        return WINDOW_SERIES_DEFAULT;
+    };
+    let keys = usize::try_from(value).ok().filter(|keys| *keys <= WINDOW_SERIES_MAX);
+    if keys.is_none() {
+        let expected = format!("expected 0 (only totals) to {WINDOW_SERIES_MAX} keys of each window");
+        problems.note(&place, format_args!("`serve.window_series_max` = {value}; {expected}"));
+    }
+    keys.unwrap_or(WINDOW_SERIES_DEFAULT)
 }
 
 fn read_token(path: &Path, declared: &At<String>, problems: &Problems) -> Option<Token> {

@@ -25,6 +25,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(5));
     assert_eq!((config.lake.flush.flush_bytes, config.budget_bytes), (32 << 20, 256 << 20));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.window_series_max, 50);
     assert_eq!((config.source.reads_per_second, config.source.align_within), (4.0, Duration::from_secs(600)));
     assert!(config.maintenance.enabled);
     assert_eq!(config.maintenance.interval, Duration::from_secs(60));
@@ -36,7 +37,7 @@ fn defaults_are_what_the_documentation_says() {
 #[test]
 fn everything_wrong_is_said_at_once_with_file_and_line() {
     let text = "pipeline = \"a/b\"\n[lake]\nuri = \"gs://x\"\nflush_interval = \"1ms\"\n[source]\nstart = \"oldest\"\n\
-                reads_per_second = 9\nalign_within = \"1ms\"\n[serve]\nlisten = \"9464\"\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
+                reads_per_second = 9\nalign_within = \"1ms\"\n[serve]\nlisten = \"9464\"\nwindow_series_max = 5000\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";
     let problems = load(text, &[]).unwrap_err();
     let starts = [
         "pintail.toml:1: `pipeline` = \"a/b\"",
@@ -46,9 +47,10 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
         "pintail.toml:7: `source.reads_per_second` = 9",
         "pintail.toml:8: `source.align_within` = 1 ms",
         "pintail.toml:10: `serve.listen` = \"9464\"",
-        "pintail.toml:11: a stream needs `name` or `arn`",
-        "pintail.toml:12: contract \"missing.toml\": cannot be read: No such file",
-        "pintail.toml:13: unknown key `budgets`; did you mean `budget`?",
+        "pintail.toml:11: `serve.window_series_max` = 5000",
+        "pintail.toml:12: a stream needs `name` or `arn`",
+        "pintail.toml:13: contract \"missing.toml\": cannot be read: No such file",
+        "pintail.toml:14: unknown key `budgets`; did you mean `budget`?",
     ];
     for start in starts {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} not in {problems:#?}");
@@ -192,6 +194,32 @@ fn the_shipped_example_is_what_it_says() {
         DurationMs::from_text(&shown("grace")).map(|grace| Duration::from_millis(grace.0)),
         Some(config.shutdown_grace)
     );
+}
+
+#[test]
+fn grafana_live_is_off_until_it_is_asked_for_and_whole() {
+    assert!(load(SMALL, &[]).unwrap().grafana_live.is_none());
+    let with = |keys: &str| format!("{SMALL}[grafana_live]\n{keys}");
+    let live =
+        load(&with("url = \"http://grafana:3000\"\ntoken_file = \"a.toml\"\n"), &[]).unwrap().grafana_live.unwrap();
+    assert_eq!((live.url.as_str(), live.interval), ("http://grafana:3000/", Duration::from_millis(250)));
+    assert!(live.token_file.is_absolute(), "beside the file that names it");
+    for (keys, problem) in [
+        ("interval = \"1s\"\n", "pintail.toml:7: `grafana_live` needs both"),
+        (
+            "url = \"http://g\"\ntoken_file = \"none\"\n",
+            "pintail.toml:9: `grafana_live.token_file` = \"none\" cannot be read",
+        ),
+        ("url = \"http://me:secret@g\"\ntoken_file = \"a.toml\"\n", "pintail.toml:8: `grafana_live.url` is not one"),
+        (
+            "url = \"http://g\"\ntoken_file = \"a.toml\"\ninterval = \"1ms\"\n",
+            "pintail.toml:10: `grafana_live.interval` = 1 ms",
+        ),
+    ] {
+        let problems = load(&with(keys), &[]).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with(problem), "{problem} not in {problems:?}");
+        assert!(!problems[0].contains("secret"), "{problems:?}");
+    }
 }
 
 #[test]

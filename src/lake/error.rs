@@ -134,7 +134,7 @@ pub enum LakeError {
         path: String,
         /// What is wrong with them.
         #[source]
-        source: Undecodable,
+        source: Box<Undecodable>,
     },
     /// An entry of the rows log that a follower still needs is not there any more.
     #[error(

@@ -22,7 +22,9 @@ use super::reading::Source;
 use super::store::LakeStore;
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
-use crate::limits::{MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX, MERGE_ENCODED_BYTES_MAX, READ_WHOLE_BYTES_MAX};
+use crate::limits::{
+    MERGE_CURSOR_BYTES_MIN, MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX, MERGE_ENCODED_BYTES_MAX, READ_WHOLE_BYTES_MAX,
+};
 use crate::window::merging::{Cell, Group, Undecodable, decode_current, decode_groups};
 
 const BATCH_ROWS_MAX: u64 = 8192;
@@ -56,7 +58,7 @@ pub(crate) struct Input {
     pub size: u64,
 }
 
-/// Ordered stretches of a file's wanted row groups, (rows before it, rows), for files that are in disorder.
+/// Ordered stretches of whole files, (rows before it, rows), for files that are in disorder.
 pub(crate) type Stretches = BTreeMap<String, Vec<(usize, usize)>>;
 
 /// Why files cannot be merged.
@@ -122,7 +124,7 @@ impl<'a, T: Mergeable> Merge<'a, T> {
     pub async fn open(plan: MergePlan<'a>, inputs: &[Input], stretches: &Stretches) -> Result<Self, MergeError> {
         let (mut opened, mut encoded) = (Vec::new(), 0);
         for input in inputs {
-            let file = Opened::of(plan, input).await?;
+            let file = Opened::of(plan, input, stretches.contains_key(&input.path)).await?;
             encoded += file.encoded_bytes();
             // Two can always be merged, or nothing ever would.
             if encoded > MERGE_ENCODED_BYTES_MAX && opened.len() > 2 {
@@ -135,7 +137,7 @@ impl<'a, T: Mergeable> Merge<'a, T> {
             return Err(MergeError::TooMany);
         }
         let mut merge = Self { plan, cursors: Vec::new(), heads: BinaryHeap::new() };
-        let share = MERGE_DECODED_BYTES_MAX / cursors.max(1) as u64;
+        let share = (MERGE_DECODED_BYTES_MAX / cursors.max(1) as u64).max(MERGE_CURSOR_BYTES_MIN);
         for file in opened {
             let whole = [(0, usize::MAX)];
             for stretch in stretches.get(&file.path).map_or(&whole[..], Vec::as_slice) {
@@ -209,14 +211,16 @@ struct Opened {
 }
 
 impl Opened {
-    async fn of(plan: MergePlan<'_>, input: &Input) -> Result<Self, MergeError> {
+    /// With `whole` all row groups are taken, so that places in it are those in the file.
+    async fn of(plan: MergePlan<'_>, input: &Input, whole: bool) -> Result<Self, MergeError> {
         let Input { path, size } = input.clone();
         let found = Source::of(plan.store, plan.table, &path, size).await?;
         let (mut source, _) = found.ok_or_else(|| MergeError::Gone(path.clone()))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load_async(&mut source, options).await;
         let metadata = metadata.map_err(|source| failed(plan, &path, source))?;
-        let groups = wanted_groups(metadata.metadata(), plan.starts);
+        let starts = if whole { Starts::ALL } else { plan.starts };
+        let groups = wanted_groups(metadata.metadata(), starts);
         Ok(Self { path, size, source, metadata, groups })
     }
 
@@ -284,7 +288,11 @@ fn failed(plan: MergePlan<'_>, path: &str, source: ParquetError) -> MergeError {
 }
 
 fn unmergeable(plan: MergePlan<'_>, path: &str, source: Undecodable) -> MergeError {
-    MergeError::Failed(LakeError::Unmergeable { table: plan.table.to_owned(), path: path.to_owned(), source })
+    MergeError::Failed(LakeError::Unmergeable {
+        table: plan.table.to_owned(),
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 struct Cursor<T> {
@@ -320,9 +328,9 @@ impl<T: Mergeable> Cursor<T> {
     }
 }
 
-/// The ordered stretches of a file's wanted row groups, by their groups alone.
+/// The ordered stretches of a file, by its groups alone.
 pub(crate) async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<(usize, usize)>, MergeError> {
-    let file = Opened::of(plan, input).await?;
+    let file = Opened::of(plan, input, true).await?;
     let keys = plan.window.keys.iter().map(|key| key.name.as_str());
     let builder = file.builder();
     let mask = ProjectionMask::columns(builder.parquet_schema(), keys.chain([WINDOW_START]));
@@ -332,14 +340,11 @@ pub(crate) async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<
     while let Some(batch) = rows.try_next().await.map_err(|source| failed(plan, &file.path, source))? {
         let groups = decode_groups(plan.window, &batch).map_err(|source| unmergeable(plan, &file.path, source))?;
         for group in groups {
-            // What is not wanted is passed over, and may lie anywhere.
-            if plan.starts.hold(group.start_us) {
-                if last.as_ref().is_some_and(|last| *last > group) {
-                    found.push((from, at - from));
-                    from = at;
-                }
-                last = Some(group);
+            if last.as_ref().is_some_and(|last| *last > group) {
+                found.push((from, at - from));
+                from = at;
             }
+            last = Some(group);
             at += 1;
         }
         if found.len() > MERGE_CURSORS_MAX {

@@ -3,11 +3,12 @@
 //! A stream's rows table is its ledger: one commit brings the rows of a micro-batch and the positions that they
 //! cover, compare-and-swapped against the positions they started from. The stream's other tables (rejects, window
 //! partials) follow: their files are staged in that same commit and appended to them afterwards, each exactly once.
+//! When event time has passed a window, its partials become sealed rows (`seal`), by the same compare-and-swap.
 //! Nothing else decides what has been processed, so a process may die between any two instructions, run twice, or
 //! lose an answer, and every table still holds every record once.
 //!
 //! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`RejectSet`] and [`look_at_replays`] for what
-//! is replayed; [`read_ledgers`] for people; [`Maintainer`] beside it all.
+//! is replayed; [`read_ledgers`] for people; [`Maintainer`] and [`Sealers`] beside it all.
 
 mod alarm;
 mod checkpoint;

@@ -16,7 +16,7 @@ use super::ledger::{StreamIdentity, read_ledgers};
 use super::log::{TableState, read_table};
 use super::staging::{INFO_LEDGER, is_bare, newest_followers, staged_by};
 use super::store::LakeStore;
-use super::stream::{StreamLake, TableSet, as_txn, ledger_of, view_of};
+use super::stream::{StreamLake, TableSet, as_txn, check_all, ledger_of, view_of};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
 use crate::contract::Contract;
 
@@ -67,6 +67,7 @@ pub async fn look_at_replays(
     let ours = identities.filter(|identity| identity.pipeline == pipeline && identity.stream == stream);
     let Some(identity) = ours.max_by_key(|identity| identity.created_at_s) else { return Ok(None) };
     let set = TableSet::of(contract, &identity);
+    check_all(store, &set).await?;
     for spec in &set.partials {
         existing(store, &spec.name, &spec.txn_prefix).await?;
     }

@@ -197,7 +197,8 @@ pub(crate) fn ledger_of(identity: &StreamIdentity, table: &str, state: &TableSta
     })
 }
 
-async fn check_all(store: &LakeStore, tables: &TableSet) -> Result<(), LakeError> {
+/// Whether every table that is there fits, with every reason at once. Reads only.
+pub(super) async fn check_all(store: &LakeStore, tables: &TableSet) -> Result<(), LakeError> {
     let mut all = Vec::new();
     for spec in tables.all() {
         let Some(state) = read_table(store, &spec.name, &spec.txn_prefix).await? else { continue };

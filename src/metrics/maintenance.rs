@@ -19,6 +19,7 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_bytes_compacted_total", Kind::Counter, "Bytes that compaction replaced (in) and wrote (out)"),
     ("pintail_sealed_through_timestamp_seconds", Kind::Gauge, "End of the last windows that were sealed, by window"),
     ("pintail_seals_overtaken_total", Kind::Counter, "Seals given up because another process was faster"),
+    ("pintail_revised_rows_total", Kind::Counter, "Rows that correct sealed ones, by window"),
     ("pintail_late_records_total", Kind::Counter, "Records that came after their window was sealed, by window"),
     ("pintail_files_vacuumed_total", Kind::Counter, "Old data files deleted"),
     ("pintail_bytes_vacuumed_total", Kind::Counter, "Bytes of old data files deleted"),
@@ -28,7 +29,7 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
 const RESULTS: [&str; 4] = ["ok", "absent", "refused", "failed"];
 
 /// What may fail in one.
-const STEPS: [&str; 4] = ["compaction", "checkpoint", "cleanup", "vacuum"];
+const STEPS: [&str; 5] = ["compaction", "checkpoint", "cleanup", "vacuum", "seal"];
 
 /// The maintenance of one stream's tables. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,6 +53,15 @@ impl MaintenanceMetrics {
             metrics.vacuumed(table, 0, 0);
         }
         metrics
+    }
+
+    /// These windows begin with nothing late, nothing corrected and no seal given up.
+    pub fn windows<'a>(&self, windows: impl IntoIterator<Item = &'a str>) {
+        for window in windows {
+            self.late(window, 0);
+            self.revised(window, 0);
+            self.seals_overtaken(window).increment(0);
+        }
     }
 
     /// A look at a table ended, as `ok`, `absent`, `refused` or `failed`.
@@ -118,19 +128,33 @@ impl MaintenanceMetrics {
     }
 
     /// Windows were sealed, all that end at or before this.
-    pub fn sealed(&self, window: &str, through_ms: i64, rows: u64, files: u64, bytes: u64) {
+    pub fn sealed(&self, window: &str, through_ms: i64) {
         let labels = [("stream", self.stream.as_str()), ("window", window)];
         let through_s = through_ms as f64 / 1000.0;
         self.registry.gauge("pintail_sealed_through_timestamp_seconds", &labels).set(through_s);
-        self.add("pintail_rows_committed_total", window, rows);
-        self.add("pintail_files_committed_total", window, files);
-        self.add("pintail_bytes_committed_total", window, bytes);
+    }
+
+    /// Keys of sealed windows were corrected.
+    pub fn revised(&self, window: &str, rows: u64) {
+        let labels = [("stream", self.stream.as_str()), ("window", window)];
+        self.registry.counter("pintail_revised_rows_total", &labels).increment(rows);
+    }
+
+    /// A table got rows that were not staged for it.
+    pub fn grew(&self, table: &str, rows: u64, files: u64, bytes: u64) {
+        self.add("pintail_rows_committed_total", table, rows);
+        self.add("pintail_files_committed_total", table, files);
+        self.add("pintail_bytes_committed_total", table, bytes);
     }
 
     /// A seal was given up.
     pub fn seal_overtaken(&self, window: &str) {
+        self.seals_overtaken(window).increment(1);
+    }
+
+    fn seals_overtaken(&self, window: &str) -> Counter {
         let labels = [("stream", self.stream.as_str()), ("window", window)];
-        self.registry.counter("pintail_seals_overtaken_total", &labels).increment(1);
+        self.registry.counter("pintail_seals_overtaken_total", &labels)
     }
 
     /// Records came too late for their windows' first rows.

@@ -16,7 +16,7 @@ pub struct ShardMetrics {
     records: Counter,
     bytes: Counter,
     aggregates: Counter,
-    behind_ms: Gauge,
+    behind: Gauge,
     record_age: Gauge,
     iterator_age: Gauge,
     headroom: Gauge,
@@ -30,7 +30,7 @@ impl ShardMetrics {
             records: registry.counter("pintail_records_read_total", &labels),
             bytes: registry.counter("pintail_bytes_read_total", &labels),
             aggregates: registry.counter("pintail_aggregates_read_total", &labels),
-            behind_ms: registry.gauge("pintail_behind_ms", &labels),
+            behind: registry.gauge("pintail_behind_seconds", &labels),
             record_age: registry.gauge("pintail_record_age_seconds", &labels),
             iterator_age: registry.gauge("pintail_iterator_age_seconds", &labels),
             headroom: registry.gauge("pintail_retention_headroom_ratio", &labels),
@@ -68,7 +68,7 @@ impl ShardMetrics {
 
     /// `MillisBehindLatest`, in its answer.
     pub fn behind(&self, behind_ms: i64) {
-        self.behind_ms.set(behind_ms as f64);
+        self.behind.set(behind_ms as f64 / 1e3);
     }
 
     /// Now minus the last record's arrival.

@@ -15,6 +15,7 @@ use super::line::Line;
 use super::questions::{Format, RejectsQuestion, WindowsQuestion};
 use super::views::{Readiness, Rejects, Shards, Summary, Tables};
 use crate::clock::now_ms;
+use crate::metrics::{Scraped, WindowGauges};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON_TYPE: &str = "application/json";
@@ -23,9 +24,20 @@ const CSV_TYPE: &str = "text/csv; charset=utf-8";
 /// What this server answers, for machines.
 pub const OPENAPI: &str = include_str!("openapi.json");
 
-/// `/metrics`.
-pub async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], shared.sources.registry.render())
+/// `/metrics`. The windows' gauges are a look like any other.
+pub async fn metrics(State(shared): State<Shared>) -> Result<Response, RequestError> {
+    // The semaphore is never closed.
+    let _look = shared.looks.acquire().await.ok();
+    let sources = shared.sources;
+    let text = tokio::task::spawn_blocking(move || {
+        let now_us = now_ms().saturating_mul(1000);
+        let windows = sources.windows.iter();
+        let gauges: Vec<WindowGauges> =
+            windows.flat_map(|windows| windows.gauges(now_us, sources.window_series_max)).collect();
+        let process = Scraped { pipeline: &sources.pipeline, started_ms: sources.started_ms };
+        sources.registry.scrape(process, &gauges)
+    });
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
 
 /// `/livez`.

@@ -27,6 +27,7 @@ mod connections;
 mod csv;
 mod error;
 mod feed;
+mod grafana_live;
 mod guard;
 mod history;
 mod line;
@@ -51,6 +52,8 @@ use crate::metrics::Registry;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
 pub use access::{Access, Token};
+pub use grafana_live::{GrafanaLive, GrafanaLiveConfig};
+
 use connections::{Connections, Patience};
 use feed::Feed;
 use guard::Guard;
@@ -66,6 +69,8 @@ pub struct Sources {
     pub status: StatusBoard,
     /// The live windows of every stream, in the order in which they are shown.
     pub windows: Vec<Arc<StreamWindows>>,
+    /// How many keys of each window `/metrics` shows.
+    pub window_series_max: usize,
     /// The pipeline's name.
     pub pipeline: String,
     /// When the process started, epoch ms.

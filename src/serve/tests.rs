@@ -83,6 +83,7 @@ fn sources() -> Sources {
         registry: Registry::new().unwrap(),
         status: StatusBoard::default(),
         windows: Vec::new(),
+        window_series_max: 20,
         pipeline: "test".to_owned(),
         started_ms: now_ms(),
     }
@@ -113,7 +114,7 @@ by = []
 measure = { words = "count", letters = "sum(letters)" }
 "#;
 
-fn contract() -> Contract {
+pub(super) fn contract() -> Contract {
     let problems = Problems::default();
     let contract = contract::parse("words.toml", CONTRACT.to_owned(), &problems);
     problems.into_result().unwrap();
@@ -130,7 +131,7 @@ fn rows_schema() -> Arc<Schema> {
 }
 
 /// A batch of `(kind, arrival in ms)`, as the `number`th of its shard.
-fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
+pub(super) fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
     let position = |number: u64| match number {
         0 => Position::Beginning,
         number => Position::After(SequenceNumber::parse(&number.to_string()).unwrap()),
@@ -195,6 +196,23 @@ async fn metrics_are_prometheus_text_of_the_registry() {
     assert!(text.contains("# TYPE pintail_rejects_total counter\n"), "{text}");
     assert!(text.contains("pintail_rows_cleaned_total{stream=\"a\"} 3\n"), "{text}");
     assert!(text.contains("pintail_rejects_total{stream=\"a\",reason=\"invalid_json\"} 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn metrics_show_the_process_and_the_windows_of_now() {
+    let (house, windows) = house_with_words().await;
+    let now = now_ms();
+    windows.observe(&batch(3, &[("no\"un", now), ("no\"un", now + 60_000)])).unwrap();
+    let text = house.get("/metrics").await.text().await.unwrap();
+    for line in [
+        "# TYPE pintail_window_value gauge\n",
+        "pintail_window_records{stream=\"a\",window=\"words_by_kind\",state=\"running\"} 1\n",
+        "pintail_window_value{stream=\"a\",window=\"words_by_kind\",state=\"running\",measure=\"words\",key=\"no\\\"un\"} 1\n",
+        "pintail_window_value{stream=\"a\",window=\"words\",state=\"running\",measure=\"letters\",key=\"(all)\"} 5\n",
+        "# TYPE process_cpu_seconds_total counter\n",
+    ] {
+        assert!(text.contains(line), "{line} not in {text}");
+    }
 }
 
 #[tokio::test]

@@ -343,12 +343,16 @@ fn merged_top_values_are_never_too_small_and_within_what_they_say() {
 }
 
 #[test]
-fn a_sketch_of_one_value_is_small_and_a_grown_one_is_charged() {
+fn a_sketch_of_few_values_is_small_and_a_grown_one_is_charged() {
     let (mut distinct, mut quantiles, mut top) = (Distinct::default(), Quantiles::default(), Top::new(10));
     assert_eq!((distinct.heap_bytes(), quantiles.heap_bytes(), top.heap_bytes()), (0, 0, 0));
     distinct.observe_text("x");
     quantiles.observe(1.0);
     top.observe_text("x");
+    assert_eq!((distinct.heap_bytes(), quantiles.heap_bytes(), top.heap_bytes()), (0, 0, 1), "a value is a value");
+    distinct.observe_text("y");
+    quantiles.observe(1.0);
+    top.observe_text("y");
     let small = [distinct.heap_bytes(), quantiles.heap_bytes(), top.heap_bytes()];
     assert!(small[0] <= 256 && small[1] <= 320 && small[2] <= 512, "{small:?}");
     for value in 0..100_000 {

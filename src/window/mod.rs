@@ -18,6 +18,7 @@ mod cell;
 mod chosen;
 mod committed;
 mod filter;
+mod gauges;
 mod group;
 mod known;
 mod others;
@@ -30,7 +31,7 @@ mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
@@ -43,7 +44,7 @@ pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 /// What it takes to add up the rows of a partials table outside of this room: pure, like all that is done to cells.
 pub(crate) mod merging {
     pub use super::cell::Cell;
-    pub use super::group::Group;
+    pub use super::group::{Group, KeyValue};
     pub use super::partials::{Sealing, Undecodable, decode_current, decode_groups, encode_merged, encode_sealed};
 }
 
@@ -55,6 +56,7 @@ use crate::record::{CleanBatch, WindowSink};
 use aggregate::{Aggregated, WindowCells, aggregate};
 use cell::Cell;
 use committed::Committed;
+use gauges::ShownKeys;
 use pending::{Batch, ShardCells};
 
 /// The live windows of one stream. Readers add, the writer moves, anybody looks.
@@ -67,6 +69,7 @@ pub struct StreamWindows {
     moving: RwLock<()>,
     pending: DashMap<ShardId, ShardCells>,
     committed: Committed,
+    shown: Mutex<ShownKeys>,
     catching_up: AtomicBool,
     /// Since when other processes' commits cannot be looked for, epoch ms.
     blind_since_ms: AtomicI64,
@@ -81,6 +84,7 @@ impl StreamWindows {
             committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
             contract,
             moving: RwLock::new(()),
+            shown: Mutex::default(),
             pending: DashMap::new(),
             catching_up: AtomicBool::new(false),
             blind_since_ms: AtomicI64::new(others::NEVER_MS),

@@ -1,5 +1,7 @@
 //! The store as the reader, the writer and the page use it, against plain counting.
 
+mod gauges;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

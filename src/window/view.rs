@@ -186,7 +186,7 @@ impl StreamWindows {
     }
 
     /// The panes of these starts (oldest first), with the keys that are wanted.
-    fn merge_layers(
+    pub(super) fn merge_layers(
         &self,
         window: usize,
         plan: &WindowPlan,
@@ -294,7 +294,7 @@ fn measure_json(plan: &MeasurePlan, state: &Measure) -> Value {
     }
 }
 
-fn integer_json(column_type: Option<ColumnType>, value: i64) -> Value {
+pub(super) fn integer_json(column_type: Option<ColumnType>, value: i64) -> Value {
     let text = if column_type == Some(ColumnType::Timestamp) {
         DateTime::from_timestamp_micros(value).map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     } else if column_type == Some(ColumnType::Date) {

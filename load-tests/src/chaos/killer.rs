@@ -96,6 +96,9 @@ impl Killer<'_> {
             | Phase::CompactionDataPut
             | Phase::CompactionCommitBefore
             | Phase::CompactionCommitAfter
+            | Phase::SealDataPut
+            | Phase::SealCommitBefore
+            | Phase::SealCommitAfter
             | Phase::VacuumDelete => self.aim(phase, Kind::ALL.to_vec()).await,
         }
     }

@@ -32,6 +32,9 @@ use crate::seed::Seed;
 /// Often, of few commits and few files: so that every phase of maintenance comes up within seconds.
 const MAINTENANCE: &str = "[maintenance]\ninterval = \"200ms\"\ncheckpoint_commits = 5\ncompact_files = 4\n";
 
+/// Windows are closed while everything else happens.
+const WINDOW_S: u64 = 2;
+
 /// What is to happen.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -61,6 +64,7 @@ pub async fn run(program: &str, plan: Plan) -> anyhow::Result<Report> {
     let started = Instant::now();
     let mut scene = Scene::on_s3(2).await?;
     scene.settings.flush_interval_ms = plan.flush_interval_ms;
+    scene.shorten_windows(WINDOW_S)?;
     if plan.phases.iter().any(|phase| phase.is_of_maintenance()) {
         scene.settings.sections = MAINTENANCE.to_owned();
     }

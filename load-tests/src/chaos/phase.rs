@@ -45,6 +45,12 @@ pub enum Phase {
     CompactionCommitBefore,
     /// A compaction's commit; it has landed.
     CompactionCommitAfter,
+    /// A file of sealed rows.
+    SealDataPut,
+    /// The commit that seals windows; it has not landed.
+    SealCommitBefore,
+    /// The commit that seals windows; it has landed.
+    SealCommitAfter,
     /// The removal of files that no reader needs any more.
     VacuumDelete,
     /// Within a second of its start.
@@ -60,7 +66,7 @@ pub enum Phase {
 }
 
 /// The phases in which a request is held.
-pub const AIMED: [Phase; 17] = [
+pub const AIMED: [Phase; 20] = [
     Phase::TableCreation,
     Phase::FirstCommitBefore,
     Phase::FirstCommitAfter,
@@ -77,6 +83,9 @@ pub const AIMED: [Phase; 17] = [
     Phase::CompactionDataPut,
     Phase::CompactionCommitBefore,
     Phase::CompactionCommitAfter,
+    Phase::SealDataPut,
+    Phase::SealCommitBefore,
+    Phase::SealCommitAfter,
     Phase::VacuumDelete,
 ];
 
@@ -104,7 +113,7 @@ impl Phase {
     pub fn is_of_maintenance(self) -> bool {
         use Phase::{
             CheckpointPut, CompactionCommitAfter, CompactionCommitBefore, CompactionDataPut, LastCheckpointPut,
-            LogCleanupDelete, VacuumDelete,
+            LogCleanupDelete, SealCommitAfter, SealCommitBefore, SealDataPut, VacuumDelete,
         };
         matches!(
             self,
@@ -114,6 +123,9 @@ impl Phase {
                 | CompactionDataPut
                 | CompactionCommitBefore
                 | CompactionCommitAfter
+                | SealDataPut
+                | SealCommitBefore
+                | SealCommitAfter
                 | VacuumDelete
         )
     }
@@ -137,6 +149,8 @@ impl Phase {
             Self::LogCleanupDelete => request.verb == Verb::Delete && in_log,
             Self::CompactionDataPut => put && key.contains("/compact-"),
             Self::CompactionCommitBefore | Self::CompactionCommitAfter => entry && is_compaction(),
+            Self::SealDataPut => put && key.contains("/seal-"),
+            Self::SealCommitBefore | Self::SealCommitAfter => entry && says("\"sealedThroughMs\""),
             Self::VacuumDelete => request.verb == Verb::Delete && !in_log && key.ends_with(".parquet"),
             Self::StartUp | Self::Anywhere | Self::Zombie | Self::Twins | Self::Drain => false,
         }
@@ -149,18 +163,21 @@ impl Phase {
             | Self::CommitBefore
             | Self::FollowerBefore
             | Self::ShardEndBefore
-            | Self::CompactionCommitBefore => At::Before,
+            | Self::CompactionCommitBefore
+            | Self::SealCommitBefore => At::Before,
             Self::FirstCommitAfter
             | Self::CommitAfter
             | Self::FollowerAfter
             | Self::ShardEndAfter
-            | Self::CompactionCommitAfter => At::After,
+            | Self::CompactionCommitAfter
+            | Self::SealCommitAfter => At::After,
             Self::TableCreation
             | Self::DataPut
             | Self::CheckpointPut
             | Self::LastCheckpointPut
             | Self::LogCleanupDelete
             | Self::CompactionDataPut
+            | Self::SealDataPut
             | Self::VacuumDelete
             | Self::StartUp
             | Self::Anywhere
@@ -239,6 +256,8 @@ mod tests {
             (put(log, "\"appliedThrough\":3\n{\"add\":{}}"), vec![Phase::FollowerBefore, Phase::FollowerAfter]),
             (put("tables/pin/_date=2026-01-01/part-1.zstd.parquet", ""), vec![Phase::DataPut]),
             (put("tables/pin/_date=2026-01-01/compact-1.zstd.parquet", ""), vec![Phase::CompactionDataPut]),
+            (put("tables/w/_date=2026-01-01/seal-1.zstd.parquet", ""), vec![Phase::SealDataPut]),
+            (put(log, "\"sealedThroughMs\":3\n{\"add\":{}}"), vec![Phase::SealCommitBefore, Phase::SealCommitAfter]),
             (put("tables/pin/_delta_log/00000000000000000007.checkpoint.parquet", ""), vec![Phase::CheckpointPut]),
             (put("tables/pin/_delta_log/_last_checkpoint", "{}"), vec![Phase::LastCheckpointPut]),
             (delete(log), vec![Phase::LogCleanupDelete]),

@@ -79,6 +79,10 @@ pub struct Report {
     pub rejects: BTreeMap<String, u64>,
     /// Rows of the partials tables that were held against a GROUP BY of the rows.
     pub partials_checked: u64,
+    /// Rows of the sealed tables that were held against a GROUP BY of the rows.
+    pub sealed_checked: u64,
+    /// Records of sealed windows that are in no sealed row.
+    pub late: u64,
     /// Commits of the rows tables that were looked at one by one.
     pub commits_checked: u64,
     /// Everything that must not be, in words. Empty: it has held.
@@ -110,6 +114,8 @@ impl Report {
             rows: verdict.values().map(|found| found.reckoning.rows).sum(),
             rejects,
             partials_checked: verdict.values().map(|found| found.partials).sum(),
+            sealed_checked: verdict.values().map(|found| found.sealed).sum(),
+            late: verdict.values().map(|found| found.late).sum(),
             commits_checked: 0,
             violations: Vec::new(),
             config,
@@ -125,6 +131,9 @@ impl Report {
         }
         for (kind, count) in disorder.iter().filter(|(_, count)| **count > 0) {
             violations.push(format!("{}: {count} records came in a commit out of their order", kind.name()));
+        }
+        if self.late > 0 {
+            violations.push(format!("{} records are missing in sealed windows, and none came late", self.late));
         }
         if self.deaths.alarms > 0 {
             violations.push(format!("{} data-loss alarms, and nothing was trimmed", self.deaths.alarms));

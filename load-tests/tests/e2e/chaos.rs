@@ -9,7 +9,7 @@ use load_tests::chaos::{Phase, Plan, run};
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 
 /// Every aimed phase that comes up within seconds, and every other one.
-const PHASES: [Phase; 18] = [
+const PHASES: [Phase; 21] = [
     Phase::TableCreation,
     Phase::FirstCommitBefore,
     Phase::FirstCommitAfter,
@@ -22,7 +22,10 @@ const PHASES: [Phase; 18] = [
     Phase::CommitAfter,
     Phase::CheckpointPut,
     Phase::VacuumDelete,
+    Phase::SealDataPut,
+    Phase::SealCommitBefore,
     Phase::StartUp,
+    Phase::SealCommitAfter,
     Phase::ShardEndAfter,
     Phase::FollowerBefore,
     Phase::Zombie,
@@ -47,6 +50,9 @@ async fn killed_in_every_phase_nothing_is_lost_doubled_altered_or_out_of_order()
     let told = serde_json::to_string_pretty(&report)?;
     println!("{told}");
     assert!(report.is_clean(), "{told}");
-    assert!(report.deaths.kills >= 17 && report.reshards >= 5 && report.rows > 1_000, "{told}");
+    assert!(
+        report.deaths.kills >= 20 && report.reshards >= 5 && report.rows > 1_000 && report.sealed_checked > 20,
+        "{told}"
+    );
     Ok(())
 }

@@ -106,7 +106,8 @@ async fn a_window_by_another_key_is_refused_and_nothing_is_touched() -> anyhow::
     let change = ("by = [\"country\"]", "by = [\"ind\"]");
     let sayings = [
         "table posts_by_country_partials: ",
-        "`by` or `measure` differs: it has the columns (country, posts), the contract asks for (ind, posts)",
+        "`by` or `measure` differs: it has the columns (country, ",
+        "the contract asks for (ind, ",
         "give the changed window a new name",
     ];
     assert_refused(change, &sayings).await
@@ -115,7 +116,7 @@ async fn a_window_by_another_key_is_refused_and_nothing_is_touched() -> anyhow::
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_of_another_size_is_refused_and_nothing_is_touched() -> anyhow::Result<()> {
     let change = ("every = \"1m\"", "every = \"2m\"");
-    assert_refused(change, &["the columns are the same (country, posts), so `every` differs"]).await
+    assert_refused(change, &["the columns are the same (country, ", "so `every` differs"]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

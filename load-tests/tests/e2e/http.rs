@@ -97,7 +97,7 @@ fn assert_counts(text: &str, verdict: &Verdict) {
     let labelled = [
         ("pintail_records_read_total", "shard=\"shardId-000000000001\""),
         ("pintail_bytes_read_total", "shard=\"shardId-000000000000\""),
-        ("pintail_behind_ms", "shard="),
+        ("pintail_behind_seconds", "shard="),
         ("pintail_record_age_seconds", "shard="),
         ("pintail_retention_headroom_ratio", "shard="),
         ("pintail_reads_total", "result=\"ok\""),
@@ -134,7 +134,10 @@ async fn health_and_every_page_of_the_api_answer() -> anyhow::Result<()> {
     let shards = get(address, "/api/shards").await?.json()?;
     assert_eq!(array(&shards["streams"]).iter().map(|stream| array(&stream["shards"]).len()).sum::<usize>(), 6);
     let tables = get(address, "/api/tables").await?.json()?;
-    assert_eq!(array(&tables["streams"]).iter().map(|stream| array(&stream["tables"]).len()).sum::<usize>(), 3 + 3 + 5);
+    assert_eq!(
+        array(&tables["streams"]).iter().map(|stream| array(&stream["tables"]).len()).sum::<usize>(),
+        3 + 3 + 5 + 5
+    );
     until("a sample of history", async || {
         pintail.alive()?;
         let history = get(address, "/api/history").await?;

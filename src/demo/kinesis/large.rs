@@ -12,6 +12,7 @@ use ferrokinesis::store::Store;
 use ferrokinesis::types::StoredRecordRef;
 use ferrokinesis::{sequence, shard_iterator};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 use tokio::task::spawn_blocking;
 
 use super::BODY_BYTES_MAX;
@@ -25,6 +26,9 @@ const GET_RECORDS: &str = "Kinesis_20131202.GetRecords";
 pub struct LargeRecords {
     store: Store,
     any: AtomicBool,
+    /// Held for writing from a large record's number to its place in the store, for reading by every read: one that
+    /// passed the number in between would never see the record.
+    storing: RwLock<()>,
 }
 
 impl std::fmt::Debug for LargeRecords {
@@ -35,7 +39,7 @@ impl std::fmt::Debug for LargeRecords {
 
 impl LargeRecords {
     pub fn new(store: Store) -> Self {
-        Self { store, any: AtomicBool::new(false) }
+        Self { store, any: AtomicBool::new(false), storing: RwLock::new(()) }
     }
 
     /// `Err`: ferrokinesis's reason.
@@ -47,10 +51,10 @@ impl LargeRecords {
         data: &[u8],
     ) -> Result<(ShardId, SequenceNumber), String> {
         self.any.store(true, Ordering::Relaxed);
-        // Before the number is drawn: a reader that has passed it while this takes its time never sees the record.
         let data = data.to_vec();
         let encoded = spawn_blocking(move || base64_simd::STANDARD.encode_to_string(data)).await;
         let data = encoded.map_err(|error| error.to_string())?;
+        let _storing = self.storing.write().await;
         let place = self.store.allocate_sequence(stream, &hash_key).await.map_err(|error| format!("{error:?}"))?;
         let number = SequenceNumber::parse(&place.seq_num).map_err(|error| error.to_string())?;
         let approximate_arrival_timestamp = (place.now / 1000) as f64;
@@ -88,7 +92,11 @@ impl LargeRecords {
 /// go through as they are.
 pub async fn cut(State(large): State<Arc<LargeRecords>>, request: Request, next: Next) -> Response {
     let is_read = request.headers().get(TARGET).is_some_and(|target| target == GET_RECORDS);
-    if !is_read || !large.any.load(Ordering::Relaxed) {
+    if !is_read {
+        return next.run(request).await;
+    }
+    let _storing = large.storing.read().await;
+    if !large.any.load(Ordering::Relaxed) {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();

@@ -21,7 +21,7 @@ use crate::lake::error::LakeError;
 use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::without;
-use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES};
+use crate::limits::{FOLD_FILES_MAX, MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES};
 use crate::window::merging::{Cell, Group, Undecodable, decode_current, encode_merged};
 
 /// A cell of a file all of whose rows are cells.
@@ -54,6 +54,7 @@ impl Compactor<'_> {
     pub async fn fold(&self, log: &TableLog, group: &Files, window: &WindowPlan) -> Result<Compacted, LakeError> {
         let mut inputs: Vec<Input> =
             group.files.iter().map(|file| Input { path: file.path.clone(), size: file.size }).collect();
+        inputs.truncate(FOLD_FILES_MAX);
         let mut found = Stretches::new();
         loop {
             match self.try_fold(log, group.day.clone(), &inputs, window, &found).await {

@@ -1,4 +1,5 @@
-//! Keeping the tables in shape while they are written: log checkpoints, log cleanup, compaction, vacuum.
+//! Keeping the tables in shape while they are written: log checkpoints, log cleanup, compaction, vacuum. Sealing, which
+//! is a room of its own, runs on the same thread.
 //!
 //! A room of its own, with a client of its own: it takes nothing from the stream's writer and tells it nothing. To the
 //! writer it is one more writer of the same log. It needs no lock either: two of them at once, or one beside another

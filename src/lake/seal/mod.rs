@@ -9,8 +9,10 @@
 //! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
 
 mod bell;
+mod revise;
 mod sealers;
 mod tail;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,8 +36,10 @@ use crate::contract::{DATE, WindowPlan};
 use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES, PARTITIONS_PER_COMMIT_MAX, STAGED_AGE_MS_MAX};
 use crate::window::merging::{Cell, Group, Sealing, encode_sealed};
 pub use bell::SealBell;
+use revise::Dirty;
 pub use sealers::{SealEvent, Sealers};
 use tail::{Clocks, Tail};
+use windows::{Windows, panes_of};
 
 const DAY_US: i64 = 86_400_000_000;
 /// A file that has gone while it was needed means that the table has to be read anew; not for ever.
@@ -50,6 +54,8 @@ pub(crate) enum Sealed {
     Overtaken,
     /// Records came to windows that were sealed before.
     Late { records: u64 },
+    /// Keys of sealed windows got a further row, in this version of their table.
+    Revised { version: u64, revision: i64, rows: u64, files: u64, bytes: u64 },
 }
 
 /// Seals one window's partials.
@@ -67,6 +73,7 @@ pub(crate) struct Sealer {
     stretches: Stretches,
     /// Nothing was found between these starts in this version.
     nothing_in: Option<(u64, Starts)>,
+    dirty: Dirty,
 }
 
 /// How far a window's table is.
@@ -85,11 +92,6 @@ struct Made {
     began: Moment,
 }
 
-enum Stop {
-    Overtaken,
-    Stale,
-}
-
 impl Sealer {
     /// Of the window whose sealed rows go to the table of this `spec`.
     pub fn new(
@@ -99,8 +101,8 @@ impl Sealer {
         plan: Arc<WindowPlan>,
         spec: TableSpec,
     ) -> Self {
-        let (tail, log, stretches, nothing_in) = (None, None, Stretches::new(), None);
-        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, nothing_in }
+        let (tail, log, stretches, nothing_in, dirty) = (None, None, Stretches::new(), None, Dirty::Unknown);
+        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, nothing_in, dirty }
     }
 
     /// The window's table.
@@ -168,7 +170,8 @@ impl Sealer {
             tail.advance(&self.store).await?;
             return Ok(Some(tail));
         }
-        let floor_us = self.progress(log.state()).through_us();
+        // What is to be corrected is not known before the table has said how far event time has come.
+        let floor_us = self.floor_us(None, self.progress(log.state()).through_us());
         Tail::read(&self.store, &self.plan.partials_table(), floor_us).await
     }
 
@@ -196,27 +199,34 @@ impl Sealer {
         self.tell_late(tail, log, tell).await?;
         loop {
             let progress = self.progress(log.state());
-            tail.forget_before(progress.through_us());
+            tail.forget_before(self.floor_us(Some(&clocks), progress.through_us()));
             if !self.is_due(tail, progress, &clocks) {
-                return Ok(());
+                break;
             }
             let Some(made) = self.make(tail, progress, &clocks).await? else {
                 self.nothing_in = Some((tail.version, self.closed(progress, &clocks)));
-                return Ok(());
+                break;
             };
             tell(self.commit(log, tail.version, progress, &clocks, made).await?);
         }
+        self.revise(tail, log, &clocks, tell).await
     }
 
-    /// Windows that can be sealed.
+    /// The start of the first window that ends after this.
+    fn begins_after(&self, end_us: i64) -> i64 {
+        end_us.saturating_sub(self.plan.every_us).saturating_add(self.plan.pane_us)
+    }
+
+    /// The starts of windows that can be sealed.
     fn closed(&self, progress: Progress, clocks: &Clocks) -> Starts {
         let closed_us = clocks.watermark_ms.map(|ms| self.plan.closed_through_us(ms.saturating_mul(1000)));
-        Starts { from_us: progress.through_us(), to_us: closed_us.unwrap_or(i64::MIN) }
+        let to_us = closed_us.map_or(i64::MIN, |closed_us| self.begins_after(closed_us));
+        Starts { from_us: self.begins_after(progress.through_us()), to_us }
     }
 
     fn is_due(&self, tail: &Tail, progress: Progress, clocks: &Clocks) -> bool {
         let closed = self.closed(progress, clocks);
-        self.nothing_in != Some((tail.version, closed)) && !tail.files(closed).is_empty()
+        self.nothing_in != Some((tail.version, closed)) && !tail.files(panes_of(&self.plan, closed)).is_empty()
     }
 
     // === Merging ===
@@ -235,7 +245,8 @@ impl Sealer {
 
     /// Finds the ordered stretches of a file that is in disorder; a second time it is an error.
     async fn look_through(&mut self, tail: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
-        let input = tail.files(starts).into_iter().find(|input| input.path == path);
+        let files = tail.files(panes_of(&self.plan, starts));
+        let input = files.into_iter().find(|input| input.path == path);
         let Some(input) = input.filter(|_| !self.stretches.contains_key(&path)) else {
             return Err(MergeError::Disorder(path));
         };
@@ -251,13 +262,12 @@ impl Sealer {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let mut merge = Merge::<Cell>::open(plan, &tail.files(starts), &self.stretches).await?;
-        let mut rows = Rows::new(self, sealing);
-        let (mut through_us, mut has_rows) = (starts.to_us, false);
-        while let Some((group, cell)) = merge.next().await? {
+        let (mut windows, mut to_us) = Windows::open(plan, tail, &self.stretches).await?;
+        let (mut rows, mut has_rows) = (Rows::new(self, sealing), false);
+        while let Some((group, cell)) = windows.next().await? {
             if rows.is_full_before(&group) {
                 // The rest is for the next commit.
-                through_us = group.start_us;
+                to_us = group.start_us;
                 break;
             }
             has_rows = true;
@@ -270,6 +280,8 @@ impl Sealer {
             return Ok(None);
         }
         let output = rows.finish().await?;
+        // The last window that begins before.
+        let through_us = to_us.saturating_sub(self.plan.pane_us).saturating_add(self.plan.every_us);
         Ok(Some(Made { output, through_ms: through_us.div_euclid(1000), began }))
     }
 
@@ -281,34 +293,43 @@ impl Sealer {
         from_version: u64,
         progress: Progress,
         clocks: &Clocks,
-        Made { output, through_ms, began }: Made,
+        made: Made,
     ) -> Result<Sealed, LakeError> {
-        let Output { adds, bytes, rows, .. } = output;
-        let (files, prefix) = (adds.len() as u64, clocks.identity.prefix());
+        let (through_ms, prefix) = (made.through_ms, clocks.identity.prefix());
         let id = |kind: &str| format!("{prefix}{kind}/{}", self.plan.name);
         let txns = BTreeMap::from([
             (id(SEAL), through_ms),
             (id(SEALED_FROM), i64::try_from(from_version).unwrap_or(i64::MAX)),
         ]);
-        let actions: Vec<Value> = adds.into_iter().map(|add| json!({ "add": add })).collect();
         let info = vec![
             ("sealedThroughMs", json!(through_ms)),
             ("partialsVersion", json!(from_version)),
             ("watermarkMs", json!(clocks.watermark_ms)),
         ];
+        let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
+        let landed = self.commit_rows(log, made, txns, info, |state| self.progress(state) == progress).await?;
+        Ok(landed.map_or(Sealed::Overtaken, |version| Sealed::Rows { version, through_ms, rows, files, bytes }))
+    }
+
+    /// Appends rows together with these transactions, if `is_so` still holds; `None`: somebody was faster.
+    async fn commit_rows(
+        &self,
+        log: &mut TableLog,
+        Made { output, began, .. }: Made,
+        txns: BTreeMap<String, i64>,
+        info: Vec<(&'static str, Value)>,
+        is_so: impl Fn(&TableState) -> bool,
+    ) -> Result<Option<u64>, LakeError> {
+        let actions: Vec<Value> = output.adds.into_iter().map(|add| json!({ "add": add })).collect();
         let proposal = Proposal { txns, actions, info, operation: OPERATION };
         let outcome = log.try_commit(|state| {
-            if self.progress(state) != progress {
-                return Err(Stop::Overtaken);
-            }
-            if self.clock.now().ms_since(began) > STAGED_AGE_MS_MAX {
-                return Err(Stop::Stale);
-            }
-            Ok(proposal.clone())
+            // Files that were uploaded too long ago may be taken for some that nobody will ever name.
+            let is_stale = self.clock.now().ms_since(began) > STAGED_AGE_MS_MAX;
+            if is_so(state) && !is_stale { Ok(proposal.clone()) } else { Err(()) }
         });
         Ok(match outcome.await? {
-            Outcome::Landed(version) => Sealed::Rows { version, through_ms, rows, files, bytes },
-            Outcome::Stopped(Stop::Overtaken | Stop::Stale) => Sealed::Overtaken,
+            Outcome::Landed(version) => Some(version),
+            Outcome::Stopped(()) => None,
         })
     }
 
@@ -337,7 +358,7 @@ impl Sealer {
         Ok(())
     }
 
-    async fn count(&self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
+    async fn count(&mut self, file: &super::merge::Input, starts: Starts) -> Result<u64, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
@@ -346,8 +367,9 @@ impl Sealer {
             opened => opened?,
         };
         let mut records = 0;
-        while let Some((_, cell)) = merge.next().await? {
+        while let Some((group, cell)) = merge.next().await? {
             records += cell.records;
+            self.dirty.note(group.start_us);
         }
         Ok(records)
     }
@@ -356,6 +378,7 @@ impl Sealer {
 /// Application ids of a window's table: `{pipeline}/{stream}@{creation}/{this}/{window}`.
 const SEAL: &str = "seal";
 const SEALED_FROM: &str = "sealed_from";
+const REVISIONS: &str = "revisions";
 
 impl Progress {
     fn through_us(self) -> i64 {

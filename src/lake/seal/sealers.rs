@@ -34,6 +34,19 @@ pub enum SealEvent {
         /// How many.
         records: u64,
     },
+    /// Keys of sealed windows got a further row.
+    Revised {
+        /// In this version.
+        version: u64,
+        /// The rows' revision.
+        revision: i64,
+        /// Rows written.
+        rows: u64,
+        /// Files written.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// It did not work and is tried again.
     Failed {
         /// Why.
@@ -49,6 +62,9 @@ impl From<Sealed> for SealEvent {
             }
             Sealed::Overtaken => Self::Overtaken,
             Sealed::Late { records } => Self::Late { records },
+            Sealed::Revised { version, revision, rows, files, bytes } => {
+                Self::Revised { version, revision, rows, files, bytes }
+            }
         }
     }
 }

@@ -180,7 +180,7 @@ pub async fn rows_of(lake: &Lake, table: &str) -> Vec<Row> {
 }
 
 pub fn order(id: u64, at_ms: i64) -> Order {
-    Order { id, at_ms, arrived_ms: at_ms, kind: if id % 2 == 0 { "even" } else { "odd" } }
+    Order { id, at_ms, arrived_ms: at_ms, kind: if id.is_multiple_of(2) { "even" } else { "odd" } }
 }
 
 fn row(start_ms: i64, kind: &str, records: i64, total: i128, complete: bool) -> Row {
@@ -308,17 +308,36 @@ async fn windows_of_many_days_are_sealed_a_bounded_number_of_days_at_a_time() {
     }
     let idle = house.batch("a", at, &[], Some(80 * 86_400_000));
     house.commit([idle]).await;
-    let through: Vec<i64> = house
-        .seal()
-        .await
-        .into_iter()
-        .map(|event| match event {
-            SealEvent::Sealed { rows, .. } => rows as i64,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(through, [32, 32, 6]);
+    let rows = |event: &SealEvent| if let SealEvent::Sealed { rows, .. } = event { Some(*rows) } else { None };
+    let sealed: Vec<Option<u64>> = house.seal().await.iter().map(rows).collect();
+    assert_eq!(sealed, [Some(32), Some(32), Some(6)]);
     assert_eq!(rows_of(&lake, SEALED).await.len(), 70);
+}
+
+/// Puts the rows of the first partials file into another order, one row group a row.
+async fn rewrite(lake: &Lake, order: impl FnOnce(u32) -> Vec<u32>) {
+    let entry = lake.entry(SEALED_PARTIALS, 1).await;
+    let mut add = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
+    let path = add["path"].as_str().unwrap().to_owned();
+    let (bytes, _) = lake.store.read(&lake.store.path(SEALED_PARTIALS, &path)).await.unwrap().unwrap();
+    let batches: Vec<RecordBatch> =
+        ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().map(Result::unwrap).collect();
+    let [batch] = &batches[..] else { panic!("{batches:?}") };
+    let order = deltalake::arrow::array::UInt32Array::from(order(batch.num_rows() as u32));
+    let reordered = deltalake::arrow::compute::take_record_batch(batch, &order).unwrap();
+    let properties = deltalake::parquet::file::properties::WriterProperties::builder();
+    let properties = properties.set_max_row_group_row_count(Some(1)).build();
+    let writer = deltalake::parquet::arrow::ArrowWriter::try_new(Vec::new(), reordered.schema(), Some(properties));
+    let mut writer = writer.unwrap();
+    writer.write(&reordered).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    add["path"] = "_date=1970-01-01/foreign.parquet".into();
+    add["size"] = bytes.len().into();
+    add["dataChange"] = false.into();
+    let location = lake.store.path(SEALED_PARTIALS, "_date=1970-01-01/foreign.parquet");
+    lake.faults.inner().put(&location, bytes.into()).await.unwrap();
+    let remove = serde_json::json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": false } });
+    lake.foreign(SEALED_PARTIALS, &[remove, serde_json::json!({ "add": add })]).await;
 }
 
 #[tokio::test]
@@ -326,30 +345,7 @@ async fn a_file_that_somebody_rewrote_in_disorder_is_merged_all_the_same() {
     let lake = Lake::in_memory();
     let mut house = with_orders(&lake).await;
     // As an engine does that concatenates: the later window first, each key in two places.
-    let (path, add) = {
-        let entry = lake.entry(SEALED_PARTIALS, 1).await;
-        let add = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
-        (add["path"].as_str().unwrap().to_owned(), add)
-    };
-    let (bytes, _) = lake.store.read(&lake.store.path(SEALED_PARTIALS, &path)).await.unwrap().unwrap();
-    let batches: Vec<RecordBatch> =
-        ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().map(Result::unwrap).collect();
-    let [batch] = &batches[..] else { panic!("{batches:?}") };
-    let rows = batch.num_rows() as u32;
-    let reversed = deltalake::arrow::array::UInt32Array::from_iter_values((0..rows).rev().chain(0..rows));
-    let twice = deltalake::arrow::compute::take_record_batch(batch, &reversed).unwrap();
-    let mut writer = deltalake::parquet::arrow::ArrowWriter::try_new(Vec::new(), twice.schema(), None).unwrap();
-    writer.write(&twice).unwrap();
-    let bytes = writer.into_inner().unwrap();
-    let mut foreign = add.clone();
-    foreign["path"] = "_date=1970-01-01/foreign.parquet".into();
-    foreign["size"] = bytes.len().into();
-    let location = lake.store.path(SEALED_PARTIALS, "_date=1970-01-01/foreign.parquet");
-    lake.faults.inner().put(&location, bytes.into()).await.unwrap();
-    let remove = serde_json::json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": false } });
-    foreign["dataChange"] = false.into();
-    lake.foreign(SEALED_PARTIALS, &[remove, serde_json::json!({ "add": foreign })]).await;
-
+    rewrite(&lake, |rows| (0..rows).rev().chain(0..rows).collect()).await;
     assert_eq!(house.seal().await.len(), 1);
     assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 2, 4, false), row(0, "odd", 4, 8, false)]);
 }
@@ -363,4 +359,218 @@ async fn a_look_at_nothing_new_costs_one_request() {
     let before = lake.faults.calls();
     assert_eq!(house.seal().await, []);
     assert_eq!(lake.faults.calls() - before, 1);
+}
+
+// === Corrections ===
+
+const REVISED: &str = "seal = \"revise\"\nrevise_for = \"1m\"";
+
+fn revised(revision: i64, row: Row) -> Row {
+    Row { revision: Some(revision), ..row }
+}
+
+fn late(id: u64, at_ms: i64) -> Order {
+    Order { arrived_ms: 13_000, ..order(id, at_ms) }
+}
+
+async fn with_sealed_orders(lake: &Lake) -> House {
+    let mut house = house(lake, &contract_with(REVISED)).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let orders = [order(1, 3_000), order(2, 4_000), order(3, 9_999), order(4, 12_000), order(5, 12_001)];
+    let batch = house.batch("a", after(0), &orders, None);
+    house.commit([batch]).await;
+    assert_eq!(house.seal().await.len(), 1);
+    house
+}
+
+fn corrections(events: &[SealEvent]) -> Vec<(i64, u64)> {
+    let revised = |event: &SealEvent| {
+        if let SealEvent::Revised { revision, rows, .. } = event { Some((*revision, *rows)) } else { None }
+    };
+    events.iter().filter_map(revised).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_got_late_records_gets_a_row_with_the_next_revision_and_the_others_none() {
+    let lake = Lake::in_memory();
+    let mut house = with_sealed_orders(&lake).await;
+    let first = house.batch("a", after(5), &[late(6, 5_000), late(8, 6_000)], None);
+    house.commit([first]).await;
+    let events = house.seal().await;
+    assert_eq!((&events[0], corrections(&events)), (&SealEvent::Late { records: 2 }, vec![(1, 1)]));
+    let new_key = Order { kind: "new", ..late(9, 7_000) };
+    let second = house.batch("a", after(8), &[new_key, late(11, 8_000)], None);
+    house.commit([second]).await;
+    assert_eq!(corrections(&house.seal().await), [(2, 2)]);
+    assert_eq!(house.seal().await, [], "nothing more to correct");
+    let mut expected = [
+        row(0, "even", 1, 2, false),
+        revised(1, row(0, "even", 3, 16, false)),
+        revised(2, row(0, "new", 1, 9, false)),
+        row(0, "odd", 2, 4, false),
+        revised(2, row(0, "odd", 3, 15, false)),
+    ];
+    expected.sort();
+    assert_eq!(rows_of(&lake, SEALED).await, expected);
+}
+
+#[tokio::test]
+async fn what_came_late_before_a_start_is_found_by_comparing_once() {
+    let lake = Lake::in_memory();
+    let mut dying = with_sealed_orders(&lake).await;
+    let batch = dying.batch("a", after(5), &[late(6, 5_000)], None);
+    dying.commit([batch]).await;
+    let mut next = house(&lake, &dying.contract).await;
+    assert_eq!(corrections(&next.seal().await), [(1, 1)]);
+    assert_eq!(next.seal().await, []);
+    let before = lake.faults.calls();
+    assert_eq!(next.seal().await, []);
+    assert_eq!(lake.faults.calls() - before, 1, "it compares no more");
+    assert_eq!(dying.seal().await, [SealEvent::Late { records: 1 }], "it is corrected already");
+}
+
+#[tokio::test]
+async fn of_two_that_correct_at_once_one_gives_way_and_finds_it_done() {
+    let lake = Lake::in_memory();
+    let mut one = with_sealed_orders(&lake).await;
+    let batch = one.batch("a", after(5), &[late(6, 5_000)], None);
+    one.commit([batch]).await;
+    let mut other = house(&lake, &one.contract).await;
+    let ((arrived, at_commit), (go, go_on)) = (oneshot::channel(), oneshot::channel());
+    lake.faults.next_put("by_kind/_delta_log", Fault::Hold(arrived, go_on));
+    let overtake = async {
+        at_commit.await.unwrap();
+        let events = other.seal().await;
+        go.send(()).unwrap();
+        events
+    };
+    let (first, second) = both(one.seal(), overtake).await;
+    assert_eq!((corrections(&second), first.last()), (vec![(1, 1)], Some(&SealEvent::Overtaken)));
+    assert_eq!(corrections(&one.seal().await), []);
+    assert_eq!(rows_of(&lake, SEALED).await.len(), 3);
+}
+
+#[tokio::test]
+async fn windows_that_ended_too_long_ago_are_not_corrected() {
+    let lake = Lake::in_memory();
+    let mut house = with_sealed_orders(&lake).await;
+    let batch = house.batch("a", after(5), &[Order { arrived_ms: 90_000, ..order(6, 5_000) }, order(7, 90_000)], None);
+    house.commit([batch]).await;
+    let events = house.seal().await;
+    assert_eq!((&events[0], corrections(&events)), (&SealEvent::Late { records: 1 }, vec![]));
+}
+
+#[tokio::test]
+async fn a_correction_whose_answer_is_lost_is_made_once() {
+    for fault in [Fault::LoseAnswer, Fault::ConflictWithItself, Fault::Fail] {
+        let lake = Lake::in_memory();
+        let mut house = with_sealed_orders(&lake).await;
+        let batch = house.batch("a", after(5), &[late(6, 5_000)], None);
+        house.commit([batch]).await;
+        lake.faults.next_put("by_kind/_delta_log", fault);
+        house.seal().await;
+        house.seal().await;
+        let corrected = revised(1, row(0, "even", 2, 8, false));
+        assert_eq!(rows_of(&lake, SEALED).await.iter().filter(|row| **row == corrected).count(), 1);
+        assert_eq!(rows_of(&lake, SEALED).await.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn corrections_of_many_days_are_made_a_bounded_number_of_days_at_a_time() {
+    let lake = Lake::in_memory();
+    let mut house = house(&lake, &contract_with("seal = \"revise\"\nrevise_for = \"100d\"")).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let day_ms = 86_400_000;
+    let orders = |first: u64| {
+        let on =
+            move |day: u64| Order { arrived_ms: 70 * day_ms, kind: "x", ..order(first + day, day as i64 * day_ms) };
+        (0..40).map(on).collect::<Vec<_>>()
+    };
+    let first = house.batch("a", after(0), &orders(1), None);
+    house.commit([first]).await;
+    let idle = house.batch("a", after(40), &[], Some(70 * day_ms));
+    house.commit([idle]).await;
+    house.seal().await;
+    assert_eq!(rows_of(&lake, SEALED).await.len(), 40);
+    let again = house.batch("a", after(40), &orders(101), None);
+    house.commit([again]).await;
+    assert_eq!(corrections(&house.seal().await).iter().map(|(_, rows)| rows).sum::<u64>(), 40);
+    assert_eq!(rows_of(&lake, SEALED).await.iter().filter(|row| row.records == 2).count(), 40);
+}
+
+// === Windows that overlap ===
+
+const HOPPING: &str = "hop = \"5s\"";
+
+#[tokio::test]
+async fn a_window_that_slides_is_sealed_as_the_sum_of_its_panes() {
+    let lake = Lake::in_memory();
+    let mut house = house(&lake, &contract_with(HOPPING)).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let orders = [order(1, 3_000), order(2, 4_000), order(3, 6_000), order(5, 16_000), order(7, 31_000)];
+    let first = house.batch("a", after(0), &orders, None);
+    house.commit([first]).await;
+    let events = house.seal().await;
+    assert!(matches!(events[..], [SealEvent::Sealed { through_ms: 25_000, .. }]), "{events:?}");
+    let expected = [
+        row(-5_000, "even", 1, 2, false),
+        row(-5_000, "odd", 1, 1, false),
+        row(0, "even", 1, 2, false),
+        row(0, "odd", 2, 4, false),
+        row(5_000, "odd", 1, 3, true),
+        row(10_000, "odd", 1, 5, true),
+        row(15_000, "odd", 1, 5, true),
+    ];
+    assert_eq!(rows_of(&lake, SEALED).await, expected);
+    assert_eq!(house.seal().await, []);
+
+    // The next window to be sealed shares a pane with one that is.
+    let late = house.batch("a", after(7), &[Order { arrived_ms: 32_000, ..order(9, 21_000) }], None);
+    house.commit([late]).await;
+    assert_eq!(house.seal().await, [SealEvent::Late { records: 1 }], "it belongs to a window that is sealed");
+    let idle = house.batch("a", after(9), &[], Some(32_000));
+    house.commit([idle]).await;
+    house.seal().await;
+    assert_eq!(rows_of(&lake, SEALED).await[7..], [row(20_000, "odd", 1, 9, true)]);
+}
+
+#[tokio::test]
+async fn a_late_record_corrects_every_window_that_holds_its_pane() {
+    let lake = Lake::in_memory();
+    let mut house = house(&lake, &contract_with(&format!("{HOPPING}\n{REVISED}"))).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let first = house.batch("a", after(0), &[order(1, 3_000), order(3, 31_000)], None);
+    house.commit([first]).await;
+    house.seal().await;
+    let late = [Order { arrived_ms: 32_000, ..order(5, 4_000) }, Order { arrived_ms: 32_000, ..order(7, 9_000) }];
+    let second = house.batch("a", after(3), &late, None);
+    house.commit([second]).await;
+    let corrected: u64 = corrections(&house.seal().await).iter().map(|(_, rows)| rows).sum();
+    assert_eq!(corrected, 3);
+    let mut last = BTreeMap::new();
+    for row in rows_of(&lake, SEALED).await {
+        last.insert(row.start_ms, (row.records, row.total));
+    }
+    assert_eq!(last, BTreeMap::from([(-5_000, (2, 6)), (0, (3, 13)), (5_000, (1, 7))]));
+}
+
+#[tokio::test]
+async fn a_file_in_disorder_is_read_right_by_looks_that_want_different_parts_of_it() {
+    let lake = Lake::in_memory();
+    let mut house = house(&lake, &contract_with("")).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let orders: Vec<Order> = (1..=12).map(|id| Order { kind: "x", ..order(id, id as i64 * 5_000) }).collect();
+    let first = house.batch("a", after(0), &orders, None);
+    house.commit([first]).await;
+    rewrite(&lake, |rows| (0..rows).step_by(2).chain((1..rows).step_by(2)).rev().collect()).await;
+    house.seal().await;
+    let early = rows_of(&lake, SEALED).await.len();
+    let idle = house.batch("a", after(12), &[], Some(100_000));
+    house.commit([idle]).await;
+    house.seal().await;
+    let sealed = rows_of(&lake, SEALED).await;
+    assert!(early < sealed.len(), "two looks");
+    assert_eq!(sealed.iter().map(|row| row.records).sum::<i64>(), 12);
+    assert_eq!(sealed.iter().map(|row| row.total).sum::<i128>(), 78);
 }

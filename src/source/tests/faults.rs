@@ -255,7 +255,7 @@ async fn an_ended_shard_is_late_with_nothing() {
     let status = run.board.snapshot().shards[&shard(0)].clone();
     assert_eq!((status.state, status.behind_ms), ("ended", Some(0)));
     for (gauge, expected) in [
-        ("pintail_behind_ms", 0.0),
+        ("pintail_behind_seconds", 0.0),
         ("pintail_record_age_seconds", 0.0),
         ("pintail_iterator_age_seconds", 0.0),
         ("pintail_retention_headroom_ratio", 1.0),

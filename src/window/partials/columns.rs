@@ -263,7 +263,8 @@ impl<'a> Columns<'a> {
         read: impl Fn(Option<&[u8]>) -> Result<Measure, SketchError>,
     ) -> Result<Vec<Measure>, Undecodable> {
         let bytes = self.column(SKETCH_SUFFIX, |column| column.as_binary_opt::<i32>())?;
-        let unreadable = |source| Undecodable::Sketch { column: format!("{}{SKETCH_SUFFIX}", self.plan.name), source };
+        let column = || format!("{}{SKETCH_SUFFIX}", self.plan.name);
+        let unreadable = |source| Undecodable::Sketch { column: column(), source: Box::new(source) };
         bytes.iter().map(|bytes| read(bytes).map_err(unreadable)).collect()
     }
 }

@@ -146,7 +146,7 @@ pub enum Undecodable {
         column: String,
         /// What is wrong with it.
         #[source]
-        source: SketchError,
+        source: Box<SketchError>,
     },
 }
 

@@ -21,7 +21,7 @@ async fn with_flushes(lake: &Lake) -> House {
     for flush in 0..6u64 {
         for (shard, first) in [("a", flush * 10), ("b", 100 + flush * 10)] {
             let from = if flush == 0 { after(0) } else { after(first - 7) };
-            let at_ms = |id: u64| if id % 3 == 0 { 12_500 } else { 3_000 };
+            let at_ms = |id: u64| if id.is_multiple_of(3) { 12_500 } else { 3_000 };
             let orders =
                 [first + 1, first + 2, first + 3].map(|id| Order { arrived_ms: 13_000, ..order(id, at_ms(id)) });
             let batch = house.batch(shard, from, &orders, None);

@@ -1,0 +1,92 @@
+//! `growth`: one commit after the other, thousands of them, and what each costs as the log and the table grow.
+//!
+//! The promise is that nothing grows with them. The commits are made by the lake's own writer in this process, over
+//! HTTP, one record each and without pauses, for a stream that a real process registered; a real process then starts
+//! on what they left, and it is measured how soon it reads.
+
+mod report;
+mod writing;
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use pintail::demo::Kind;
+use tokio::time::Instant;
+
+use self::report::Seen;
+pub use self::report::{Report, Tenth};
+use self::writing::Committing;
+use crate::http::{get, metric};
+use crate::scene::{Instance, Scene};
+use crate::wait::until;
+
+/// What is to happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Commits of the rows table.
+    pub commits: u32,
+    /// Whether small files are joined on the way; without, the table has a file a commit.
+    pub compact: bool,
+    /// Between two rounds of maintenance, in commits.
+    pub maintain_every: u32,
+    /// Draws the records.
+    pub seed: u64,
+    /// A line on standard error now and then.
+    pub progress: bool,
+}
+
+/// Runs a plan; `program` is this package's binary. `Err` only if the run itself could not be done.
+pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
+    ensure!(plan.commits >= 10, "{} commits have no tenths; expected at least 10", plan.commits);
+    let mut scene = Scene::on_s3(1).await?;
+    scene.settings.streams = vec![Kind::Geo];
+    scene.settings.sections = "[maintenance]\nenabled = false\n".to_owned();
+    let mut poster = scene.poster(plan.seed);
+
+    // A stream that a process knows: its tables, its shard, its first records.
+    poster.post(30, 1_000.0).await?;
+    let mut child = scene.spawn(program)?;
+    child.ready().await?;
+    scene.caught_up(&poster.log, &mut child).await?;
+    child.terminate().await?;
+
+    // The emulation posts to three streams by turns, and some of it twice.
+    while poster.log.count("geo") < u64::from(plan.commits) + 60 {
+        poster.post(u64::from(plan.commits), 1e6).await?;
+    }
+    let mut committing = Committing::open(&scene, &poster.log, plan).await?;
+    let (started, tenth) = (Instant::now(), plan.commits / 10);
+    let mut seen = Seen::default();
+    for commit in 0..plan.commits {
+        seen.commit_ms.push(committing.commit().await?);
+        if commit % tenth == tenth - 1 {
+            seen.open_ms.push(committing.opening_ms().await?);
+            if plan.progress {
+                seen.tell(started.elapsed());
+            }
+        }
+    }
+    committing.end().await?;
+    seen.log_objects = scene.s3()?.keys("tables/geo/_delta_log/").len() as u64;
+    seen.files = scene.table("geo").await?.files.len() as u64;
+
+    let started = Instant::now();
+    let mut child = scene.spawn(program)?;
+    let address = child.address().await?;
+    until("a record is read", async || {
+        child.alive()?;
+        let metrics = get(address, "/metrics").await?.body;
+        Ok((metric(&metrics, "pintail_records_read_total", "").unwrap_or(0.0) > 0.0).then_some(()))
+    })
+    .await
+    .with_context(|| child.story())?;
+    seen.first_read_ms = ms(started.elapsed());
+    scene.caught_up(&poster.log, &mut child).await?;
+    child.terminate().await?;
+    let rows = scene.table("geo").await?.rows() + scene.table("geo_rejects").await?.rows();
+    Ok(Report::new(plan, &seen, rows, poster.log.count("geo")))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

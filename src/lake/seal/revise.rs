@@ -1,0 +1,247 @@
+//! Corrections: keys of sealed windows that got records late get another row, with the next revision.
+//!
+//! The partials of a window and its sealed rows are both in the order of their keys, so they are compared by walking
+//! along both. A key is corrected if its partials hold more records than its last row does: records only ever come in
+//! addition, so equal counts are equal contents, and a sealer with an old view of the partials corrects nothing back.
+//! All rows of a commit have one revision, and the commit raises `…/revisions/{window}` to it, compare-and-swap: of two
+//! that correct at once one is first, and the other compares again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deltalake::arrow::array::{AsArray, RecordBatch};
+use deltalake::arrow::datatypes::Int64Type;
+use serde_json::json;
+
+use super::tail::{Clocks, Tail};
+use super::windows::{Windows, panes_of, windows_of};
+use super::{Made, REVISIONS, Rows, Sealed, Sealer};
+use crate::contract::WindowPlan;
+use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_START};
+use crate::lake::commit::TableLog;
+use crate::lake::error::LakeError;
+use crate::lake::log::TableState;
+use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
+use crate::limits::SEAL_DIRTY_MAX;
+use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
+
+/// Windows whose sealed rows may lack records.
+#[derive(Debug)]
+pub(super) enum Dirty {
+    /// Nobody has compared since the start.
+    Unknown,
+    /// Those that hold the panes that begin then, epoch us.
+    Starts(BTreeSet<i64>),
+}
+
+impl Dirty {
+    /// A late record came to the pane that begins then.
+    pub fn note(&mut self, start_us: i64) {
+        if let Self::Starts(starts) = self {
+            starts.insert(start_us);
+            if starts.len() > SEAL_DIRTY_MAX {
+                *self = Self::Unknown;
+            }
+        }
+    }
+
+    /// Stretches of windows to be compared, of those in `within`, none twice.
+    fn stretches(&self, window: &WindowPlan, within: Starts) -> Vec<Starts> {
+        let Self::Starts(panes) = self else { return vec![within] };
+        let mut stretches: Vec<Starts> = Vec::new();
+        for pane_us in panes {
+            let of_pane = windows_of(window, *pane_us);
+            let from_us = stretches.last().map_or(i64::MIN, |last| last.to_us).max(of_pane.from_us).max(within.from_us);
+            let to_us = of_pane.to_us.min(within.to_us);
+            if from_us < to_us {
+                stretches.push(Starts { from_us, to_us });
+            }
+        }
+        stretches
+    }
+}
+
+/// What a sealed row says that a correction asks.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    records: i64,
+    revision: i64,
+}
+
+impl Mergeable for Last {
+    fn columns(window: &WindowPlan) -> Option<Vec<&str>> {
+        let keys = window.keys.iter().map(|key| key.name.as_str());
+        Some(keys.chain([WINDOW_START, RECORDS, DEFINITION, REVISION]).collect())
+    }
+
+    fn decode(window: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Self)>, Undecodable> {
+        let longs = |name: &str| {
+            let column = rows.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+            column.ok_or_else(|| Undecodable::Column { column: name.to_owned() })
+        };
+        let said = longs(RECORDS)?.iter().zip(longs(REVISION)?.iter());
+        let last =
+            said.map(|(records, revision)| Self { records: records.unwrap_or(0), revision: revision.unwrap_or(0) });
+        Ok(decode_groups(window, rows)?.into_iter().zip(last).collect())
+    }
+
+    fn add(&mut self, other: &Self) {
+        if other.revision > self.revision {
+            *self = *other;
+        }
+    }
+}
+
+impl Sealer {
+    /// Sealed windows that are still corrected.
+    fn corrected(&self, clocks: &Clocks, through_us: i64) -> Option<Starts> {
+        let SealPolicy::Revise { for_us } = self.plan.seal else { return None };
+        let watermark_us = clocks.watermark_ms?.saturating_mul(1000);
+        let oldest_us = watermark_us.saturating_sub(for_us).saturating_sub(self.plan.every_us);
+        Some(Starts { from_us: oldest_us, to_us: self.begins_after(through_us) })
+            .filter(|starts| starts.from_us < starts.to_us)
+    }
+
+    /// Files of windows that begin before this are of no use any more.
+    pub(super) fn floor_us(&self, clocks: Option<&Clocks>, through_us: i64) -> i64 {
+        let SealPolicy::Revise { for_us } = self.plan.seal else { return self.begins_after(through_us) };
+        let corrected = clocks.and_then(|clocks| self.corrected(clocks, through_us));
+        // The watermark has passed whatever is sealed.
+        let sealed_us = through_us.saturating_sub(for_us).saturating_sub(self.plan.every_us);
+        corrected.map_or(sealed_us, |corrected| corrected.from_us)
+    }
+
+    /// Compares what may have changed and corrects what did.
+    pub(super) async fn revise(
+        &mut self,
+        tail: &Tail,
+        log: &mut TableLog,
+        clocks: &Clocks,
+        tell: &mut dyn FnMut(Sealed),
+    ) -> Result<(), MergeError> {
+        let Some(within) = self.corrected(clocks, self.progress(log.state()).through_us()) else {
+            self.dirty = Dirty::Starts(BTreeSet::new());
+            return Ok(());
+        };
+        let mut left = self.dirty.stretches(&self.plan, within);
+        left.reverse();
+        while let Some(starts) = left.pop() {
+            let (done, to_us) = self.revise_some(tail, log, clocks, starts).await?;
+            if to_us < starts.to_us {
+                left.push(Starts { from_us: to_us, ..starts });
+            }
+            if let Some(done) = done {
+                let is_overtaken = done == Sealed::Overtaken;
+                tell(done);
+                if is_overtaken {
+                    // What is left is compared at the next look, against what the other one wrote.
+                    return Ok(());
+                }
+            }
+        }
+        self.dirty = Dirty::Starts(BTreeSet::new());
+        Ok(())
+    }
+
+    async fn revise_some(
+        &self,
+        tail: &Tail,
+        log: &mut TableLog,
+        clocks: &Clocks,
+        starts: Starts,
+    ) -> Result<(Option<Sealed>, i64), MergeError> {
+        // Its files and its count of revisions are of one version, like those of the partials.
+        let Some(sealed) = Tail::read(&self.store, &self.spec.name, starts.from_us).await? else {
+            return Ok((None, starts.to_us));
+        };
+        let revisions = sealed.latest(&format!("/{REVISIONS}/{}", self.plan.name)).unwrap_or(0);
+        let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
+        let sealing = Sealing { since_us, revision: revisions.saturating_add(1) };
+        let mut found = Stretches::new();
+        let (made, to_us) = loop {
+            match self.compare(tail, &sealed, starts, sealing, &found).await {
+                Err(MergeError::Disorder(path)) if !found.contains_key(&path) => {
+                    let (table, input) = self.input_of(tail, &sealed, starts, &path)?;
+                    let plan = MergePlan { store: &self.store, table: &table, window: &self.plan, starts };
+                    found.insert(path, stretches(plan, &input).await?);
+                }
+                made => break made?,
+            }
+        };
+        match made {
+            None => Ok((None, to_us)),
+            Some(made) => Ok((Some(self.commit_revision(log, clocks, revisions, made).await?), to_us)),
+        }
+    }
+
+    fn input_of(
+        &self,
+        tail: &Tail,
+        sealed: &Tail,
+        starts: Starts,
+        path: &str,
+    ) -> Result<(String, crate::lake::merge::Input), MergeError> {
+        let partials = (self.plan.partials_table(), tail.files(panes_of(&self.plan, starts)));
+        let tables = [partials, (self.spec.name.clone(), sealed.files(starts))];
+        let found = tables
+            .into_iter()
+            .find_map(|(table, files)| Some((table, files.into_iter().find(|input| input.path == path)?)));
+        found.ok_or_else(|| MergeError::Disorder(path.to_owned()))
+    }
+
+    /// Rows for the keys whose partials hold more than their last row, and the start up to which all were compared.
+    async fn compare(
+        &self,
+        tail: &Tail,
+        sealed: &Tail,
+        starts: Starts,
+        sealing: Sealing,
+        found: &Stretches,
+    ) -> Result<(Option<Made>, i64), MergeError> {
+        let partials = self.plan.partials_table();
+        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
+        let began = self.clock.now();
+        let (mut counted, mut to_us) = Windows::open(plan, tail, found).await?;
+        let plan = MergePlan { table: &self.spec.name, ..plan };
+        let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), found).await?;
+        let (mut rows, mut has_rows) = (Rows::new(self, sealing), false);
+        let mut last = sealed.next().await?;
+        while let Some((group, cell)) = counted.next().await? {
+            while last.as_ref().is_some_and(|(sealed, _)| *sealed < group) {
+                last = sealed.next().await?;
+            }
+            let known = last.as_ref().filter(|(sealed, _)| *sealed == group).map_or(0, |(_, last)| last.records);
+            if cell.records <= known.unsigned_abs() {
+                continue;
+            }
+            if rows.is_full_before(&group) {
+                to_us = group.start_us;
+                break;
+            }
+            has_rows = true;
+            rows.push(group, cell).await?;
+        }
+        if !has_rows {
+            return Ok((None, to_us));
+        }
+        Ok((Some(Made { output: rows.finish().await?, through_ms: 0, began }), to_us))
+    }
+
+    async fn commit_revision(
+        &self,
+        log: &mut TableLog,
+        clocks: &Clocks,
+        revisions: i64,
+        made: Made,
+    ) -> Result<Sealed, LakeError> {
+        let (revision, end) = (revisions.saturating_add(1), format!("/{REVISIONS}/{}", self.plan.name));
+        let id = format!("{}{REVISIONS}/{}", clocks.identity.prefix(), self.plan.name);
+        let known = |state: &TableState| {
+            let found = state.txns.iter().filter(|(found, _)| found.ends_with(&end));
+            found.map(|(_, value)| *value).max().unwrap_or(0)
+        };
+        let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
+        let (txns, info) = (BTreeMap::from([(id, revision)]), vec![("revision", json!(revision))]);
+        let landed = self.commit_rows(log, made, txns, info, |state| known(state) == revisions).await?;
+        Ok(landed.map_or(Sealed::Overtaken, |version| Sealed::Revised { version, revision, rows, files, bytes }))
+    }
+}

@@ -1,0 +1,172 @@
+//! The cells of whole windows, lowest first, from files of panes.
+//!
+//! Where windows do not overlap, panes are windows, and merging is all there is to it. Where they do, each window is
+//! added up from its panes, key by key, in memory that is bounded: when a window's keys are too many, the largest of
+//! them are left for another pass over its panes, however many passes that takes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use deltalake::arrow::array::RecordBatch;
+
+use super::tail::Tail;
+use crate::contract::WindowPlan;
+use crate::contract::window::WINDOW_START;
+use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, Stretches};
+use crate::limits::{SEAL_WINDOW_BYTES, SEAL_WINDOWS_MAX};
+use crate::window::merging::{Cell, Group, KeyValue, Undecodable, decode_groups};
+
+/// The panes of the windows that begin within `starts`.
+pub(super) fn panes_of(window: &WindowPlan, starts: Starts) -> Starts {
+    let to_us = starts.to_us.saturating_sub(window.pane_us).saturating_add(window.every_us);
+    Starts { from_us: starts.from_us, to_us }
+}
+
+/// The windows that hold the pane that begins then.
+pub(super) fn windows_of(window: &WindowPlan, pane_us: i64) -> Starts {
+    let from_us = pane_us.saturating_sub(window.every_us).saturating_add(window.pane_us);
+    Starts { from_us, to_us: pane_us.saturating_add(window.pane_us) }
+}
+
+/// See the file's head.
+pub(super) enum Windows<'a> {
+    Apart(Merge<'a, Cell>),
+    Overlapping(Overlapping<'a>),
+}
+
+/// Windows that overlap.
+pub(super) struct Overlapping<'a> {
+    plan: MergePlan<'a>,
+    tail: &'a Tail,
+    stretches: &'a Stretches,
+    /// Windows to be made.
+    starts: VecDeque<i64>,
+    ready: std::vec::IntoIter<(Group, Cell)>,
+    /// The window that is being made, and the first of its keys that are left.
+    rest: Option<(i64, Vec<KeyValue>)>,
+}
+
+impl<'a> Windows<'a> {
+    /// Those that begin within `plan.starts`, or within less if they are very many: the second is the start before
+    /// which none is left out.
+    pub async fn open(
+        plan: MergePlan<'a>,
+        tail: &'a Tail,
+        stretches: &'a Stretches,
+    ) -> Result<(Self, i64), MergeError> {
+        if plan.window.panes() == 1 {
+            let merge = Merge::open(plan, &tail.files(plan.starts), stretches).await?;
+            return Ok((Self::Apart(merge), plan.starts.to_us));
+        }
+        let (starts, to_us) = starts_with_records(plan, tail, stretches).await?;
+        let (ready, rest) = (Vec::new().into_iter(), None);
+        Ok((Self::Overlapping(Overlapping { plan, tail, stretches, starts, ready, rest }), to_us))
+    }
+
+    /// The next window and key; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<(Group, Cell)>, MergeError> {
+        match self {
+            Self::Apart(merge) => merge.next().await,
+            Self::Overlapping(windows) => windows.next().await,
+        }
+    }
+}
+
+impl Overlapping<'_> {
+    async fn next(&mut self) -> Result<Option<(Group, Cell)>, MergeError> {
+        loop {
+            if let Some(made) = self.ready.next() {
+                return Ok(Some(made));
+            }
+            let (start_us, first) = match self.rest.take() {
+                Some((start_us, first)) => (start_us, Some(first)),
+                None => match self.starts.pop_front() {
+                    Some(start_us) => (start_us, None),
+                    None => return Ok(None),
+                },
+            };
+            self.add_up(start_us, first).await?;
+        }
+    }
+
+    /// One window, from this key on, as far as memory goes.
+    async fn add_up(&mut self, start_us: i64, first: Option<Vec<KeyValue>>) -> Result<(), MergeError> {
+        let starts = Starts { from_us: start_us, to_us: start_us.saturating_add(self.plan.window.every_us) };
+        let plan = MergePlan { starts, ..self.plan };
+        let mut panes = Merge::<Cell>::open(plan, &self.tail.files(starts), self.stretches).await?;
+        let mut cells: BTreeMap<Vec<KeyValue>, Cell> = BTreeMap::new();
+        let (mut bytes, mut end): (usize, Option<Vec<KeyValue>>) = (0, None);
+        while let Some((group, cell)) = panes.next().await? {
+            let is_done = first.as_ref().is_some_and(|first| group.key < *first);
+            if is_done || end.as_ref().is_some_and(|end| group.key >= *end) {
+                continue;
+            }
+            match cells.get_mut(&group.key) {
+                Some(mine) => {
+                    let before = mine.bytes();
+                    mine.merge(&cell);
+                    bytes = (bytes + mine.bytes()).saturating_sub(before);
+                }
+                None => {
+                    bytes += group.bytes() + cell.bytes();
+                    cells.insert(group.key, cell);
+                }
+            }
+            while bytes > SEAL_WINDOW_BYTES
+                && cells.len() > 1
+                && let Some((key, cell)) = cells.pop_last()
+            {
+                let group = Group { start_us, key };
+                bytes = bytes.saturating_sub(group.bytes() + cell.bytes());
+                end = Some(group.key);
+            }
+        }
+        let made = cells.into_iter().map(|(key, cell)| (Group { start_us, key }, cell));
+        self.ready = made.collect::<Vec<_>>().into_iter();
+        self.rest = end.map(|key| (start_us, key));
+        Ok(())
+    }
+}
+
+// === Which windows ===
+
+/// A row of which only the start matters.
+struct Seen;
+
+impl Mergeable for Seen {
+    fn columns(window: &WindowPlan) -> Option<Vec<&str>> {
+        Some(window.keys.iter().map(|key| key.name.as_str()).chain([WINDOW_START]).collect())
+    }
+
+    fn decode(window: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Self)>, Undecodable> {
+        Ok(decode_groups(window, rows)?.into_iter().map(|group| (group, Self)).collect())
+    }
+
+    fn add(&mut self, _: &Self) {}
+}
+
+/// The windows that hold a pane with records, and the start before which there are no others.
+async fn starts_with_records(
+    plan: MergePlan<'_>,
+    tail: &Tail,
+    stretches: &Stretches,
+) -> Result<(VecDeque<i64>, i64), MergeError> {
+    let (window, wanted) = (plan.window, plan.starts);
+    let starts = panes_of(window, wanted);
+    let mut panes = Merge::<Seen>::open(MergePlan { starts, ..plan }, &tail.files(starts), stretches).await?;
+    let (mut found, mut last): (BTreeSet<i64>, Option<i64>) = (BTreeSet::new(), None);
+    while let Some((group, _)) = panes.next().await? {
+        let pane_us = group.start_us;
+        if last == Some(pane_us) {
+            continue;
+        }
+        if let Some(last_us) = last.filter(|_| found.len() > SEAL_WINDOWS_MAX) {
+            // Whatever begins no later than a pane that was looked at is known.
+            return Ok((found.into_iter().collect(), last_us.saturating_add(window.pane_us).min(wanted.to_us)));
+        }
+        last = Some(pane_us);
+        let Starts { from_us, to_us } = windows_of(window, pane_us);
+        let starts = std::iter::successors(Some(from_us), |start_us| start_us.checked_add(window.pane_us));
+        found.extend(starts.take_while(|start_us| *start_us < to_us).filter(|start_us| wanted.hold(*start_us)));
+    }
+    Ok((found.into_iter().collect(), wanted.to_us))
+}

@@ -1,0 +1,55 @@
+//! What each metric of a stream says, for `# HELP` and for the README's table.
+
+/// What a metric does.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Name, kind and meaning.
+pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
+    ("pintail_records_read_total", Kind::Counter, "Records read from Kinesis, those in aggregates one by one"),
+    ("pintail_bytes_read_total", Kind::Counter, "Payload bytes read from Kinesis"),
+    ("pintail_aggregates_read_total", Kind::Counter, "Aggregated (KPL) Kinesis records that were taken apart"),
+    ("pintail_foreign_records_total", Kind::Counter, "Records in aggregates on a shard not theirs, by action"),
+    ("pintail_rows_cleaned_total", Kind::Counter, "Records that became rows"),
+    ("pintail_rejects_total", Kind::Counter, "Records that became rejects, by reason"),
+    ("pintail_nulls_total", Kind::Counter, "Values that cleaning set to null, by column and reason"),
+    ("pintail_repairs_total", Kind::Counter, "Transport damage undone before cleaning, by repair"),
+    ("pintail_unknown_fields_total", Kind::Counter, "Fields that the contract does not name, by field"),
+    ("pintail_reads_total", Kind::Counter, "GetRecords calls, by result"),
+    ("pintail_behind_seconds", Kind::Gauge, "MillisBehindLatest of the last read, in seconds"),
+    ("pintail_record_age_seconds", Kind::Gauge, "Now minus the arrival of the last record read, at the last read"),
+    ("pintail_iterator_age_seconds", Kind::Gauge, "Age of the shard iterator; Kinesis expires it at 300 s"),
+    ("pintail_retention_headroom_ratio", Kind::Gauge, "Part of the retention left before unread records are trimmed"),
+    ("pintail_shards", Kind::Gauge, "Shards by state"),
+    ("pintail_budget_bytes", Kind::Gauge, "The stream's share of the byte budget"),
+    ("pintail_budget_in_use_bytes", Kind::Gauge, "Bytes of it held by reads that are not committed"),
+    ("pintail_budget_waiting_readers", Kind::Gauge, "Readers that wait for it now"),
+    ("pintail_budget_wait_seconds", Kind::Histogram, "How long reads waited for it"),
+    ("pintail_flush_interval_seconds", Kind::Gauge, "`lake.flush_interval`: how old a record gets before its flush"),
+    ("pintail_reads_aligned_total", Kind::Counter, "Reads that waited because slower shards were far behind"),
+    ("pintail_flush_seconds", Kind::Histogram, "Encode and upload of one micro-batch"),
+    ("pintail_commit_seconds", Kind::Histogram, "One commit of the rows table, retries included"),
+    ("pintail_commits_total", Kind::Counter, "Commits of the rows table"),
+    ("pintail_commit_conflicts_total", Kind::Counter, "Commits that lost a version to another writer and were rebased"),
+    ("pintail_commit_failures_total", Kind::Counter, "Commit attempts that failed and are retried"),
+    ("pintail_rows_committed_total", Kind::Counter, "Rows committed, by table"),
+    ("pintail_files_committed_total", Kind::Counter, "Files committed, by table"),
+    ("pintail_bytes_committed_total", Kind::Counter, "Bytes of committed files, by table"),
+    ("pintail_rows_in_null_partition_total", Kind::Counter, "Rows beyond a commit's partition limit"),
+    ("pintail_follower_lag_versions", Kind::Gauge, "Versions by which a table is behind its rows table"),
+    ("pintail_fenced_total", Kind::Counter, "Times another writer moved a shard's position under us"),
+    ("pintail_data_loss_total", Kind::Counter, "Ranges that were trimmed before they were read"),
+    ("pintail_last_commit_timestamp_seconds", Kind::Gauge, "When the last commit landed, epoch seconds"),
+    ("pintail_ready", Kind::Gauge, "1 if the stream reads and commits"),
+    ("pintail_end_to_end_seconds", Kind::Histogram, "Arrival at Kinesis to commit, the oldest record of each batch"),
+    ("pintail_grafana_live_pushes_total", Kind::Counter, "Pushes of windows to Grafana Live, by result"),
+    ("pintail_records_without_time_total", Kind::Counter, "Records whose arrival is their time in windows, by column"),
+    ("pintail_watermark_timestamp_seconds", Kind::Gauge, "Event time up to which all open shards have come, committed"),
+    ("pintail_live_cells", Kind::Gauge, "Window cells in memory, by layer"),
+    ("pintail_live_bytes", Kind::Gauge, "Estimated bytes of window cells in memory, by layer"),
+    ("pintail_live_cells_folded_total", Kind::Counter, "Cells that the live view alone shows as __other__"),
+];

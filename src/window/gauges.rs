@@ -1,0 +1,250 @@
+//! The live windows as a bounded number of gauges: two starts of each, the largest keys, and the rest as one.
+//!
+//! Every series costs a Prometheus memory for hours, so what may become a label is chosen here. The starts are named
+//! by what they are (`running`, `complete`) and not by their time, keys are cut, and a key that was shown keeps its
+//! place until another is clearly larger: among equals the ranks would change with every scrape.
+//!
+//! Which start is complete is decided by the clock and the window's grace. A shard that is behind is not waited for;
+//! that it is behind is a metric of its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::PoisonError;
+
+use super::cell::{Cell, Measure, Scalar};
+use super::group::KeyValue;
+use super::partials::mean;
+use super::view::{LiveFilter, integer_json};
+use super::{StreamWindows, merge_cell};
+use crate::contract::window::{KeyPlan, MeasurePlan, QUANTILES};
+use crate::contract::{ColumnType, WindowPlan};
+use crate::limits::WINDOW_LABEL_BYTES_MAX;
+use crate::metrics::{StartGauges, StartState, WindowGauges, WindowValue};
+
+/// All keys that are not shown.
+const OTHER: &str = "__other__";
+
+/// A key that is shown gives way to one with more than this many times its records.
+const STAYING_POWER: u64 = 2;
+
+/// By window, the keys of the last scrape.
+pub type ShownKeys = HashMap<usize, BTreeSet<String>>;
+
+impl StreamWindows {
+    /// Both starts of every window as of `now_us` (epoch us), with up to `keys_max` keys. Counts and sums of a start add
+    /// up to those of the live view; what cannot be added is there for the keys that are shown. Of a start that is not
+    /// wholly in memory nothing is said.
+    pub fn gauges(&self, now_us: i64, keys_max: usize) -> Vec<WindowGauges> {
+        let windows = self.contract.windows.iter().enumerate();
+        windows.map(|(index, plan)| self.window_gauges(index, plan, now_us, keys_max)).collect()
+    }
+
+    fn window_gauges(&self, index: usize, plan: &WindowPlan, now_us: i64, keys_max: usize) -> WindowGauges {
+        let [complete_us, running_us] = starts_at(plan, now_us);
+        let (panes, since_us) = {
+            let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
+            (
+                self.merge_layers(index, plan, &[complete_us, running_us], &LiveFilter::default()),
+                self.committed.since_us(index),
+            )
+        };
+        let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)].into_iter();
+        let starts: Vec<_> = starts
+            .filter(|(_, start_us)| *start_us >= since_us)
+            .map(|(state, start_us)| {
+                let of_it = panes.range(start_us..start_us.saturating_add(plan.every_us));
+                let cells = of_it.flat_map(|(_, cells)| cells.iter().map(|(key, (cell, _))| (key, cell)));
+                let cells = merge_keys(cells);
+                (state, start_us, cells.len(), labelled(plan, cells))
+            })
+            .collect();
+        let shown = self.choose(index, starts.iter().map(|(.., cells)| cells), keys_max);
+        WindowGauges {
+            stream: self.stream.clone(),
+            window: plan.name.clone(),
+            starts: starts
+                .into_iter()
+                .map(|(state, start_us, keys, cells)| StartGauges {
+                    state,
+                    start_us,
+                    records: cells.values().map(|cell| cell.records).sum(),
+                    keys,
+                    values: values(plan, cells, &shown),
+                })
+                .collect(),
+        }
+    }
+
+    /// The largest keys of both starts together, so that none comes and goes at the turn of a window.
+    fn choose<'a>(
+        &self,
+        window: usize,
+        starts: impl Iterator<Item = &'a BTreeMap<String, Cell>>,
+        keys_max: usize,
+    ) -> BTreeSet<String> {
+        let mut records: BTreeMap<&str, u64> = BTreeMap::new();
+        for (label, cell) in starts.flatten().filter(|(label, _)| *label != OTHER) {
+            *records.entry(label).or_default() += cell.records;
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = shown.entry(window).or_default();
+        let weight = |label: &str, records: u64| records * if before.contains(label) { STAYING_POWER } else { 1 };
+        let mut ranked: Vec<_> = records.into_iter().map(|(label, records)| (weight(label, records), label)).collect();
+        ranked.sort_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
+        *before = ranked.into_iter().take(keys_max).map(|(_, label)| label.to_owned()).collect();
+        before.clone()
+    }
+}
+
+/// The newest start that is complete, and the running one, epoch us. Of windows that overlap, the running one is that
+/// which ends with the pane of now: one that has just begun would say next to nothing.
+fn starts_at(plan: &WindowPlan, now_us: i64) -> [i64; 2] {
+    let pane = |at_us: i64| at_us.div_euclid(plan.pane_us).saturating_mul(plan.pane_us);
+    let complete_us = pane(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
+    let running_us = pane(now_us).saturating_add(plan.pane_us).saturating_sub(plan.every_us);
+    [complete_us, running_us]
+}
+
+/// Cells by key, over all panes of a window.
+fn merge_keys<'a>(cells: impl Iterator<Item = (&'a Vec<KeyValue>, &'a Cell)>) -> HashMap<Vec<KeyValue>, Cell> {
+    let mut merged = HashMap::new();
+    cells.for_each(|(key, cell)| merge_cell(&mut merged, key, cell));
+    merged
+}
+
+/// Cells by readable key. Two keys may read alike once they are cut or joined; then they are one, since a series that
+/// is there twice makes the whole scrape invalid.
+fn labelled(plan: &WindowPlan, cells: HashMap<Vec<KeyValue>, Cell>) -> BTreeMap<String, Cell> {
+    let mut by_label: BTreeMap<String, Cell> = BTreeMap::new();
+    for (key, cell) in cells {
+        let label = label(plan, &key);
+        match by_label.get_mut(&label) {
+            Some(mine) => mine.merge(&cell),
+            None => {
+                by_label.insert(label, cell);
+            }
+        }
+    }
+    by_label
+}
+
+fn label(plan: &WindowPlan, key: &[KeyValue]) -> String {
+    if key.is_empty() {
+        return "(all)".to_owned();
+    }
+    if key.contains(&KeyValue::Other) {
+        return OTHER.to_owned();
+    }
+    let parts: Vec<String> = plan.keys.iter().zip(key).map(|(plan, value)| readable(plan, value)).collect();
+    cut(parts.join(" / "))
+}
+
+fn readable(plan: &KeyPlan, value: &KeyValue) -> String {
+    match value {
+        KeyValue::Null => "(null)".to_owned(),
+        // An empty label is no label.
+        KeyValue::Text(text) if text.is_empty() => "(empty)".to_owned(),
+        // Not all of a mebibyte, and still too long if it was.
+        KeyValue::Text(text) => text[..text.floor_char_boundary(2 * WINDOW_LABEL_BYTES_MAX)].to_owned(),
+        KeyValue::Integer(value) => {
+            let json = integer_json(Some(plan.output()), *value);
+            json.as_str().map_or_else(|| json.to_string(), str::to_owned)
+        }
+        KeyValue::Double(bits) => f64::from_bits(*bits).to_string(),
+        KeyValue::Boolean(flag) => flag.to_string(),
+        KeyValue::Other => OTHER.to_owned(),
+    }
+}
+
+fn cut(mut label: String) -> String {
+    if label.len() > WINDOW_LABEL_BYTES_MAX {
+        label.truncate(label.floor_char_boundary(WINDOW_LABEL_BYTES_MAX - '…'.len_utf8()));
+        label.push('…');
+    }
+    label
+}
+
+fn values(plan: &WindowPlan, cells: BTreeMap<String, Cell>, shown: &BTreeSet<String>) -> Vec<WindowValue> {
+    let mut values = Vec::new();
+    let mut rest: Option<Vec<Measure>> = None;
+    for (label, cell) in cells {
+        if !shown.contains(&label) {
+            let rest = rest.get_or_insert_with(|| Cell::empty(&plan.measures).measures);
+            let mut both = rest.iter_mut().zip(&cell.measures);
+            both.by_ref().filter(|(_, measure)| is_additive(measure)).for_each(|(rest, more)| rest.merge(more));
+            continue;
+        }
+        for (measure, state) in plan.measures.iter().zip(&cell.measures) {
+            let numbers = numbers(measure, state).into_iter();
+            values.extend(numbers.map(|(measure, value)| WindowValue { measure, key: label.clone(), value }));
+        }
+    }
+    for (measure, state) in plan.measures.iter().zip(rest.unwrap_or_default()) {
+        if is_additive(&state) {
+            let numbers = numbers(measure, &state).into_iter();
+            values.extend(numbers.map(|(measure, value)| WindowValue { measure, key: OTHER.to_owned(), value }));
+        }
+    }
+    values
+}
+
+/// Whether the numbers of two keys may be added up.
+fn is_additive(measure: &Measure) -> bool {
+    match measure {
+        Measure::Count(_) | Measure::SumInteger(_) | Measure::SumDouble(_) => true,
+        Measure::Min(_)
+        | Measure::Max(_)
+        | Measure::MeanInteger(..)
+        | Measure::MeanDouble(..)
+        | Measure::Chosen(..)
+        | Measure::Distinct(_)
+        | Measure::Quantiles(_)
+        | Measure::Top(_) => false,
+    }
+}
+
+/// What a measure says in numbers: none without a value, or of values that are no numbers. Times and dates are epoch
+/// seconds.
+fn numbers(plan: &MeasurePlan, state: &Measure) -> Vec<(String, f64)> {
+    let unit = unit_of(plan.value_type());
+    let value = match state {
+        Measure::Count(count) => Some(*count as f64),
+        Measure::SumInteger(sum) => sum.map(|sum| sum as f64),
+        Measure::SumDouble(sum) => sum.map(|sum| sum.value()),
+        Measure::MeanInteger(..) | Measure::MeanDouble(..) => mean(state),
+        Measure::Min(value) | Measure::Max(value) => value.map(|value| match value {
+            Scalar::Double(value) => value,
+            Scalar::Integer(value) => value as f64 * unit,
+        }),
+        Measure::Chosen(_, chosen) => chosen.as_ref().and_then(|chosen| number(&chosen.value, unit)),
+        Measure::Distinct(sketch) => Some(sketch.count() as f64),
+        Measure::Quantiles(sketch) => return quantiles(plan, sketch.values()),
+        Measure::Top(_) => None,
+    };
+    value.map(|value| (plan.name.clone(), value)).into_iter().collect()
+}
+
+/// Under the names of the tables' columns.
+fn quantiles(plan: &MeasurePlan, values: Option<[f64; QUANTILES.len()]>) -> Vec<(String, f64)> {
+    let named = QUANTILES.iter().zip(values.into_iter().flatten());
+    named.map(|((_, suffix), value)| (format!("{}{suffix}", plan.name), value)).collect()
+}
+
+fn number(value: &KeyValue, unit: f64) -> Option<f64> {
+    match value {
+        KeyValue::Integer(value) => Some(*value as f64 * unit),
+        KeyValue::Double(bits) => Some(f64::from_bits(*bits)),
+        KeyValue::Boolean(flag) => Some(f64::from(*flag)),
+        KeyValue::Null | KeyValue::Text(_) | KeyValue::Other => None,
+    }
+}
+
+/// How many seconds the one of a timestamp or date is; 1 for what is no time.
+fn unit_of(column: Option<ColumnType>) -> f64 {
+    if column == Some(ColumnType::Timestamp) {
+        1e-6
+    } else if column == Some(ColumnType::Date) {
+        86_400.0
+    } else {
+        1.0
+    }
+}
