@@ -79,6 +79,17 @@ class Pintail:
                 raise TimeoutError(f"after {seconds} s something is still pending: {windows}")
             time.sleep(0.2)
 
+    def sealed(self, seconds=180):
+        """Waits until the history of every window has a sealed start."""
+        deadline = time.monotonic() + seconds
+        while True:
+            windows = json.loads(self.ask("/api/sealed?rows=0"))
+            if windows and all(window["starts"] for window in windows):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds} s a window is not sealed: {windows}")
+            time.sleep(0.2)
+
     def counter(self, name):
         """The sum over all labels of a counter at /metrics."""
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", self.ask("/metrics"), re.MULTILINE))

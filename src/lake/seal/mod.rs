@@ -9,6 +9,7 @@
 //! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
 
 mod bell;
+mod history;
 mod revise;
 mod sealers;
 mod tail;
@@ -36,6 +37,7 @@ use crate::contract::{DATE, WindowPlan};
 use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES, PARTITIONS_PER_COMMIT_MAX, STAGED_AGE_MS_MAX};
 use crate::window::merging::{Cell, Group, Sealing, encode_sealed};
 pub use bell::SealBell;
+pub use history::{SealedLook, SealedTable};
 use revise::Dirty;
 pub use sealers::{SealEvent, Sealers};
 use tail::{Clocks, Tail};
