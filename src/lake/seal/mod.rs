@@ -51,6 +51,8 @@ pub(crate) enum Sealed {
     Overtaken,
     /// Records came to windows that were sealed before.
     Late { records: u64 },
+    /// Records came to windows whose partials are not kept any more.
+    TooLate { records: u64 },
     /// Keys of sealed windows got a further row, in this version of their table.
     Revised { version: u64, revision: i64, rows: u64, files: u64, bytes: u64 },
 }
@@ -174,15 +176,10 @@ impl Sealer {
         Tail::read(&self.store, &self.plan.partials_table(), floor_us).await
     }
 
-    /// How far the window's table is, whichever stream of this name it was of.
+    /// How far the window's table is.
     fn progress(&self, state: &TableState) -> Progress {
-        let of = |kind: &str| {
-            let end = format!("/{kind}/{}", self.plan.name);
-            let found = state.txns.iter().filter(|(id, _)| id.ends_with(&end));
-            found.map(|(_, value)| *value).max()
-        };
-        let from_version = of(SEALED_FROM).and_then(|version| u64::try_from(version).ok());
-        Progress { through_ms: of(SEAL), from_version: from_version.unwrap_or(0) }
+        let from_version = said(state, SEALED_FROM, &self.plan.name).and_then(|version| u64::try_from(version).ok());
+        Progress { through_ms: sealed_through_ms(state, &self.plan.name), from_version: from_version.unwrap_or(0) }
     }
 
     async fn work(
@@ -195,7 +192,7 @@ impl Sealer {
         if self.is_due(tail, self.progress(log.state()), &clocks) {
             log.catch_up().await?;
         }
-        self.tell_late(tail, log, tell).await?;
+        self.tell_late(tail, log, clocks.dropped_us, tell).await?;
         loop {
             let progress = self.progress(log.state());
             tail.forget_before(self.floor_us(Some(&clocks), progress.through_us()));
@@ -333,20 +330,30 @@ impl Sealer {
         &mut self,
         tail: &mut Tail,
         log: &TableLog,
+        dropped_us: i64,
         tell: &mut dyn FnMut(Sealed),
     ) -> Result<(), MergeError> {
         let progress = self.progress(log.state());
-        let sealed = Starts { from_us: i64::MIN, to_us: progress.through_us() };
-        let mut records = 0;
+        let sealed = Starts { from_us: dropped_us, to_us: progress.through_us() };
+        let dropped = Starts { from_us: i64::MIN, to_us: dropped_us };
+        let (mut late, mut too_late) = (0, 0);
         for fresh in tail.take_fresh() {
             // What the last seal was made from was in time, or is counted by whoever made it.
-            if fresh.version <= progress.from_version || !sealed.meet(fresh.starts) {
+            if fresh.version <= progress.from_version {
                 continue;
             }
-            records += self.count(&fresh.file, sealed).await?;
+            if sealed.meet(fresh.starts) {
+                late += self.count(&fresh.file, sealed).await?;
+            }
+            if dropped.meet(fresh.starts) {
+                too_late += self.count(&fresh.file, dropped).await?;
+            }
         }
-        if records > 0 {
-            tell(Sealed::Late { records });
+        if late > 0 {
+            tell(Sealed::Late { records: late });
+        }
+        if too_late > 0 {
+            tell(Sealed::TooLate { records: too_late });
         }
         Ok(())
     }
@@ -386,6 +393,17 @@ async fn fill(rows: &mut Rows<'_>, windows: &mut Windows<'_>) -> Result<Option<i
 const SEAL: &str = "seal";
 const SEALED_FROM: &str = "sealed_from";
 const REVISIONS: &str = "revisions";
+
+/// What a window's table says under this, whichever stream of this name it was of.
+fn said(state: &TableState, kind: &str, window: &str) -> Option<i64> {
+    let end = format!("/{kind}/{window}");
+    state.txns.iter().filter(|(id, _)| id.ends_with(&end)).map(|(_, value)| *value).max()
+}
+
+/// All windows that end at or before this (epoch ms) are sealed, by the word of the window's table. `None`: none is.
+pub(crate) fn sealed_through_ms(state: &TableState, window: &str) -> Option<i64> {
+    said(state, SEAL, window)
+}
 
 impl Progress {
     fn through_us(self) -> i64 {
