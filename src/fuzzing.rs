@@ -9,6 +9,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use aws_sdk_kinesis::config::ConfigBag;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+
+use aws_smithy_runtime_api::http::{Request, Response, StatusCode};
+use aws_smithy_schema::protocol::ClientProtocolInner;
+use aws_smithy_types::body::SdkBody;
 use deltalake::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
 use deltalake::arrow::datatypes::{DataType, Field, Int64Type};
 
@@ -18,12 +24,15 @@ use crate::clean::Cleaner;
 use crate::contract::{self, Contract};
 use crate::demo::contracts::shipped;
 use crate::demo::{Kind, aggregate as encode};
+use crate::error_chain::chain;
 use crate::lake::{Keep, LogEntry, action_lines};
 use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, USER_RECORD_COST};
 use crate::metrics::Registry;
 use crate::record::{RawBatch, RawRecord, ShardGrant, WindowSink};
 use crate::source::ForeignRecords;
 use crate::source::aggregated::{Opened, Rules, disaggregate, open};
+use crate::source::protocol::plain;
+use crate::source::{QuickJson, ReadReply, RecordShelf, read_reply};
 use crate::toml_doc::Problems;
 use crate::window::StreamWindows;
 
@@ -92,7 +101,6 @@ fn raw(number: usize, data: &[u8]) -> RawRecord {
         sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: ARRIVED_AT_US,
-        partition_key: None,
         refused: None,
     }
 }
@@ -119,6 +127,36 @@ fn split<'a>(mut bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
     }
     parts.push(bytes);
     parts
+}
+
+// === What Kinesis answers ===
+
+/// A body of GetRecords: the quick reader and the SDK's own make the same of it, also of what is wrong with it.
+pub fn get_records(body: &[u8]) {
+    for date_ms in [None, Some(ARRIVED_AT_US / 1000)] {
+        let quick = replied(&QuickJson::default(), Some(&RecordShelf::default()), body, date_ms);
+        let plain = replied(&plain(), None, body, date_ms);
+        assert_eq!(quick, plain, "{}", String::from_utf8_lossy(body));
+    }
+}
+
+/// What a read by this protocol brings; errors as their text.
+fn replied(
+    protocol: &impl ClientProtocolInner<Request = Request, Response = Response>,
+    shelf: Option<&RecordShelf>,
+    body: &[u8],
+    date_ms: Option<i64>,
+) -> Result<ReadReply, String> {
+    let response = Response::new(StatusCode::try_from(200).unwrap(), SdkBody::from(body));
+    let mut config = ConfigBag::base();
+    if let Some(shelf) = shelf {
+        config.interceptor_state().store_put(shelf.clone());
+    }
+    let answer = protocol.deserialize_response(&response, GetRecordsOutput::SCHEMA, &config);
+    let parsed = answer.and_then(|mut answer| GetRecordsOutput::deserialize(&mut *answer));
+    let parsed = parsed.map_err(|error| format!("{error:?}"))?;
+    let records = shelf.and_then(RecordShelf::take);
+    read_reply(parsed, records, date_ms).map_err(|error| chain(&error))
 }
 
 // === Aggregated records ===
@@ -252,6 +290,11 @@ mod tests {
     #[test]
     fn what_was_worth_keeping_of_fuzzed_reads_is_accounted_for() {
         replay("clean", clean);
+    }
+
+    #[test]
+    fn what_was_worth_keeping_of_fuzzed_bodies_is_read_as_the_sdk_reads_it() {
+        replay("get_records", get_records);
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //!
 //! # Four rooms, in the order in which a record walks them
 //!
-//! - [`source`] reads shards: who may be read when, at what pace, from where. Only `source/kinesis.rs` (and the
-//!   demo's producer) knows the Kinesis SDK.
+//! - [`source`] reads shards: who may be read when, at what pace, from where. Only `source/kinesis.rs`, its protocol
+//!   beside it, and the demo's producer know the Kinesis SDK.
 //! - [`clean`] turns bytes into rows or rejects by a compiled [`contract`]. Pure: no I/O, no clock.
 //! - [`window`] counts rows in live windows, says what a flush adds to them, and adds that up again. Pure, but for its
 //!   map.

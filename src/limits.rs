@@ -95,9 +95,17 @@ pub const LIVE_WINDOWS_MAX: usize = 120;
 /// enough small files to be there in seconds.
 pub const LIVE_WINDOWS_RESTORED: i64 = 15;
 
-/// Live windows: files of one partials table that a restart reads. Small files at 32 a time: some seconds, and their
-/// rows in memory at once.
+/// Live windows: files of one partials table that a restart reads. Small files at 32 a time: some seconds.
 pub const LIVE_FILES_RESTORED_MAX: usize = 2_000;
+
+/// Live windows: rows of them that are decoded at a time, sketches and all.
+pub const RESTORE_BATCH_ROWS: usize = 1_024;
+
+/// Live windows: files that one commit of another process may stage for a window to be shown before the next start, and
+/// their bytes. What is more belongs to a replay of days and not to what is live.
+pub const LIVE_OTHERS_FILES_MAX: usize = 256;
+/// See [`LIVE_OTHERS_FILES_MAX`].
+pub const LIVE_OTHERS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Live windows: bytes of committed cells kept per stream, beside `[budget]`; new keys beyond it show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;

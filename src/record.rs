@@ -22,8 +22,6 @@ pub struct RawRecord {
     pub sub_sequence_number: i64,
     /// `ApproximateArrivalTimestamp`, epoch microseconds. May go backwards within a shard.
     pub arrived_at_us: i64,
-    /// Absent on streams that distribute records themselves, and in a de-aggregated record.
-    pub partition_key: Option<String>,
     /// Set where it was read, if it is to be a reject whatever is in it.
     pub refused: Option<Refusal>,
 }

@@ -115,6 +115,8 @@ pub struct ShardStatus {
     pub hash_range: Option<(String, String)>,
     /// The last number read in this process or committed before it; text, since it exceeds every number type.
     pub position: Option<String>,
+    /// The last number that the live windows of this process count, with everything before it; text as well.
+    pub counted: Option<String>,
     /// MillisBehindLatest of the last read.
     pub behind_ms: Option<i64>,
     /// Arrival of the last record read, epoch ms.

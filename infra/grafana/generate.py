@@ -54,20 +54,20 @@ def overview():
                  f"sum(pintail_budget_waiting_readers{{{OURS}}})", "none", steps((None, GREEN), (1, YELLOW), (10, RED))),
             stat("Alerts", "Pintail's alerts that fire now.", 'count(ALERTS{alertname=~"Pintail.+", alertstate="firing"}) or vector(0)', "none", ANY),
         ]),
-        (8, [
+        (9, [
             lines("Records read", "Records a second by stream, those in aggregates one by one.", "cps", (rate("pintail_records_read_total", "stream"), "{{stream}}"), stacked=True),
             lines("From Kinesis to the table", "Arrival at Kinesis to commit in Delta, of the oldest record of each batch.", "s",
                   (quantile(0.5, "pintail_end_to_end_seconds"), "{{stream}} p50"), (quantile(0.99, "pintail_end_to_end_seconds"), "{{stream}} p99")),
             lines("Behind", "MillisBehindLatest of the slowest shard of each stream.", "s", (f"stream:pintail_behind_seconds:max{{{OURS}}}", "{{stream}}"),
                   thresholds=steps((None, GREEN), (60, RED))),
         ]),
-        (8, [
+        (9, [
             lines("Rejects by reason", "Records a second that became rejects.", "cps", (rate("pintail_rejects_total", "reason") + " > 0", "{{reason}}"), stacked=True),
             lines("Values set to null", "Values a second that cleaning could not use, by column and reason: the ten most frequent.", "cps",
                   ("topk(10, " + rate("pintail_nulls_total", "stream, column, reason") + ")", "{{stream}}.{{column}} {{reason}}")),
             lines("Repairs", "Transport damage a second that was undone before cleaning.", "cps", (rate("pintail_repairs_total", "stream, repair"), "{{stream}} {{repair}}")),
         ]),
-        (8, [
+        (9, [
             lines("Byte budget in use", "Part of each stream's share that is held by what is read and not committed.", "percentunit",
                   (f"stream:pintail_budget_in_use:ratio{{{OURS}}}", "{{stream}}"), high=1),
             lines("Memory of the process", "Resident memory, and what the live windows hold of it.", "bytes",
@@ -83,7 +83,7 @@ def shards():
     ours = f'{OURS}, shard=~"$shard"'
     here = ', shard=~"$shard"'
     return dashboard("shards", "Shards", "Which shard is the slow one, and why.", [PIPELINE, INSTANCE, STREAM, shard], [
-        (8, [
+        (9, [
             table("Shards", "Every shard of this process, slowest first.", ["instance", "stream", "shard"], [
                 (f"pintail_behind_seconds{{{ours}}}", "Behind", "s", AGE),
                 (f"pintail_retention_headroom_ratio{{{ours}}}", "Retention left", "percentunit", HEADROOM),
@@ -94,23 +94,23 @@ def shards():
             lines("Shards by state", "waiting: for their parents. parked: fenced or odd. lost: no longer listed, never ended.", "none",
                   (f"sum by (state) (pintail_shards{{{OURS}}})", "{{state}}"), stacked=True, width=8),
         ]),
-        (8, [
+        (9, [
             lines("Behind", "MillisBehindLatest of the last read.", "s", (f"pintail_behind_seconds{{{ours}}}", "{{stream}} {{shard}}"), thresholds=steps((None, GREEN), (60, RED))),
             lines("Age of the last record", "Now minus its arrival at Kinesis, when it was read. High and not behind: nobody posts.", "s",
                   (f"pintail_record_age_seconds{{{ours}}}", "{{stream}} {{shard}}")),
             lines("Retention left", "1 is all of it. Below a quarter it is time to act.", "percentunit",
                   (f"pintail_retention_headroom_ratio{{{ours}}}", "{{stream}} {{shard}}"), thresholds=steps((None, RED), (0.25, GREEN)), high=1),
         ]),
-        (8, [
+        (9, [
             lines("Records", "Records read a second. A shard takes 1,000 a second.", "cps", (rate("pintail_records_read_total", "stream, shard", here), "{{stream}} {{shard}}"), stacked=True),
             lines("Bytes", "Payload bytes read a second. A shard takes 1 MB a second and gives 2.", "Bps",
                   (rate("pintail_bytes_read_total", "stream, shard", here), "{{stream}} {{shard}}"), stacked=True),
             lines("Reads by result", "GetRecords calls a second. throttled: other consumers share the shard's five.", "reqps",
                   (rate("pintail_reads_total", "result", here), "{{result}}"), stacked=True),
         ]),
-        (8, [
+        (9, [
             lines("Waiting for memory", "Readers that wait for the byte budget, and how long the slowest waits took.", "none",
-                  (f"sum by (stream) (pintail_budget_waiting_readers{{{OURS}}})", "{{stream}} readers"), (quantile(0.99, "pintail_budget_wait_seconds"), "{{stream}} p99 (s)")),
+                  (f"sum by (stream) (pintail_budget_waiting_readers{{{OURS}}})", "{{stream}} readers"), (quantile(0.99, "pintail_budget_wait_seconds"), "{{stream}} p99"), right="s"),
             lines("Age of the iterators", "Kinesis expires them at 300 s; Pintail renews them before.", "s", (f"pintail_iterator_age_seconds{{{ours}}}", "{{stream}} {{shard}}"),
                   thresholds=steps((None, GREEN), (300, RED))),
             lines("Aggregates", "Aggregated (KPL) records a second, and records in them that belong to another shard.", "cps",
@@ -124,35 +124,35 @@ def lake():
     ours = f'{OURS}, table=~"$table"'
     here = ', table=~"$table"'
     return dashboard("lake", "Lake", "Is the lake keeping up, and are the tables in shape?", [PIPELINE, INSTANCE, STREAM, table_of], [
-        (8, [
+        (9, [
             lines("Commits", "Commits of the rows tables a minute.", "cpm", ("60 * " + rate("pintail_commits_total", "stream"), "{{stream}}")),
             lines("Time of a commit", "One commit of the rows table, retries included.", "s", (quantile(0.5, "pintail_commit_seconds"), "{{stream}} p50"),
                   (quantile(0.99, "pintail_commit_seconds"), "{{stream}} p99")),
             lines("Time of a flush", "Encoding and uploading one micro-batch.", "s", (quantile(0.5, "pintail_flush_seconds"), "{{stream}} p50"),
                   (quantile(0.99, "pintail_flush_seconds"), "{{stream}} p99")),
         ]),
-        (8, [
+        (9, [
             lines("Since the last commit", "Beside ten flush intervals: beyond that, while records arrive, is an alert.", "s",
-                  (f"stream:pintail_commit_age_seconds{{{OURS}}}", "{{stream}}"), (f"10 * pintail_flush_interval_seconds{{{OURS}}}", "{{stream}} limit")),
+                  (f"stream:pintail_commit_age_seconds{{{OURS}}}", "{{stream}}"), (f"10 * max(pintail_flush_interval_seconds{{{OURS}}})", "limit")),
             lines("Trouble", "Attempts that failed and are repeated, versions lost to other writers and rebased, shards taken by another process.", "none",
                   (increase("pintail_commit_failures_total", "stream"), "{{stream}} failures"), (increase("pintail_commit_conflicts_total", "stream"), "{{stream}} conflicts"),
                   (increase("pintail_fenced_total", "stream"), "{{stream}} fenced")),
             lines("Tables behind their rows", "Versions of the rows table that a following table has not applied yet. Goes back to 0 at once, or somebody must look.", "none",
                   (f"pintail_follower_lag_versions{{{ours}}}", "{{table}}"), thresholds=steps((None, GREEN), (60, RED))),
         ]),
-        (8, [
+        (9, [
             lines("Rows committed", "Rows a second by table.", "cps", (rate("pintail_rows_committed_total", "table", here), "{{table}}"), stacked=True),
             lines("Bytes committed", "Bytes of Parquet a second by table.", "Bps", (rate("pintail_bytes_committed_total", "table", here), "{{table}}"), stacked=True),
             lines("Bytes a file", "Average size of the files of the last minutes. Compaction makes larger ones of them.", "bytes",
                   (rate("pintail_bytes_committed_total", "table", here) + " / (" + rate("pintail_files_committed_total", "table", here) + " > 0)", "{{table}}")),
         ]),
-        (8, [
+        (9, [
             lines("Since maintenance worked", "Time since the last look at a table without a failure.", "s", (f"table:pintail_maintenance_age_seconds{{{ours}}}", "{{table}}"),
                   thresholds=steps((None, GREEN), (1800, RED))),
             lines("Looks at tables", "By result. absent: there is no such table yet.", "none", (increase("pintail_maintenance_rounds_total", "result", here), "{{result}}"), stacked=True),
             lines("Steps that failed", "They are tried again at the next look.", "none", (increase("pintail_maintenance_failures_total", "table, step", here), "{{table}} {{step}}")),
         ]),
-        (8, [
+        (9, [
             lines("Watermark", "How far behind now it is, committed: the event time up to which all open shards have come. Sealing waits for it.", "s",
                   (f"stream:pintail_watermark_age_seconds{{{OURS}}}", "{{stream}}")),
             lines("Sealed behind", "How far what is sealed is behind the newest window that is over and has records. 0 is as it should be.", "s",
@@ -160,7 +160,7 @@ def lake():
             lines("Late records", "Records that came after their window was sealed. They are in the partials, and in the next revision where there is one.", "none",
                   (increase("pintail_late_records_total", "window"), "{{window}}")),
         ]),
-        (8, [
+        (9, [
             lines("Compaction", "Files replaced (in) and written (out).", "none", (increase("pintail_files_compacted_total", "direction", here), "{{direction}}"),
                   (increase("pintail_compactions_overtaken_total", "stream", here), "{{stream}} given up")),
             lines("Clean-up", "Log checkpoints written, log objects and data files deleted.", "none", (increase("pintail_log_checkpoints_total", "stream", here), "{{stream}} checkpoints"),
@@ -190,18 +190,18 @@ def windows():
                       named("posts_by_country", "posts"), width=16),
             bars("Countries", "Posts of the last whole minute: the twenty largest.", "none", "sort_desc(topk(20, " + named("posts_by_country", "posts") + "))", "{{key}}", width=8),
         ]),
-        (8, [
+        (9, [
             lines("Users by age group", f"Users a minute. (null): younger than 18, or no age. {minute}", "none", (value("users_by_age_group", "users"), "{{key}}"), stacked=True, stepped=True),
             bars("Age groups this minute", running, "none", value("users_by_age_group", "users", "running"), "{{key}}"),
             bars("Users by year joined", "Users of the last whole minute.", "none", value("users_by_year_joined", "users"), "{{key}}"),
         ]),
-        (8, [
+        (9, [
             lines("Median followers by category", f"Of the posters of a minute's pins: half have fewer. Estimated (KLL). {minute}", "short",
                   (named("pins_by_category", "follower_count_p50"), "{{key}}"), stepped=True),
             lines("Posters by category", f"How many different ones. Estimated (HLL). {minute}", "short", (named("pins_by_category", "posters"), "{{key}}"), stepped=True),
             lines("Pins by kind", f"Images, videos and stories a minute. {minute}", "none", (value("pins_by_media_type", "pins"), "{{key}}"), stacked=True, stepped=True),
         ]),
-        (8, [
+        (9, [
             lines("Records in windows", f"Of all keys. {minute}", "none", (f'sum by (window) (pintail_window_records{{{HERE}, state="complete"}})', "{{window}}"), stepped=True),
             lines("Keys in windows", f"How many different keys. {minute}", "none", (f'sum by (window) (pintail_window_keys{{{HERE}, state="complete"}})', "{{window}}"), stepped=True),
             lines("Windows in memory", "Cells by layer, and keys that show as __other__ because memory was short (nothing of that is in the tables).", "none",

@@ -68,18 +68,25 @@ def stat(title, description, expr, unit, thresholds, mappings=(), **more):
     return _panel("stat", title, description, _targets([(expr, title)]), defaults, options, **more)
 
 
-def lines(title, description, unit, *queries, thresholds=PLAIN, stacked=False, low=0, high=None, stepped=False, **more):
-    """Curves over time. Thresholds other than plain are drawn as lines."""
+def lines(title, description, unit, *queries, thresholds=PLAIN, stacked=False, low=0, high=None, stepped=False, right=None, **more):
+    """Curves over time. Thresholds other than plain are drawn as lines. `right`: the unit of the last query, which has an axis of its own there.
+
+    The legend has room for a few curves: the largest come first. An axis of counts reaches 1, or nothing but zeros would show as 0 to 100."""
     custom = {
-        "drawStyle": "line", "lineInterpolation": "stepAfter" if stepped else "linear", "lineWidth": 1, "fillOpacity": 40 if stacked else 8,
+        "drawStyle": "line", "lineInterpolation": "stepAfter" if stepped else "linear", "lineWidth": 1, "fillOpacity": 40 if stacked else 0,
         "showPoints": "never", "spanNulls": False, "axisPlacement": "auto", "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off" if thresholds is PLAIN else "dashed"}}
+    if unit == "none":
+        custom["axisSoftMax"] = 1
     defaults = {"unit": unit, "min": low, "thresholds": thresholds, "color": {"mode": "palette-classic"}, "custom": custom}
     if high is not None:
         defaults["max"] = high
-    options = {"legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"]},
+    options = {"legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"], "sortBy": "Last *", "sortDesc": True},
                "tooltip": {"mode": "multi", "sort": "desc"}}
-    return _panel("timeseries", title, description, _targets(queries), defaults, options, **more)
+    targets = _targets(queries)
+    other = [{"id": "unit", "value": right}, {"id": "custom.axisPlacement", "value": "right"}]
+    overrides = [{"matcher": {"id": "byFrameRefID", "options": targets[-1]["refId"]}, "properties": other}] if right else []
+    return _panel("timeseries", title, description, targets, defaults, options, overrides, **more)
 
 
 def bars(title, description, unit, expr, legend, **more):
@@ -87,6 +94,7 @@ def bars(title, description, unit, expr, legend, **more):
     defaults = {"unit": unit, "min": 0, "thresholds": PLAIN, "color": {"mode": "continuous-BlPu"}}
     options = {"reduceOptions": _reduced(), "displayMode": "gradient", "orientation": "horizontal", "valueMode": "color", "showUnfilled": True,
                "namePlacement": "left", "sizing": "auto", "minVizHeight": 12, "minVizWidth": 8, "maxVizHeight": 40,
+               "text": {"titleSize": 12, "valueSize": 14},
                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False, "calcs": []}}
     return _panel("bargauge", title, description, _targets([(expr, legend)], instant=True), defaults, options, **more)
 

@@ -1,6 +1,7 @@
 """A contract with windows drawn by lot, and records for it: whatever a window can be asked, over whatever a record can say.
 
-Promise: the same seed gives the same contract and the same records. Event times are in disorder, of the far past and the
+Promise: the same seed gives the same contract and the same records, and whatever the seed, one window seals once and one
+revises, both so short that records come late. Event times are in disorder, of the far past and the
 far future, before 1970 and within leap seconds; numbers reach to the ends of their types and sums of them cancel out.
 """
 
@@ -26,16 +27,20 @@ def contract(seed, windows=12):
 
 
 def _window(dice, number):
-    every, hops = dice.choice([("1s", []), ("7s", []), ("1m", ["10s", "20s", "30s"]), ("1h", ["10m", "15m"]), ("1d", ["6h"]), ("7d", ["1d"])])
+    sure = _SURE.get(number)  # sealed while the records come, many of which are late
+    every, hops = dice.choice([("1s", []), ("7s", [])] if sure else [("1s", []), ("7s", []), ("1m", ["10s", "20s", "30s"]), ("1h", ["10m", "15m"]), ("1d", ["6h"]), ("7d", ["1d"])])
     hop = f'hop = "{dice.choice(hops)}"\n' if hops and dice.random() < 0.5 else ""
-    time = f'time = "{dice.choice(["at", "arrival"])}"\n' if dice.random() < 0.3 else ""
-    where = f'where = "{" and ".join(dice.sample(_CONDITIONS, dice.randint(1, 2)))}"\n' if dice.random() < 0.3 else ""
+    time = f'time = "{dice.choice(["at", "arrival"])}"\n' if dice.random() < 0.3 and not sure else ""
+    where = f'where = "{" and ".join(dice.sample(_CONDITIONS, dice.randint(1, 2)))}"\n' if dice.random() < 0.3 and not sure else ""
+    seal = sure or dice.choice(_SEALS) + dice.choice(["", 'grace = "2s"\n', 'grace = "11s"\n'])
     by = ", ".join(dice.sample(_KEYS, dice.choice([0, 1, 1, 2])))
     measures = {"events": "count"} | {f"m{place}": call for place, call in enumerate(dice.sample(_MEASURES, dice.randint(2, 6)))}
     measure = ", ".join(f'{name} = "{call}"' for name, call in measures.items())
-    return f'[[window]]\nname = "any_{number}"\nevery = "{every}"\n{hop}{time}{where}by = [{by}]\nmeasure = {{ {measure} }}\n'
+    return f'[[window]]\nname = "any_{number}"\nevery = "{every}"\n{hop}{time}{where}{seal}by = [{by}]\nmeasure = {{ {measure} }}\n'
 
 
+_SURE = {0: 'time = "at"\nseal = "once"\ngrace = "2s"\n', 1: 'time = "at"\nseal = "revise"\ngrace = "2s"\n'}
+_SEALS = ["", 'seal = "once"\n', 'seal = "revise"\n', 'seal = "revise"\nrevise_for = "2s"\n', 'seal = "revise"\nrevise_for = "30s"\n']
 _KEYS = ['"colour"', '"small"', '"flag"', '"day"', '{ name = "band", bucket = "small", bounds = [-10, 0, 10.5], labels = ["low", "mid", "high"] }',
          '{ name = "half", bucket = "real", bounds = [-1000000.0, 0, 1000000.0], labels = ["minus", "plus"] }', '{ name = "year", year = "at" }']
 _CONDITIONS = ["small > 0", "real <= 0.5", "colour = 'red'", "colour != 'blue'", "name is not null", "flag = true", "large is null"]

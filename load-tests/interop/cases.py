@@ -84,19 +84,54 @@ class Case:
         self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, contracts, kinds)
 
     def judge_windows(self):
-        """Stops Pintail, which completes the tables, and runs the truth check over all windows."""
+        """Stops Pintail, which completes the tables, seals what is closed by then and runs the truth check over all windows."""
         exit_code = self.pintail.stop()
+        maintained, said = self.pintail.maintain()
         rows, rejects = self._rows(anything.TABLE), self._rows(f"{anything.TABLE}_rejects")
         missing = self.producer.accepted[anything.TABLE] - rows - rejects
         checked = truth_check.check(self.lake, self.folder / "contracts")
         truth_check.show(checked)
-        findings = [self.drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else [])]
-        findings += [Finding(each["window"], each["engine"], each["records"], each["cells"], each["problems"]) for each in checked]
+        findings = [self.drained(exit_code), Finding("accepted = rows + rejects", "deltalake", rows + rejects, 0, [f"{missing} are missing"] if missing else []),
+                    Finding("exit code of maintain", "process", 0, 0, [] if maintained == 0 else [f"{maintained}, not 0: {said}"]), self._late_told,
+                    *self._all_came_up([each for each in checked if "late" in each])]
+        findings += [Finding(each["table"], each["engine"], each["records"], each["cells"], each["problems"]) for each in checked]
         self.figures |= {"rows": rows, "rejects": rejects, "cells": sum(each["cells"] for each in checked),
                          "differences": sum(each["differences"] for each in checked) + abs(missing)}
         self.passed = report(findings)
         if not self.passed:
             print(f"kept for a second look: {self.folder}\n{self.pintail.log_tail()}", flush=True)
+
+    def _all_came_up(self, sealed):
+        """What the check is about has happened at all, what all rows were made from is known, and nothing is left to be sealed."""
+        sealed = [each for each in sealed if each["engine"] == "duckdb"]
+        for name in ("sealed_windows", "sealed_rows", "corrections", "late"):
+            self.figures[name] = sum(each[name] for each in sealed)
+            yield Finding(f"{name} came up", "process", self.figures[name], 0, [] if self.figures[name] else ["none did"])
+        unknown = [f"{each['table']}: what {each['of_unknown_origin']} rows were made from is not known" for each in sealed if each["of_unknown_origin"]]
+        unsealed = [f"{each['table']}: {each['not_yet_sealed']} windows are closed and not sealed" for each in sealed if each["not_yet_sealed"]]
+        yield Finding("sealed all that is closed", "process", len(sealed), 0, unknown + unsealed)
+
+    def judge_late(self, put):
+        """Of records that come after a start, Pintail counts those as late that came after their windows were sealed."""
+        stopped = self.pintail.stop()
+        maintained, said = self.pintail.maintain()
+        if (stopped, maintained) != (0, 0):
+            raise RuntimeError(f"exit codes {stopped} of run, {maintained} of maintain: {said}")
+        before = truth_check.late_records(self.lake, self.folder / "contracts")
+        self.pintail.start()
+        self.pintail.maintained(rounds=2)  # it has looked at all windows and counts from here on
+        put()
+        self.wait_for_rows()
+        problems, deadline = ["nothing compared"], time.monotonic() + COMPLETE_WITHIN
+        while problems and time.monotonic() < deadline:
+            self.pintail.must_run()
+            time.sleep(1)
+            late = truth_check.late_records(self.lake, self.folder / "contracts")
+            late = {window: count - before[window] for window, count in late.items()}
+            counted = {window: self.pintail.counter("pintail_late_records_total", window=window) for window in late}
+            problems = [f"{window}: {counted[window]:.0f} counted, {count} came late" for window, count in late.items() if counted[window] != count]
+            problems += [] if any(late.values()) else ["none came late"]
+        self._late_told = Finding("late records at /metrics", "process", sum(late.values()), len(late), problems)
 
     def put(self, count, seconds=0.0):
         begun = time.monotonic()
@@ -355,6 +390,7 @@ def truth(case):
             case.pintail.start()
             case.put(100, seconds=moments.uniform(1, 3))
         case.wait_for_rows()
+        case.judge_late(lambda: case.put(200, seconds=4))
         case.judge_windows()
 
 

@@ -79,9 +79,31 @@ class Pintail:
                 raise TimeoutError(f"after {seconds} s something is still pending: {windows}")
             time.sleep(0.2)
 
-    def counter(self, name):
-        """The sum over all labels of a counter at /metrics."""
-        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", self.ask("/metrics"), re.MULTILINE))
+    def maintained(self, rounds, seconds=120):
+        """Waits until maintenance has looked at every table so often since the start."""
+        deadline = time.monotonic() + seconds
+        while True:
+            looks = {}
+            for table, count in re.findall(r'^pintail_maintenance_rounds_total{[^\n]*table="([^"]*)"[^\n]*} (\S+)$', self._metrics(), re.MULTILINE):
+                looks[table] = looks.get(table, 0) + float(count)
+            if looks and min(looks.values()) >= rounds:
+                return
+            self.must_run()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds} s maintenance has looked at {looks}")
+            time.sleep(0.2)
+
+    def _metrics(self):
+        """What /metrics says; nothing while it starts."""
+        try:
+            return self.ask("/metrics")
+        except OSError:
+            return ""
+
+    def counter(self, name, **labels):
+        """The sum of a counter at /metrics over all series with these labels."""
+        series = re.findall(rf"^{name}(?:{{([^\n]*)}})? (\S+)$", self.ask("/metrics"), re.MULTILINE)
+        return sum(float(value) for said, value in series if all(f'{label}="{text}"' in said for label, text in labels.items()))
 
     def ask(self, path):
         """The body of an answer over HTTP."""

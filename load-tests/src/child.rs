@@ -30,6 +30,11 @@ pub fn die_with_parent() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes what is started killed by our death, if it calls [`die_with_parent`] first, and by its handle's end.
+pub(crate) fn die_with_us(command: &mut Command) -> &mut Command {
+    command.env(PARENT, std::process::id().to_string()).kill_on_drop(true)
+}
+
 /// A running one. Dropping it kills it, and so does the death of this process.
 pub struct Child {
     process: tokio::process::Child,
@@ -52,23 +57,33 @@ impl Child {
         log: &str,
         stderr: PathBuf,
     ) -> anyhow::Result<Self> {
+        program
+            .env_clear()
+            .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        Self::call_as_we_are(program, command, config, log, stderr)
+    }
+
+    /// The same in our own environment, with our credentials.
+    pub fn call_as_we_are(
+        mut program: Command,
+        command: &[&str],
+        config: &Path,
+        log: &str,
+        stderr: PathBuf,
+    ) -> anyhow::Result<Self> {
         let file = File::create_new(&stderr).with_context(|| stderr.display().to_string())?;
         let stdout = stderr.with_extension("out");
-        let process = program
+        program
             .arg("pintail")
             .args(command)
             .args(["--log-format", "json", "--config"])
             .arg(config)
-            .env_clear()
-            .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")])
-            .envs([("AWS_EC2_METADATA_DISABLED", "true"), ("PINTAIL_LOG", log)])
-            .env(PARENT, std::process::id().to_string())
+            .env("PINTAIL_LOG", log)
             .stdin(Stdio::null())
             .stdout(File::create_new(&stdout).with_context(|| stdout.display().to_string())?)
-            .stderr(file)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("{program:?} does not start"))?;
+            .stderr(file);
+        let process = die_with_us(&mut program).spawn().with_context(|| format!("{program:?} does not start"))?;
         Ok(Self { process, stdout, stderr })
     }
 

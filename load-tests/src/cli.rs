@@ -12,8 +12,11 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos;
+use crate::compare::{self, CompareArgs};
 use crate::growth;
 use crate::keys;
+use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
+use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
 use crate::soak::{self, Filling};
 
@@ -59,6 +62,38 @@ enum Command {
         load-tests stall --for 30s --large 4 --filling tokens --report hostile.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Stall(StallArgs),
+    /// Posts a profile's load, open-loop, at a Pintail of its own, and reports throughput, latency, lag, memory, CPU and
+    /// the ledger's verdict.
+    ///
+    /// Kinesis, S3, the producer and Pintail are processes of their own, so that CPU per million records is Pintail's.
+    /// Every record has a time at which it is to be sent, drawn beforehand, and its latency counts from then.
+    #[command(after_help = "Examples:\n  \
+        load-tests run --profile canonical --report canonical\n  \
+        load-tests run --profile burst --rate 1000 --report burst       another rate, for once\n  \
+        load-tests run --profile ./mine.toml --report mine              a profile of one's own\n  \
+        load-tests run --aws --region eu-west-1 --report aws            at AWS, after asking\n\n\
+        Shipped profiles: canonical, burst, skewed, hot_shard, dirty, reshard, catch_up, soak, many_shards, huge.\n\
+        DIR gets report.json and report.html. `load-tests compare A B` holds two of them against each other.\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Run(RunArgs),
+    /// Holds reports of `run` against each other: what got better, what got worse, what cannot be told.
+    ///
+    /// A and B are reports, or folders of several: of three runs and more on both sides the medians are compared, and
+    /// how far the runs are apart is the noise. With fewer, the noise is how far the tenths of a run are apart, and
+    /// figures that a run has only once are shown and not judged.
+    #[command(after_help = "Examples:\n  \
+        load-tests compare before/report.json after/report.json\n  \
+        load-tests compare before after        folders with a report each, or with several in folders of their own\n\n\
+        Worse or better is what differs by more than 3 % and by more than the noise: the intervals of both medians,\n\
+        1.57 x IQR / sqrt(n) to either side, do not meet.\n\
+        Exit codes: 0 nothing got worse, 1 something did or a run of B was a failed one, 2 the call is wrong.")]
+    Compare(CompareArgs),
+    /// One of the processes of `run`.
+    #[command(hide = true)]
+    Role {
+        #[command(subcommand)]
+        role: Role,
+    },
     /// More keys than memory may hold, in windows of a minute and of a day, with sketches; killed once on the way.
     ///
     /// Memory must stay within the byte budget and 200 MiB, and rows, partials and sealed rows must have every key with
@@ -75,6 +110,27 @@ enum Command {
         load-tests growth --commits 10000 --compact --report compacted.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Growth(GrowthArgs),
+    /// Pintail against other engines at the same work on the same records, in turns: how many times as fast it is, and
+    /// how much of what its parts allow.
+    ///
+    /// Everybody gets a file of JSON lines, cleans them by the shipped contracts and ends with columns in memory (`clean`)
+    /// or with Parquet under zstd 1 (`parquet`), on one core. The whole service (`service`) is held against a consumer in
+    /// Python that reads the same streams of a local Kinesis and commits to the same S3. CPU time of the work alone
+    /// counts, without imports and the engine's start. Ratios are taken within a round; the median and the spread are
+    /// told. Each table is compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that
+    /// is no JSON, or loses others with it, gets the file without such lines, and the table says so.
+    #[command(after_help = "Examples: load-tests peers --rounds 5 --report peers.json\n          \
+        load-tests peers --rounds 3 --only duckdb,polars --paths parquet --kinds pin --pins 100000\n\
+        The first run installs the engines (Python 3.11, 2 GB, pinned) and writes the records, both below --folder.\n\
+        Run it on a machine that does nothing else; the loads before and after are in the table.\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Peers(PeersArgs),
+    /// Pintail's turn at `peers`.
+    #[command(hide = true)]
+    PeersRoom(PeersRoomArgs),
+    /// The component ceiling's turn at `peers`.
+    #[command(hide = true)]
+    PeersCeiling(PeersCeilingArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -189,6 +245,13 @@ struct LoadArgs {
     seed: Option<u64>,
 }
 
+impl Cli {
+    /// Whether this process is one of another harness's, which it must not outlive.
+    pub fn is_role(&self) -> bool {
+        matches!(self.command, Command::Role { .. })
+    }
+}
+
 /// Runs one command to its end. `program` is this binary.
 pub fn run(cli: Cli, program: &Path) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -198,7 +261,7 @@ pub fn run(cli: Cli, program: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let held = runtime.block_on(until_told(dispatch(cli.command, program)));
+    let held = runtime.block_on(dispatch(cli.command, program));
     runtime.shutdown_background();
     match held {
         Ok(true) => ExitCode::SUCCESS,
@@ -212,29 +275,40 @@ pub fn run(cli: Cli, program: &Path) -> ExitCode {
 
 /// Ends at SIGTERM and Ctrl-C too, so that no child and no folder is left behind.
 async fn until_told(work: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = work => done,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            anyhow::bail!("interrupted, there is no verdict")
-        }
-        _ = terminate.recv() => anyhow::bail!("told to stop, there is no verdict"),
+        told = told() => Err(told?),
     }
+}
+
+/// SIGTERM or Ctrl-C, in words.
+async fn told() -> anyhow::Result<anyhow::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "interrupted")?,
+        _ = terminate.recv() => "told to stop",
+    };
+    Ok(anyhow::anyhow!("{told}, there is no verdict"))
 }
 
 /// Whether every promise held.
 async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
     let program = program.to_str().context("the path of this binary is not UTF-8")?;
     match command {
-        Command::Chaos(args) => chaos(args, program).await,
-        Command::Soak(args) => soak(args.load, args.duration, None, &args.report, program).await,
+        Command::Chaos(args) => until_told(chaos(args, program)).await,
+        Command::Soak(args) => until_told(soak(args.load, args.duration, None, &args.report, program)).await,
         Command::Stall(args) => {
             let duration = args.time + 2 * STALL_MARGIN;
-            soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program).await
+            until_told(soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program)).await
         }
-        Command::Keys(args) => keys(&args, program).await,
-        Command::Growth(args) => growth(&args, program).await,
+        Command::Compare(args) => compare::command(&args),
+        Command::Run(args) => run::command(args, program, told()).await,
+        Command::Role { role } => role.play().await.map(|()| true),
+        Command::Keys(args) => until_told(keys(&args, program)).await,
+        Command::Growth(args) => until_told(growth(&args, program)).await,
+        Command::Peers(args) => until_told(args.run(program)).await,
+        Command::PeersRoom(args) => args.run().map(|()| true),
+        Command::PeersCeiling(args) => args.run().map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -335,7 +409,7 @@ async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
-fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
     eprintln!("report: {}", file.display());
@@ -343,18 +417,18 @@ fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// An hour must not be lost to a folder that is not there.
-fn check_writable(report: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_writable(report: &Path) -> anyhow::Result<()> {
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(report);
     opened.map(|_| ()).with_context(|| format!("the report {} cannot be written", report.display()))
 }
 
-fn seed_of(given: Option<u64>) -> Seed {
+pub(crate) fn seed_of(given: Option<u64>) -> Seed {
     let seed = given.map_or_else(Seed::fresh, Seed::from);
     eprintln!("seed {}: --seed {0} posts the same records and draws the same numbers again", seed.value());
     seed
 }
 
-fn tell_verdict(violations: &[String]) {
+pub(crate) fn tell_verdict(violations: &[String]) {
     if violations.is_empty() {
         eprintln!("every promise held");
     }
@@ -363,12 +437,12 @@ fn tell_verdict(violations: &[String]) {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).trim().parse::<f64>().ok();
     number.filter(|rate| *rate > 0.0).ok_or_else(|| "expected records a second, like 2000".to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match DurationMs::from_text(text) {
         Some(DurationMs(0)) => Err("nothing can happen in no time; expected at least 1ms, like \"30s\"".to_owned()),
         Some(DurationMs(ms)) => Ok(Duration::from_millis(ms)),
@@ -385,7 +459,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "growth", "keys", "soak", "stall"] {
+        for command in ["chaos", "growth", "keys", "peers", "soak", "stall"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }

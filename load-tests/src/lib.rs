@@ -7,7 +7,9 @@
 //! says of itself decides nothing here: it is only asked when what it says is what is tested.
 //!
 //! The same pieces in long are [`chaos`] (processes die in every phase of their life), [`soak`] (memory under load,
-//! and while S3 does not answer) , [`keys`] (more keys than memory may hold) and [`growth`] (thousands of commits); [`cli`] is how they are called, `tests/` has their quick versions.
+//! and while S3 does not answer), [`keys`] (more keys than memory may hold) and [`growth`] (thousands of commits).
+//! [`run`] measures a load in processes of its own, [`peers`] holds the engine's [`rooms`] against other engines.
+//! [`cli`] is how they are called, `tests/` has their quick versions.
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
@@ -15,13 +17,19 @@ mod aggregates;
 pub mod chaos;
 mod child;
 pub mod cli;
+pub mod compare;
 mod gate;
 pub mod growth;
 mod http;
 pub mod keys;
 pub mod kinesis_proxy;
+mod log_entry;
+pub mod peers;
 mod poster;
 mod processor;
+mod reshard;
+pub mod rooms;
+pub mod run;
 mod s3;
 mod scene;
 mod seed;

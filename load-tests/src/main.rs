@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         };
     }
     let cli = load_tests::cli::Cli::parse();
+    if let Err(error) = cli.is_role().then(load_tests::die_with_parent).transpose() {
+        eprintln!("load-tests: {error:#}");
+        return ExitCode::FAILURE;
+    }
     match std::env::current_exe() {
         Ok(program) => load_tests::cli::run(cli, &program),
         Err(error) => {

@@ -48,14 +48,37 @@ pub struct Settings {
     pub on_data_loss: &'static str,
     /// `source.reads_per_second`
     pub reads_per_second: f64,
-    /// `aws.endpoint`
-    pub endpoint: String,
+    /// `aws.region`
+    pub region: String,
+    /// `aws.endpoint`, if not AWS's own.
+    pub endpoint: Option<String>,
     /// The streams that are read.
     pub streams: Vec<Kind>,
     /// Further sections of the file, as TOML.
     pub sections: String,
     /// The size of all windows, as the contracts have it.
     pub window_s: u64,
+}
+
+impl Settings {
+    /// The configuration file of this pipeline on this lake (`uri`, and `endpoint` if it has one). A stream may have
+    /// another name than its contract's file.
+    pub fn to_toml<N: AsRef<str>>(&self, pipeline: &str, lake: &str, stream: impl Fn(Kind) -> N) -> String {
+        let Self { flush_interval_ms, flush_bytes, start, on_data_loss, reads_per_second, .. } = self;
+        let flush_bytes = flush_bytes.as_ref().map(|bytes| format!("flush_bytes = {bytes:?}\n")).unwrap_or_default();
+        let endpoint = self.endpoint.as_ref().map(|url| format!("endpoint = {url:?}\n")).unwrap_or_default();
+        let mut text = format!(
+            "pipeline = {pipeline:?}\n\n[lake]\n{lake}\n{flush_bytes}flush_interval = \"{flush_interval_ms}ms\"\n\n\
+             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = {reads_per_second:?}\n\n\
+             [serve]\nlisten = \"127.0.0.1:0\"\n\n[aws]\nregion = {:?}\n{endpoint}\n{}",
+            self.region, self.sections,
+        );
+        for kind in self.streams.iter().copied() {
+            let (stream, contract) = (stream(kind), kind.name());
+            text.push_str(&format!("\n[[stream]]\nname = {:?}\ncontract = \"{contract}.toml\"\n", stream.as_ref()));
+        }
+        text
+    }
 }
 
 /// The place. Its folder vanishes with it.
@@ -80,7 +103,8 @@ impl Scene {
             start: "trim_horizon",
             on_data_loss: "fail",
             reads_per_second: 5.0,
-            endpoint: kinesis.endpoint(),
+            region: "us-east-1".to_owned(),
+            endpoint: Some(kinesis.endpoint()),
             streams: Kind::ALL.to_vec(),
             sections: String::new(),
             window_s: 60,
@@ -102,7 +126,7 @@ impl Scene {
     /// A proxy in front of the scene's Kinesis. Pintail's next start goes through it; posters do not.
     pub async fn interpose(&mut self) -> anyhow::Result<KinesisProxy> {
         let proxy = KinesisProxy::start(&self.kinesis.endpoint()).await?;
-        self.settings.endpoint = proxy.endpoint();
+        self.settings.endpoint = Some(proxy.endpoint());
         Ok(proxy)
     }
 
@@ -161,24 +185,11 @@ impl Scene {
 
     /// Writes the configuration file for the present settings.
     pub fn configure(&self) -> anyhow::Result<PathBuf> {
-        let Settings { flush_interval_ms, flush_bytes, start, on_data_loss, reads_per_second, .. } = &self.settings;
-        let Settings { endpoint, streams, sections, .. } = &self.settings;
         let lake = match &self.s3 {
             Some(s3) => format!("uri = {:?}\nendpoint = {:?}", s3.lake_uri(), s3.endpoint()),
             None => format!("uri = {:?}", self.lake()),
         };
-        let lake = match flush_bytes {
-            Some(bytes) => format!("{lake}\nflush_bytes = {bytes:?}"),
-            None => lake,
-        };
-        let mut text = format!(
-            "pipeline = \"e2e\"\n\n[lake]\n{lake}\nflush_interval = \"{flush_interval_ms}ms\"\n\n\
-             [source]\nstart = {start:?}\non_data_loss = {on_data_loss:?}\nreads_per_second = {reads_per_second:?}\n\n\
-             [serve]\nlisten = \"127.0.0.1:0\"\n\n[aws]\nregion = \"us-east-1\"\nendpoint = {endpoint:?}\n\n{sections}",
-        );
-        for name in streams.iter().copied().map(Kind::name) {
-            text.push_str(&format!("\n[[stream]]\nname = \"{name}\"\ncontract = \"{name}.toml\"\n"));
-        }
+        let text = self.settings.to_toml("e2e", &lake, Kind::name);
         self.write("pintail.toml", &text)
     }
 

@@ -64,6 +64,11 @@ impl Snapshot {
         self.batches.iter().map(|batch| batch.num_rows() as u64).sum()
     }
 
+    /// The rows themselves, as the files have them.
+    pub fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
+
     /// A column of texts; null where a file does not have it.
     pub fn texts(&self, name: &str) -> anyhow::Result<Vec<Option<String>>> {
         self.column(name, |column| {

@@ -64,6 +64,20 @@ impl Found {
 /// What was found, by stream.
 pub type Verdict = BTreeMap<Kind, Found>;
 
+/// The book against the tables, over all streams.
+pub fn total(verdict: &Verdict) -> Tally {
+    verdict.values().fold(Tally::default(), |sum, found| sum.plus(found.reckoning.total()))
+}
+
+/// Rejects by reason, over all streams.
+pub fn rejects(verdict: &Verdict) -> BTreeMap<String, u64> {
+    let mut rejects: BTreeMap<String, u64> = BTreeMap::new();
+    for (reason, count) in verdict.values().flat_map(|found| &found.reckoning.rejects) {
+        *rejects.entry(reason.clone()).or_default() += count;
+    }
+    rejects
+}
+
 /// Reads everything back and says what was found.
 pub async fn look(lake: &Url, log: &AcceptedLog, streams: &[Kind], windows: &[Window]) -> anyhow::Result<Verdict> {
     let mut expected = ExpectedRows::new(Arc::new(Population::new()));

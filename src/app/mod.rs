@@ -6,6 +6,7 @@
 //! them, is told to stop before anything drains, and its failures are told and end nothing.
 
 mod maintenance;
+mod others;
 mod pipe;
 mod range;
 mod reclean;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::checkpoint::Position;
 use crate::clean::Cleaner;
 use crate::contract::Contract;
 use crate::cores::Cores;
@@ -66,6 +67,9 @@ impl Way {
         });
         let held_bytes = cells_bytes + cleaned.rows.get_array_memory_size() + rejects_bytes(&cleaned.rejects);
         cleaned.permit.settle(held_bytes as u64 * HELD_FACTOR_NUM / HELD_FACTOR_DEN);
+        if let Position::After(number) = cleaned.range.through {
+            self.board.shard_if_known(&cleaned.range.shard, |status| status.counted = Some(number.to_string()));
+        }
         if let Some(probe) = &self.probe {
             probe.counted(self.metrics.stream(), &cleaned.range);
         }
@@ -81,7 +85,7 @@ fn rejects_bytes(rejects: &[Reject]) -> usize {
 mod tests {
     use super::*;
     use crate::budget::Budget;
-    use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
+    use crate::checkpoint::{PositionRange, SequenceNumber, ShardId};
     use crate::contract;
     use crate::demo::contracts::shipped;
     use crate::demo::{Kind, aggregate};
@@ -122,7 +126,6 @@ mod tests {
                 sequence_number: SequenceNumber::parse(&(records.len() + 1).to_string()).unwrap(),
                 sub_sequence_number: 0,
                 arrived_at_us: 1_705_247_984_638_000,
-                partition_key: None,
                 refused: None,
             });
         }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::others::Others;
 use super::pipe::{Pipe, Way};
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerHandle, LedgerView, ShardId, TimeRange};
@@ -98,13 +99,13 @@ impl Stream {
             Err(error) => return Err(error.into()),
         };
         let Some(lake) = self.open_lake(&description, &reading).await? else { return Ok(()) };
-        self.restore_windows(&lake, &reading).await;
+        let others = self.restore_windows(&lake, &reading).await;
         self.board.resolved(START);
         match lake.ledger().shards.len() {
             0 => tracing::info!(stream = self.config.name(), "reading for the first time"),
             shards => tracing::info!(stream = self.config.name(), shards, "reading on where the ledger stands"),
         }
-        self.read_and_write(description, lake, reading, cut_off).await
+        self.read_and_write(description, lake, others, reading, cut_off).await
     }
 
     /// `None` if told to stop while the lake was away.
@@ -131,37 +132,52 @@ impl Stream {
         Ok(opened)
     }
 
-    /// Brings the live windows back to what is committed. They are a view, so a lake that cannot be read right now
-    /// costs the numbers of the last minutes and not the start.
-    async fn restore_windows(&self, lake: &StreamLake, reading: &CancellationToken) {
-        if lake.ledger().shards.is_empty() || self.range.is_some() {
-            return;
+    /// Brings the live windows back to what is committed, and says who goes on from there with what others commit. They
+    /// are a view, so a lake that cannot be read right now costs the numbers of the last minutes and not the start.
+    /// `None`: nobody does, for these are tables of a replay, or there is no window.
+    async fn restore_windows(&self, lake: &StreamLake, reading: &CancellationToken) -> Option<Others> {
+        if self.range.is_some() || self.windows.count() == 0 {
+            return None;
         }
-        let now_us = now_ms().saturating_mul(1000);
-        for window in 0..self.windows.count() {
-            let since_us = self.windows.restored_since_us(window, now_us);
-            let recent = reading.run_until_cancelled(lake.recent_partials(window, since_us)).await;
-            let why_empty = match recent {
-                Some(Ok((since_us, rows))) => {
-                    self.windows.restore(window, since_us, &rows).err().map(|error| chain(&error))
-                }
-                Some(Err(error)) => Some(chain(&error)),
-                None => return,
-            };
-            if let Some(error) = why_empty {
-                let stream = self.config.name();
-                let window_name = &self.config.contract.windows[window].name;
-                tracing::warn!(stream, window = window_name, error, "live window starts empty");
-                self.windows.restore_nothing(window, now_us);
+        self.windows.begin_after(lake.ledger());
+        let mut restored_through = vec![lake.ledger().version; self.windows.count()];
+        if !lake.ledger().shards.is_empty() {
+            let now_us = now_ms().saturating_mul(1000);
+            for (window, through) in restored_through.iter_mut().enumerate() {
+                *through = reading.run_until_cancelled(self.restore_window(lake, window, now_us)).await?;
             }
         }
-        self.windows.restored(lake.ledger().version);
+        let windows = Arc::clone(&self.windows);
+        let mut others = Others::after(lake.commit_log(), windows, self.config.name(), restored_through);
+        reading.run_until_cancelled(others.level()).await?;
+        Some(others)
+    }
+
+    /// The version of the rows table up to which the window was restored.
+    async fn restore_window(&self, lake: &StreamLake, window: usize, now_us: i64) -> u64 {
+        let since_us = self.windows.restored_since_us(window, now_us);
+        let restored = match lake.recent_partials(window, since_us).await {
+            Ok(recent) => {
+                self.windows.restore_from(window, recent.since_us);
+                let restored = recent.each(|rows| self.windows.restore(window, rows)).await;
+                restored.map(|()| recent.through).map_err(|error| chain(&error))
+            }
+            Err(error) => Err(chain(&error)),
+        };
+        restored.unwrap_or_else(|error| {
+            let stream = self.config.name();
+            let window_name = &self.config.contract.windows[window].name;
+            tracing::warn!(stream, window = window_name, error, "live window starts empty");
+            self.windows.restore_nothing(window, now_us);
+            lake.ledger().version
+        })
     }
 
     async fn read_and_write(
         self,
         description: StreamDescription,
         lake: StreamLake,
+        others: Option<Others>,
         reading: CancellationToken,
         cut_off: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -174,6 +190,12 @@ impl Stream {
         let lake = lake.ringing(self.bell.clone());
         let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
         let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
+        let flush_interval = self.flush.flush_interval;
+        let others = async move {
+            if let Some(others) = others {
+                others.follow(flush_interval).await;
+            }
+        };
         let caught_up = show_when_caught_up(Arc::clone(&self.windows), self.board.clone(), open_before);
         let coordinator = self.coordinator(description, ledger, budget, batches);
         // The coordinator holds the batches' only sender: when it ends, for whatever reason, the writer drains.
@@ -189,7 +211,7 @@ impl Stream {
         };
         tokio::select! {
             (read, written) = async { tokio::join!(read, write) } => written.and(read),
-            ((), ()) = async { tokio::join!(watching, caught_up) } => Ok(()),
+            ((), (), ()) = async { tokio::join!(watching, caught_up, others) } => Ok(()),
         }
     }
 

@@ -60,7 +60,6 @@ fn raw(payloads: &[&[u8]]) -> RawBatch {
         sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: ARRIVED_AT_US,
-        partition_key: None,
         refused: None,
     });
     RawBatch {

@@ -14,7 +14,7 @@ use crate::checkpoint::{SequenceNumber, ShardId};
 pub struct Accepted {
     /// Its number in the shard.
     pub number: SequenceNumber,
-    /// When the call that put it was sent.
+    /// When the call that put it was sent; of a record with a time of its own, when it should have been.
     pub sent: Instant,
     /// The emulation's row that it was made from.
     pub ind: u32,

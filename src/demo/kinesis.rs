@@ -5,6 +5,7 @@
 //! if told to, and answers with 10 MiB; so large records come in by [`EmbeddedKinesis::put_large`], and from then on
 //! reads are cut.
 
+mod admin;
 mod large;
 
 use std::net::SocketAddr;
@@ -14,12 +15,6 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
-use aws_sdk_kinesis::error::SdkError;
-use aws_sdk_kinesis::operation::create_stream::CreateStreamError;
-use aws_sdk_kinesis::operation::describe_stream_summary::DescribeStreamSummaryError;
-use aws_sdk_kinesis::operation::merge_shards::MergeShardsError;
-use aws_sdk_kinesis::operation::split_shard::SplitShardError;
-use aws_sdk_kinesis::types::StreamStatus;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use ferrokinesis::store::StoreOptions;
@@ -27,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::admin::{AdminError, Streams};
 use self::large::{LargeRecords, cut};
 use crate::checkpoint::{SequenceNumber, ShardId};
 
@@ -41,8 +37,6 @@ const SHARDS_MAX: u32 = 10_000;
 /// Creating and resharding take this long: short, but with the intermediate states that the real one shows.
 const TRANSITION_MS: u64 = 5;
 
-const ACTIVE_POLL: Duration = Duration::from_millis(5);
-const ACTIVE_POLLS_MAX: u32 = 2_000;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// Why there is no embedded Kinesis.
@@ -51,40 +45,9 @@ pub enum KinesisError {
     /// No port on the loopback interface.
     #[error("the embedded Kinesis found no free port on 127.0.0.1")]
     Bind(#[source] std::io::Error),
-    /// CreateStream failed.
-    #[error("the embedded Kinesis did not create stream {stream:?} with {shards} shards")]
-    Create {
-        /// The stream.
-        stream: String,
-        /// Shards asked for.
-        shards: u32,
-        /// The answer.
-        #[source]
-        source: Box<SdkError<CreateStreamError>>,
-    },
-    /// DescribeStreamSummary failed.
-    #[error("the embedded Kinesis does not describe stream {stream:?}")]
-    Describe {
-        /// The stream.
-        stream: String,
-        /// The answer.
-        #[source]
-        source: Box<SdkError<DescribeStreamSummaryError>>,
-    },
-    /// Still creating or updating.
-    #[error("stream {0:?} of the embedded Kinesis did not become active")]
-    NotActive(String),
-    /// SplitShard failed.
-    #[error("the embedded Kinesis did not split shard {shard} of stream {stream:?}")]
-    Split {
-        /// The stream.
-        stream: String,
-        /// The shard.
-        shard: String,
-        /// The answer.
-        #[source]
-        source: Box<SdkError<SplitShardError>>,
-    },
+    /// A stream was not created.
+    #[error("the embedded Kinesis has not all of its streams")]
+    Streams(#[from] AdminError),
     /// A large record was not taken.
     #[error("the embedded Kinesis did not take a record of {bytes} bytes for stream {stream:?}: {reason}")]
     Large {
@@ -95,24 +58,13 @@ pub enum KinesisError {
         /// Its word for it.
         reason: String,
     },
-    /// MergeShards failed.
-    #[error("the embedded Kinesis did not merge shards {shards:?} of stream {stream:?}")]
-    Merge {
-        /// The stream.
-        stream: String,
-        /// The two shards.
-        shards: [String; 2],
-        /// The answer.
-        #[source]
-        source: Box<SdkError<MergeShardsError>>,
-    },
 }
 
 /// A running Kinesis. Dropping it stops it at once; [`Self::shutdown`] lets calls in flight finish.
 #[derive(Debug)]
 pub struct EmbeddedKinesis {
     address: SocketAddr,
-    client: Client,
+    streams: Streams,
     large: Arc<LargeRecords>,
     stop: CancellationToken,
     server: JoinSet<std::io::Result<()>>,
@@ -142,7 +94,13 @@ impl EmbeddedKinesis {
         let stopped = stop.clone().cancelled_owned();
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await });
-        let kinesis = Self { address, client: Client::new(&sdk_config(address)), large, stop, server };
+        let kinesis = Self {
+            address,
+            streams: Streams::of(Client::new(&local_config(&format!("http://{address}")))),
+            large,
+            stop,
+            server,
+        };
         for stream in streams {
             kinesis.create_stream(stream, shards).await?;
         }
@@ -156,50 +114,7 @@ impl EmbeddedKinesis {
 
     /// The AWS configuration that leads here, whatever the environment says: endpoint, region, made-up credentials.
     pub fn sdk_config(&self) -> SdkConfig {
-        sdk_config(self.address)
-    }
-
-    /// A client of it.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Creates one more stream, active when it returns.
-    pub async fn create_stream(&self, stream: &str, shards: u32) -> Result<(), KinesisError> {
-        let count = i32::try_from(shards).unwrap_or(i32::MAX);
-        let created = self.client.create_stream().stream_name(stream).shard_count(count).send().await;
-        created.map_err(|source| KinesisError::Create {
-            stream: stream.to_owned(),
-            shards,
-            source: Box::new(source),
-        })?;
-        self.until_active(stream).await
-    }
-
-    /// Splits a shard; its two children are listed when it returns.
-    pub async fn split(&self, stream: &str, shard: &str, at_hash_key: &str) -> Result<(), KinesisError> {
-        let call = self.client.split_shard().stream_name(stream).shard_to_split(shard);
-        let done = call.new_starting_hash_key(at_hash_key).send().await;
-        let failed = |source| KinesisError::Split {
-            stream: stream.to_owned(),
-            shard: shard.to_owned(),
-            source: Box::new(source),
-        };
-        done.map_err(failed)?;
-        self.until_active(stream).await
-    }
-
-    /// Merges two adjacent shards; their child is listed when it returns.
-    pub async fn merge(&self, stream: &str, shard: &str, adjacent: &str) -> Result<(), KinesisError> {
-        let call = self.client.merge_shards().stream_name(stream).shard_to_merge(shard);
-        let done = call.adjacent_shard_to_merge(adjacent).send().await;
-        let failed = |source| KinesisError::Merge {
-            stream: stream.to_owned(),
-            shards: [shard.to_owned(), adjacent.to_owned()],
-            source: Box::new(source),
-        };
-        done.map_err(failed)?;
-        self.until_active(stream).await
+        local_config(&self.endpoint())
     }
 
     /// Puts one record of up to 10 MiB into the shard that holds this hash key.
@@ -223,28 +138,26 @@ impl EmbeddedKinesis {
         }
         self.server.shutdown().await;
     }
+}
 
-    async fn until_active(&self, stream: &str) -> Result<(), KinesisError> {
-        for _ in 0..ACTIVE_POLLS_MAX {
-            let described = self.client.describe_stream_summary().stream_name(stream).send().await;
-            let answer = described
-                .map_err(|source| KinesisError::Describe { stream: stream.to_owned(), source: Box::new(source) })?;
-            if answer.stream_description_summary().is_some_and(|it| *it.stream_status() == StreamStatus::Active) {
-                return Ok(());
-            }
-            tokio::time::sleep(ACTIVE_POLL).await;
-        }
-        Err(KinesisError::NotActive(stream.to_owned()))
+/// It is a Kinesis like any other.
+impl std::ops::Deref for EmbeddedKinesis {
+    type Target = Streams;
+
+    fn deref(&self) -> &Streams {
+        &self.streams
     }
 }
 
-fn sdk_config(address: SocketAddr) -> SdkConfig {
+/// The AWS configuration that leads to an endpoint on this machine, whatever the environment says: region, made-up
+/// credentials.
+pub fn local_config(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new("embedded", "embedded", None, None, "embedded Kinesis");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static(REGION))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .endpoint_url(format!("http://{address}"))
+        .endpoint_url(endpoint)
         .build()
 }
 

@@ -44,19 +44,26 @@ struct Timelines {
     committed: Timeline,
 }
 
-/// (through, when), both ascending.
+/// How far a shard has come, and when: both ascending.
 #[derive(Debug, Default)]
-struct Timeline(Vec<(SequenceNumber, Instant)>);
+pub struct Timeline(Vec<(SequenceNumber, Instant)>);
 
 impl Timeline {
-    /// A range that is read again, after a fence, changes nothing: its records had been there before.
-    fn reached(&mut self, through: SequenceNumber, at: Instant) {
+    /// Everything up to this number is there. A range that is read again, after a fence, changes nothing: its records
+    /// had been there before.
+    pub fn reached(&mut self, through: SequenceNumber, at: Instant) {
         if self.0.last().is_none_or(|(last, _)| *last < through) {
             self.0.push((through, at));
         }
     }
 
-    fn when(&self, number: SequenceNumber) -> Option<Instant> {
+    /// How far it has come.
+    pub fn through(&self) -> Option<SequenceNumber> {
+        self.0.last().map(|(through, _)| *through)
+    }
+
+    /// When this number was there; `None` if it is not.
+    pub fn when(&self, number: SequenceNumber) -> Option<Instant> {
         self.0.get(self.0.partition_point(|(through, _)| *through < number)).map(|(_, at)| *at)
     }
 }

@@ -197,6 +197,11 @@ impl LakeError {
         }
     }
 
+    /// Whether the same may succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        self.action() == Action::Retry
+    }
+
     /// The checkpoint file that is not what a checkpoint must be. None if only the store was away.
     pub(crate) fn broken_checkpoint(&self) -> Option<&str> {
         let Self::Checkpoint { path, source, .. } = self else { return None };

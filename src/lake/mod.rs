@@ -26,6 +26,7 @@ mod maintenance;
 mod merge;
 mod micro_batch;
 mod moment;
+mod others;
 mod output;
 mod parquet;
 mod partition;
@@ -60,10 +61,13 @@ pub use maintenance::{
     Ended as MaintenanceEnded, Event as MaintenanceEvent, Maintainer, MaintenanceOptions, MaintenancePlan,
     MaintenanceService, Step as MaintenanceStep, TableName,
 };
+pub use others::{CommitLog, LoggedCommit};
+pub use parquet::encoded_files;
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};
 pub use replay::{RejectsReplay, ReplayLook, look_at_replays, replayed_through};
+pub use restore::RecentPartials;
 pub use seal::{SealBell, SealEvent, Sealers};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;

@@ -102,6 +102,13 @@ pub(crate) async fn stage(
     Ok(staged)
 }
 
+/// The files that a commit would upload for these rows, for whoever measures what they cost.
+pub fn encoded_files(rows: &[RecordBatch]) -> Result<Vec<Bytes>, ParquetError> {
+    let (partitions, _) = split(rows, PARTITIONS_PER_COMMIT_MAX)?;
+    let filled = partitions.iter().filter(|partition| partition.rows() > 0);
+    filled.map(|partition| encode(partition).map(|file| file.bytes)).collect()
+}
+
 struct Upload {
     table: String,
     index: usize,

@@ -275,7 +275,6 @@ fn take(batch: &RecordBatch, first: u64, recovered: &HashSet<u64>) -> Result<Rej
             sequence_number,
             sub_sequence_number,
             arrived_at_us: arrivals.value(index),
-            partition_key: None,
             refused: reasons.is_valid(index).then(|| Refusal::of_reason(reasons.value(index))).flatten(),
         };
         taken.rejects.push_back((shard, record));

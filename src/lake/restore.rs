@@ -10,48 +10,136 @@ use bytes::Bytes;
 use chrono::DateTime;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use deltalake::parquet::errors::ParquetError;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
+use futures::future::try_join_all;
 use serde_json::Value;
 
-use super::checkpoint::is_file;
+use super::checkpoint::{is_file, root};
 use super::commit::TableLog;
 use super::error::LakeError;
 use super::follower::applied_of;
 use super::log::each_action;
+use super::reading::Source;
 use super::staging::staged_by;
 use super::store::LakeStore;
 use super::stream::StreamLake;
 use super::table::Kind;
 use crate::contract::window::WINDOW_START;
-use crate::limits::LIVE_FILES_RESTORED_MAX;
+use crate::limits::{LIVE_FILES_RESTORED_MAX, READ_WHOLE_BYTES_MAX, RESTORE_BATCH_ROWS};
+use crate::window::merging::Undecodable;
 
-/// Files fetched at a time.
+/// Files fetched at a time, and their bytes.
 const READS_MAX: usize = 32;
+const READS_BYTES_MAX: u64 = 2 * READ_WHOLE_BYTES_MAX;
 
-/// Files of a table by path, each with the newest window start in it (epoch us); `None` if its statistics do not say.
-type Files = BTreeMap<String, Option<i64>>;
+/// Files of a table by path.
+type Files = BTreeMap<String, Found>;
+
+/// What a log says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    /// The newest window start in it, epoch us; `None` if its statistics do not say.
+    newest_us: Option<i64>,
+    size: u64,
+}
+
+/// Where the recent rows of a partials table are.
+#[derive(Debug)]
+pub struct RecentPartials {
+    /// From this start on (epoch us) they are complete.
+    pub since_us: i64,
+    /// Up to this version of the rows table: that of the opened ledger, or a later one that somebody has applied since.
+    pub through: u64,
+    store: LakeStore,
+    table: String,
+    version: u64,
+    files: Vec<(String, u64)>,
+}
+
+impl RecentPartials {
+    /// Hands over the rows, some at a time: a day of a million keys is many times what memory may hold. Stops at the
+    /// first that are not taken.
+    pub async fn each(&self, mut take: impl FnMut(&RecordBatch) -> Result<(), Undecodable>) -> Result<(), LakeError> {
+        let mut rest = self.files.as_slice();
+        while !rest.is_empty() {
+            let (together, after) = rest.split_at(together(rest));
+            let sources = together.iter().map(|(path, size)| self.source(path, *size));
+            for ((path, _), source) in together.iter().zip(try_join_all(sources).await?) {
+                let failed = |source| LakeError::Encode { table: self.table.clone(), source };
+                let builder = ParquetRecordBatchStreamBuilder::new(source).await.map_err(failed)?;
+                let mut batches = builder.with_batch_size(RESTORE_BATCH_ROWS).build().map_err(failed)?;
+                while let Some(rows) = batches.try_next().await.map_err(failed)? {
+                    take(&rows).map_err(|source| LakeError::Unmergeable {
+                        table: self.table.clone(),
+                        path: path.clone(),
+                        source: Box::new(source),
+                    })?;
+                }
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    async fn source(&self, path: &str, size: u64) -> Result<Source, LakeError> {
+        let found = Source::of(&self.store, &self.table, path, size).await?;
+        found.map(|(source, _)| source).ok_or_else(|| {
+            let reason =
+                format!("its file {path} is gone (if it was compacted and vacuumed just now, restart Pintail)");
+            LakeError::Log { table: self.table.clone(), version: self.version, reason }
+        })
+    }
+}
+
+/// How many of the files, from the first, are fetched together.
+fn together(files: &[(String, u64)]) -> usize {
+    let mut bytes = 0;
+    let fitting = files.iter().take(READS_MAX).take_while(|(_, size)| {
+        bytes += size.min(&READ_WHOLE_BYTES_MAX);
+        bytes <= READS_BYTES_MAX
+    });
+    fitting.count().max(1)
+}
+
+/// How far a table had followed when its log was read.
+struct Applied {
+    id: String,
+    through: u64,
+}
 
 impl StreamLake {
-    /// Rows of the `window`th partials table whose window may start at or after `since_us` (epoch us), and the start
-    /// from which they are complete: `since_us`, or later if there are too many files to read. The files are chosen
-    /// by their statistics, so older rows come along. Empty if the table is new.
-    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<(i64, Vec<RecordBatch>), LakeError> {
+    /// Finds the rows of the `window`th partials table whose window may start at or after `since_us` (epoch us), and
+    /// the start from which they are complete: `since_us`, or later if there are too many files to read. The files are
+    /// chosen by their statistics, so older rows come along. None if the table is new.
+    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<RecentPartials, LakeError> {
         let mut partials = self.followers.iter().filter(|table| table.kind() == Kind::Partials);
-        let Some(table) = partials.nth(window) else { return Ok((since_us, Vec::new())) };
+        let Some(table) = partials.nth(window) else {
+            let (store, through) = (self.store.clone(), self.view.version);
+            return Ok(RecentPartials {
+                since_us,
+                through,
+                store,
+                table: String::new(),
+                version: 0,
+                files: Vec::new(),
+            });
+        };
+        let mut applied = Applied { id: self.identity.applied_id(), through: self.view.version };
         let mut files = Files::new();
         let wrong = |reason| LakeError::Log { table: table.name().to_owned(), version: table.state().version, reason };
         // Before the log: what was applied and compacted since the table was opened is removed by it again.
         for add in self.staged_for(table).await? {
             note_add(&add, since_us, &mut files).map_err(wrong)?;
         }
-        each_action(&self.store, table.name(), is_file, |lines| note_files(lines, since_us, &mut files)).await?;
+        let wanted = |column: &str| is_file(column) || root(column) == "txn";
+        each_action(&self.store, table.name(), wanted, |lines| note_files(lines, since_us, &mut files, &mut applied))
+            .await?;
         let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
-        let version = table.state().version;
-        let reads = files.into_iter().map(|path| read_file(self.store.clone(), table.name().to_owned(), version, path));
-        let batches: Vec<Vec<RecordBatch>> =
-            futures::stream::iter(reads).buffer_unordered(READS_MAX).try_collect().await?;
-        Ok((since_us, batches.into_iter().flatten().collect()))
+        let (store, version) = (self.store.clone(), table.state().version);
+        let table = table.name().to_owned();
+        Ok(RecentPartials { since_us, through: applied.through, store, table, version, files })
     }
 
     /// What was committed with rows and has not reached the table.
@@ -66,61 +154,58 @@ impl StreamLake {
     }
 }
 
-async fn read_file(store: LakeStore, table: String, version: u64, path: String) -> Result<Vec<RecordBatch>, LakeError> {
-    let Some((bytes, _)) = store.read(&store.path(&table, &path)).await? else {
-        let reason = format!("its file {path} is gone (if it was compacted and vacuumed just now, restart Pintail)");
-        return Err(LakeError::Log { table, version, reason });
-    };
-    decode(bytes).map_err(|source| LakeError::Encode { table, source })
-}
-
-fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
+/// All rows of a Parquet file.
+pub(super) fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
     let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
     Ok(batches.collect::<Result<_, _>>()?)
 }
 
-fn note_files(lines: &[u8], since_us: i64, files: &mut Files) -> Result<(), String> {
+fn note_files(lines: &[u8], since_us: i64, files: &mut Files, applied: &mut Applied) -> Result<(), String> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let action: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
         if let Some(add) = action.get("add").filter(|add| !add.is_null()) {
             note_add(add, since_us, files)?;
         } else if let Some(remove) = action.get("remove").filter(|remove| !remove.is_null()) {
             files.remove(path_of(remove)?);
+        } else if let Some(txn) = action.get("txn").filter(|txn| txn["appId"] == applied.id.as_str()) {
+            applied.through = applied.through.max(txn["version"].as_u64().unwrap_or_default());
         }
     }
     Ok(())
 }
 
 fn note_add(add: &Value, since_us: i64, files: &mut Files) -> Result<(), String> {
-    let (path, newest) = (path_of(add)?, newest_start_us(add));
-    if newest.is_none_or(|newest| newest >= since_us) {
-        files.insert(path.to_owned(), newest);
+    let (path, newest_us) = (path_of(add)?, newest_start_us(add));
+    if newest_us.is_none_or(|newest| newest >= since_us) {
+        // Of unknown size it is read by ranges.
+        let size = add.get("size").and_then(Value::as_u64).unwrap_or(u64::MAX);
+        files.insert(path.to_owned(), Found { newest_us, size });
     }
     Ok(())
 }
 
-fn path_of(action: &Value) -> Result<&str, String> {
+pub(super) fn path_of(action: &Value) -> Result<&str, String> {
     action.get("path").and_then(Value::as_str).ok_or_else(|| format!("no text \"path\" in {action}"))
 }
 
 /// The newest `max` files, and the start from which nothing is missing without the others.
-fn newest(files: Files, since_us: i64, max: usize) -> Result<(i64, Vec<String>), String> {
-    let mut files: Vec<(String, Option<i64>)> = files.into_iter().collect();
+fn newest(files: Files, since_us: i64, max: usize) -> Result<(i64, Vec<(String, u64)>), String> {
+    let mut files: Vec<(String, Found)> = files.into_iter().collect();
     // Without statistics a file may hold anything, so it is read before all others.
-    files.sort_by_key(|(_, newest)| std::cmp::Reverse(newest.unwrap_or(i64::MAX)));
-    let complete_us = match files.get(max) {
+    files.sort_by_key(|(_, found)| std::cmp::Reverse(found.newest_us.unwrap_or(i64::MAX)));
+    let complete_us = match files.get(max).map(|(_, found)| found.newest_us) {
         None => since_us,
-        Some((_, Some(left_out))) => since_us.max(left_out.saturating_add(1)),
-        Some((_, None)) => {
+        Some(Some(left_out)) => since_us.max(left_out.saturating_add(1)),
+        Some(None) => {
             return Err(format!("more than {max} files have no statistics of {WINDOW_START:?} (rewrite them with)"));
         }
     };
     files.truncate(max);
-    Ok((complete_us, files.into_iter().map(|(path, _)| path).collect()))
+    Ok((complete_us, files.into_iter().map(|(path, found)| (path, found.size)).collect()))
 }
 
 /// The latest window start in a file, by its statistics. `None` if they do not say.
-fn newest_start_us(add: &Value) -> Option<i64> {
+pub(super) fn newest_start_us(add: &Value) -> Option<i64> {
     let stats: Value = serde_json::from_str(add.get("stats")?.as_str()?).ok()?;
     let newest = stats.get("maxValues")?.get(WINDOW_START)?.as_str()?;
     Some(DateTime::parse_from_rfc3339(newest).ok()?.timestamp_micros())
@@ -131,7 +216,17 @@ mod tests {
     use super::*;
 
     fn files(newest: &[Option<i64>]) -> Files {
-        newest.iter().enumerate().map(|(index, newest)| (format!("f{index}"), *newest)).collect()
+        let found = |newest_us: &Option<i64>| Found { newest_us: *newest_us, size: 1 };
+        newest.iter().enumerate().map(|(index, newest)| (format!("f{index}"), found(newest))).collect()
+    }
+
+    #[test]
+    fn files_are_fetched_together_up_to_a_number_of_bytes_and_a_large_one_alone() {
+        let files = |sizes: &[u64]| sizes.iter().map(|size| ("f".to_owned(), *size)).collect::<Vec<_>>();
+        assert_eq!(together(&files(&[1; 100])), READS_MAX);
+        assert_eq!(together(&files(&[READ_WHOLE_BYTES_MAX, READ_WHOLE_BYTES_MAX, 1, 1])), 2);
+        assert_eq!(together(&files(&[u64::MAX; 9])), 2, "one read by ranges counts as much as the largest that is not");
+        assert_eq!(together(&files(&[7])), 1);
     }
 
     #[test]
@@ -140,17 +235,35 @@ mod tests {
         assert_eq!(newest(some.clone(), 5, 5).unwrap().0, 5);
         let (since_us, chosen) = newest(some, 5, 3).unwrap();
         assert_eq!((since_us, chosen.len()), (31, 3), "one of the files of 30 is left out");
-        assert_eq!(chosen[..2], ["f2", "f1"]);
+        assert_eq!(chosen[..2], [("f2".to_owned(), 1), ("f1".to_owned(), 1)]);
         assert!(newest(files(&[None, None]), 5, 1).unwrap_err().contains("have no statistics"));
     }
 
     #[test]
     fn a_line_that_is_no_action_or_names_no_file_is_an_error() {
+        let mut applied = Applied { id: "a/applied".to_owned(), through: 3 };
         for wrong in ["{\"add\":{\"path\":\"x\"}}\nnonsense", "{\"add\":{}}", "{\"remove\":{\"path\":1}}"] {
-            assert!(note_files(wrong.as_bytes(), 0, &mut Files::new()).is_err(), "{wrong}");
+            assert!(note_files(wrong.as_bytes(), 0, &mut Files::new(), &mut applied).is_err(), "{wrong}");
         }
         let mut noted = Files::new();
-        note_files(b"{\"add\":{\"path\":\"x\"},\"remove\":null}\n\n{\"txn\":{}}\n", 0, &mut noted).unwrap();
-        assert_eq!(noted, BTreeMap::from([("x".to_owned(), None)]));
+        let lines = b"{\"add\":{\"path\":\"x\"},\"remove\":null}\n\n{\"txn\":{}}\n";
+        note_files(lines, 0, &mut noted, &mut applied).unwrap();
+        assert_eq!(
+            (noted, applied.through),
+            (BTreeMap::from([("x".to_owned(), Found { newest_us: None, size: u64::MAX })]), 3)
+        );
+    }
+
+    #[test]
+    fn what_somebody_applied_since_the_table_was_opened_is_told() {
+        let mut applied = Applied { id: "a/applied".to_owned(), through: 3 };
+        for (version, through) in [(2, 3), (7, 7)] {
+            let lines = format!("{{\"txn\":{{\"appId\":\"a/applied\",\"version\":{version}}}}}");
+            note_files(lines.as_bytes(), 0, &mut Files::new(), &mut applied).unwrap();
+            assert_eq!(applied.through, through);
+        }
+        let lines = b"{\"txn\":{\"appId\":\"b/applied\",\"version\":9}}";
+        note_files(lines, 0, &mut Files::new(), &mut applied).unwrap();
+        assert_eq!(applied.through, 7, "another stream's");
     }
 }

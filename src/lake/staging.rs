@@ -59,12 +59,31 @@ pub(crate) async fn staging_of(
     table: &str,
 ) -> Result<Staging, LakeError> {
     let gone = || LakeError::StagedGone { table: table.to_owned(), rows: rows.to_owned(), version };
-    let (entry, _) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await?.ok_or_else(gone)?;
-    staging_in(entry, ledger_prefix, table).map_err(|reason| LakeError::Log {
-        table: rows.to_owned(),
-        version,
-        reason: format!("{reason} (restore the entry)"),
-    })
+    let (mut entry, _) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await?.ok_or_else(gone)?;
+    let info = info_of(&mut entry, ledger_prefix);
+    staging_in(&mut info.unwrap_or_default(), table).map_err(|reason| unclear(rows, version, &reason))
+}
+
+/// The files that this entry of the rows table stages for each of these tables, if it was made for a ledger that starts
+/// with this.
+pub(crate) fn staged_in(
+    entry: &mut LogEntry,
+    rows: &str,
+    version: u64,
+    ledger_prefix: &str,
+    tables: &[String],
+) -> Result<Vec<Vec<Value>>, LakeError> {
+    let mut info = info_of(entry, ledger_prefix).unwrap_or_default();
+    let staged = tables.iter().map(|table| match staging_in(&mut info, table) {
+        Ok(Staging::Files(adds)) => Ok(adds),
+        Ok(Staging::NotFollowed) => Ok(Vec::new()),
+        Err(reason) => Err(unclear(rows, version, &reason)),
+    });
+    staged.collect()
+}
+
+fn unclear(rows: &str, version: u64, reason: &str) -> LakeError {
+    LakeError::Log { table: rows.to_owned(), version, reason: format!("{reason} (restore the entry)") }
 }
 
 /// The files alone.
@@ -81,12 +100,12 @@ pub(crate) async fn staged_by(
     })
 }
 
-fn staging_in(mut entry: LogEntry, ledger_prefix: &str, table: &str) -> Result<Staging, String> {
-    let Some(mut info) = info_of(&mut entry, ledger_prefix) else { return Ok(Staging::Files(Vec::new())) };
-    let followers = followers_in(&mut info)?;
-    match info.get_mut(INFO_STAGED).map(Value::take) {
+/// What is found is taken out.
+fn staging_in(info: &mut Map<String, Value>, table: &str) -> Result<Staging, String> {
+    let followers = followers_in(info)?;
+    match info.get_mut(INFO_STAGED) {
         None => {}
-        Some(Value::Object(mut tables)) => match tables.remove(table) {
+        Some(Value::Object(tables)) => match tables.remove(table) {
             None => {}
             Some(Value::Array(adds)) if adds.iter().all(Value::is_object) => return Ok(Staging::Files(adds)),
             Some(other) => return Err(format!("its list of files staged for {table} is {other}")),
@@ -106,8 +125,8 @@ fn info_of(entry: &mut LogEntry, ledger_prefix: &str) -> Option<Map<String, Valu
 }
 
 /// `None`: the commit brought no rows, or was made before commits said who follows.
-fn followers_in(info: &mut Map<String, Value>) -> Result<Option<BTreeSet<String>>, String> {
-    let Some(list) = info.get_mut(INFO_FOLLOWERS).map(Value::take) else { return Ok(None) };
+fn followers_in(info: &Map<String, Value>) -> Result<Option<BTreeSet<String>>, String> {
+    let Some(list) = info.get(INFO_FOLLOWERS) else { return Ok(None) };
     let names = list.as_array().map(|names| names.iter().map(|name| name.as_str().map(str::to_owned)));
     let names: Option<BTreeSet<String>> = names.and_then(Iterator::collect);
     names.map(Some).ok_or_else(|| format!("its list of followers is {list}"))
@@ -124,9 +143,9 @@ pub(crate) async fn newest_followers(
         let Some((mut entry, _)) = read_entry(store, rows, version, Keep::txns(ledger_prefix)).await? else {
             return Ok(None);
         };
-        let Some(mut info) = info_of(&mut entry, ledger_prefix) else { continue };
+        let Some(info) = info_of(&mut entry, ledger_prefix) else { continue };
         let wrong = |reason| LakeError::Log { table: rows.to_owned(), version, reason };
-        if let Some(followers) = followers_in(&mut info).map_err(wrong)? {
+        if let Some(followers) = followers_in(&info).map_err(wrong)? {
             return Ok(Some(followers));
         }
     }

@@ -82,6 +82,7 @@ mod tests {
             keys: vec!["a, b".to_owned()],
             measures: vec!["m".to_owned()],
             committed_version: 1,
+            as_of_ms: None,
             catching_up: false,
             starts: vec![LiveStart { start_ms: 60_000, end_ms: 120_000, records: 8, pending: 4, keys: 4, rows }],
         };

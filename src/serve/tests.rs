@@ -165,7 +165,6 @@ fn reject(reason: RejectReason) -> Reject {
         sequence_number: SequenceNumber::parse("7").unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: 60_000_000,
-        partition_key: None,
         refused: None,
     };
     Reject { record, reason, detail: "expected a value".to_owned() }

@@ -1,4 +1,4 @@
-//! The wire: the only file of the source that names the Kinesis SDK.
+//! The wire: with the protocol that it hands to the SDK ([`super::protocol`]) all of the source that names it.
 //!
 //! Four calls, answered in our own types. The SDK's own retries are off: what to do about an error is decided by
 //! one table ([`super::error`]), and a hidden retry would spend the shard's five calls a second behind the pacer's
@@ -18,6 +18,7 @@ use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{AppName, ConfigBag, Credentials, Intercept, Region, RuntimeComponents};
 use aws_sdk_kinesis::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::RequestId;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
 use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_kinesis::types::{
@@ -25,6 +26,7 @@ use aws_sdk_kinesis::types::{
 };
 
 use super::error::{Call, Fault, ReadError};
+use super::protocol::{QuickJson, RecordShelf};
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
 use crate::record::{Heir, RawRecord};
@@ -99,7 +101,8 @@ impl Kinesis {
             .read_timeout(READ_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
-        let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let mut builder =
+            builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts).protocol(QuickJson::default());
         builder.set_app_name(AppName::new("pintail").ok());
         Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true }
     }
@@ -208,21 +211,11 @@ impl Kinesis {
     pub async fn get_records(&self, stream: &StreamTarget, iterator: &str, limit: i32) -> Result<ReadReply, ReadError> {
         let call = Call::GetRecords;
         let (_, arn) = stream.split();
-        let date = ResponseDate::default();
+        let beside = Beside::default();
         let request = self.client.get_records().shard_iterator(iterator).limit(limit).set_stream_arn(arn);
-        let answer = request.customize().interceptor(date.clone()).send().await;
+        let answer = request.customize().interceptor(beside.clone()).send().await;
         let answer = answer.map_err(|error| self.failure(call, error))?;
-        let date_ms = date.epoch_ms();
-        let mut bytes = 0;
-        let mut records = Vec::with_capacity(answer.records.len());
-        for record in answer.records {
-            let record = raw(record, date_ms)?;
-            bytes += record.data.len() as u64;
-            records.push(record);
-        }
-        let behind_ms = answer.millis_behind_latest.unwrap_or_default().max(0);
-        let children = credible(answer.child_shards.unwrap_or_default());
-        Ok(ReadReply { records, bytes, next: answer.next_shard_iterator, behind_ms, children, date_ms })
+        read_reply(answer, beside.records.take(), beside.date_ms())
     }
 }
 
@@ -268,6 +261,22 @@ fn hash_key(shard: &ShardId, text: &str) -> Result<u128, ReadError> {
     })
 }
 
+/// The answer to a read. Its records, unless they stand beside it already.
+pub(crate) fn read_reply(
+    answer: GetRecordsOutput,
+    records: Option<Vec<RawRecord>>,
+    date_ms: Option<i64>,
+) -> Result<ReadReply, ReadError> {
+    let records = match records {
+        Some(records) => records,
+        None => answer.records.into_iter().map(|record| raw(record, date_ms)).collect::<Result<_, _>>()?,
+    };
+    let bytes = records.iter().map(|record| record.data.len() as u64).sum();
+    let behind_ms = answer.millis_behind_latest.unwrap_or_default().max(0);
+    let children = credible(answer.child_shards.unwrap_or_default());
+    Ok(ReadReply { records, bytes, next: answer.next_shard_iterator, behind_ms, children, date_ms })
+}
+
 fn raw(record: Record, date_ms: Option<i64>) -> Result<RawRecord, ReadError> {
     let sequence_number = SequenceNumber::parse(&record.sequence_number)
         .map_err(|error| ReadError::new(Call::GetRecords, Fault::InvalidReply, error))?;
@@ -283,15 +292,14 @@ fn raw(record: Record, date_ms: Option<i64>) -> Result<RawRecord, ReadError> {
         sequence_number,
         sub_sequence_number: 0,
         arrived_at_us,
-        partition_key: record.partition_key,
         refused: None,
     })
 }
 
 /// The wire has the time as a double of seconds, whose last bits are below a microsecond: rounding gives back the
 /// milliseconds that were sent, truncation would not.
-fn micros(at: DateTime) -> i64 {
-    at.secs() * 1_000_000 + (i64::from(at.subsec_nanos()) + 500) / 1000
+pub(super) fn micros(at: DateTime) -> i64 {
+    at.secs().saturating_mul(1_000_000).saturating_add((i64::from(at.subsec_nanos()) + 500) / 1000)
 }
 
 /// All of them or none: a child without a name or without parents makes the list worthless.
@@ -369,32 +377,49 @@ fn fault_of(code: &str, server_error: bool) -> Fault {
     }
 }
 
-// === ResponseDate ===
+// === Beside ===
 
-/// Picks the `Date` out of one response; 0 = there was none.
+/// What one read's response has beside the SDK's answer: its `Date` (0 = there was none), and its records if they were
+/// read quickly.
 #[derive(Debug, Clone, Default)]
-struct ResponseDate(Arc<AtomicI64>);
+struct Beside {
+    date_ms: Arc<AtomicI64>,
+    records: RecordShelf,
+}
 
-impl ResponseDate {
-    fn epoch_ms(&self) -> Option<i64> {
-        Some(self.0.load(Ordering::Acquire)).filter(|ms| *ms > 0)
+impl Beside {
+    fn date_ms(&self) -> Option<i64> {
+        Some(self.date_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
     }
 }
 
-impl Intercept for ResponseDate {
+impl Intercept for Beside {
     fn name(&self) -> &'static str {
-        "ResponseDate"
+        "Beside"
     }
 
     fn read_before_deserialization(
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let header = context.response().headers().get("date");
         let date = header.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
-        self.0.store(date.map_or(0, |date| date.secs() * 1000), Ordering::Release);
+        self.date_ms.store(date.map_or(0, |date| date.secs() * 1000), Ordering::Release);
+        config.interceptor_state().store_put(self.records.clone());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_reads_by_the_quick_protocol() {
+        let client = Kinesis::local("http://localhost:1").client;
+        let protocol = format!("{:?}", client.config().protocol());
+        assert!(protocol.contains("QuickJson"), "{protocol}");
     }
 }

@@ -10,7 +10,8 @@
 //!    reserves memory, reads, and delivers to the
 //!    [`BatchSink`](crate::record::BatchSink). What it returns when it stops is its message to the coordinator.
 //! 4. Aggregated records are taken apart (`aggregated`), so that everybody behind the source sees user records only.
-//! 5. Whatever a call answers passes through one file (`kinesis`), and whatever fails through one table (`error`).
+//! 5. Whatever a call answers passes through one file (`kinesis`), the bodies of GetRecords through a quick reader of
+//!    their own (`protocol`), and whatever fails through one table (`error`).
 //!
 //! What is absent here: commits. A reader's position is a guess until the writer's commit; the ledger alone decides
 //! where reading goes on, which is why a reader may be stopped, fenced or killed at any instruction.
@@ -25,6 +26,7 @@ mod kinesis;
 mod loss;
 mod pacing;
 mod parking;
+pub(crate) mod protocol;
 mod range;
 mod reader;
 mod reply;
@@ -43,7 +45,12 @@ pub use aggregated::ForeignRecords;
 pub use coordinator::Coordinator;
 pub use error::{Call, Fault, ReadError, SourceError};
 pub use kinesis::Kinesis;
+#[cfg(any(test, fuzzing))]
+pub(crate) use kinesis::read_reply;
 pub use loss::{LostRange, OnDataLoss, overdue};
+pub use protocol::{QuickJson, RecordShelf};
+#[cfg(any(test, fuzzing))]
+pub(crate) use stream::ReadReply;
 pub use stream::{KinesisConfig, ListedShard, Status, StreamDescription, StreamTarget};
 pub use survey::{describe, oldest_record};
 

@@ -33,7 +33,6 @@ mod tests {
             sequence_number: SequenceNumber::from_count(1),
             sub_sequence_number: 0,
             arrived_at_us: arrived_ms * 1000,
-            partition_key: None,
             refused: None,
         };
         let records = arrived_ms.iter().map(record).collect();

@@ -100,7 +100,7 @@ pub struct ListedShard {
 }
 
 /// What one read brought.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ReadReply {
     /// In order.
     pub records: Vec<RawRecord>,

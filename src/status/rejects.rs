@@ -93,7 +93,6 @@ mod tests {
             sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
             sub_sequence_number: 0,
             arrived_at_us: 5_000,
-            partition_key: None,
             refused: None,
         };
         Reject { record, reason: RejectReason::InvalidJson, detail: "at 3".to_owned() }

@@ -95,14 +95,28 @@ impl Committed {
         }
     }
 
-    /// The rows table's version that this layer stands for.
+    /// The newest of the rows table's versions that this layer has.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
     }
 
     /// See [`Self::version`].
     pub fn set_version(&self, version: u64) {
-        self.version.store(version, Ordering::Relaxed);
+        self.version.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// Drops all of a window. It stays in the lake.
+    pub fn forget(&self, window: usize) {
+        let starts: Vec<i64> =
+            self.starts.iter().filter(|entry| entry.key().0 == window).map(|entry| entry.key().1).collect();
+        starts.into_iter().for_each(|start_us| self.drop_start(window, start_us));
+    }
+
+    fn drop_start(&self, window: usize, start_us: i64) {
+        if let Some((_, cells)) = self.starts.remove(&(window, start_us)) {
+            let bytes: usize = cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Drops the oldest starts of every window that has too many. They stay in the lake.
@@ -117,10 +131,7 @@ impl Committed {
                 self.begin_at(window, starts[surplus]);
             }
             for start in &starts[..surplus] {
-                if let Some((_, cells)) = self.starts.remove(&(window, *start)) {
-                    let bytes: usize = cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();
-                    self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                }
+                self.drop_start(window, *start);
             }
         }
     }

@@ -7,14 +7,15 @@
 //! Which start is complete is decided by the clock and the window's grace. A shard that is behind is not waited for;
 //! that it is behind is a metric of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
 
+use super::StreamWindows;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::mean;
-use super::view::{LiveFilter, integer_json};
-use super::{StreamWindows, merge_cell};
+use super::view::integer_json;
 use crate::contract::window::{KeyPlan, MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 use crate::limits::WINDOW_LABEL_BYTES_MAX;
@@ -40,50 +41,71 @@ impl StreamWindows {
 
     fn window_gauges(&self, index: usize, plan: &WindowPlan, now_us: i64, keys_max: usize) -> WindowGauges {
         let [complete_us, running_us] = starts_at(plan, now_us);
-        let (panes, since_us) = {
-            let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-            (
-                self.merge_layers(index, plan, &[complete_us, running_us], &LiveFilter::default()),
-                self.committed.since_us(index),
-            )
-        };
-        let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)].into_iter();
-        let starts: Vec<_> = starts
-            .filter(|(_, start_us)| *start_us >= since_us)
-            .map(|(state, start_us)| {
-                let of_it = panes.range(start_us..start_us.saturating_add(plan.every_us));
-                let cells = of_it.flat_map(|(_, cells)| cells.iter().map(|(key, (cell, _))| (key, cell)));
-                let cells = merge_keys(cells);
-                (state, start_us, cells.len(), labelled(plan, cells))
-            })
-            .collect();
-        let shown = self.choose(index, starts.iter().map(|(.., cells)| cells), keys_max);
-        WindowGauges {
-            stream: self.stream.clone(),
-            window: plan.name.clone(),
-            starts: starts
-                .into_iter()
-                .map(|(state, start_us, keys, cells)| StartGauges {
-                    state,
-                    start_us,
-                    records: cells.values().map(|cell| cell.records).sum(),
-                    keys,
-                    values: values(plan, cells, &shown),
-                })
-                .collect(),
-        }
+        let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
+        let since_us = self.committed.since_us(index);
+        let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)];
+        let starts = starts.into_iter().filter(|(_, start_us)| *start_us >= since_us);
+        let weighed: Vec<_> =
+            starts.map(|(state, start_us)| (state, start_us, self.weigh_labels(index, plan, start_us))).collect();
+        let shown = self.choose(index, weighed.iter().map(|(.., weighed)| &weighed.labels), keys_max);
+        let starts = weighed.into_iter().map(|(state, start_us, weighed)| StartGauges {
+            state,
+            start_us,
+            records: weighed.labels.values().sum(),
+            keys: weighed.keys,
+            values: self.values(index, plan, start_us, &shown),
+        });
+        WindowGauges { stream: self.stream.clone(), window: plan.name.clone(), starts: starts.collect() }
+    }
+
+    fn weigh_labels(&self, window: usize, plan: &WindowPlan, start_us: i64) -> Weighed {
+        let (mut labels, mut keys): (HashMap<String, u64>, HashSet<u64>) = (HashMap::new(), HashSet::new());
+        let hasher = RandomState::new();
+        self.each_cell(window, &(start_us..start_us.saturating_add(plan.every_us)), |_, key, cell, _| {
+            keys.insert(hasher.hash_one(key));
+            *labels.entry(label(plan, key)).or_default() += cell.records;
+        });
+        Weighed { labels, keys: keys.len() }
+    }
+
+    /// The measures of the keys that are shown, and what can be added up of the others.
+    fn values(&self, window: usize, plan: &WindowPlan, start_us: i64, shown: &BTreeSet<String>) -> Vec<WindowValue> {
+        let mut cells: BTreeMap<&str, Cell> = BTreeMap::new();
+        let mut rest: Option<Vec<Measure>> = None;
+        self.each_cell(window, &(start_us..start_us.saturating_add(plan.every_us)), |_, key, cell, _| {
+            match shown.get(&label(plan, key)) {
+                Some(label) => {
+                    cells.entry(label).or_insert_with(|| Cell::empty(&plan.measures)).merge(cell);
+                }
+                None => {
+                    let rest = rest.get_or_insert_with(|| Cell::empty(&plan.measures).measures);
+                    let additive = rest.iter_mut().zip(&cell.measures).filter(|(_, measure)| is_additive(measure));
+                    additive.for_each(|(rest, more)| rest.merge(more));
+                }
+            }
+        });
+        let rest = rest.into_iter().flat_map(|rest| rest.into_iter().zip(&plan.measures));
+        let rest = rest.filter(|(state, _)| is_additive(state)).map(|(state, measure)| (OTHER, state, measure));
+        let shown = cells.into_iter().flat_map(|(label, cell)| {
+            cell.measures.into_iter().zip(&plan.measures).map(move |(state, measure)| (label, state, measure))
+        });
+        let values = shown.chain(rest).flat_map(|(label, state, measure)| {
+            let numbers = numbers(measure, &state).into_iter();
+            numbers.map(move |(measure, value)| WindowValue { measure, key: label.to_owned(), value })
+        });
+        values.collect()
     }
 
     /// The largest keys of both starts together, so that none comes and goes at the turn of a window.
     fn choose<'a>(
         &self,
         window: usize,
-        starts: impl Iterator<Item = &'a BTreeMap<String, Cell>>,
+        starts: impl Iterator<Item = &'a HashMap<String, u64>>,
         keys_max: usize,
     ) -> BTreeSet<String> {
-        let mut records: BTreeMap<&str, u64> = BTreeMap::new();
-        for (label, cell) in starts.flatten().filter(|(label, _)| *label != OTHER) {
-            *records.entry(label).or_default() += cell.records;
+        let mut records: HashMap<&str, u64> = HashMap::new();
+        for (label, more) in starts.flatten().filter(|(label, _)| *label != OTHER) {
+            *records.entry(label).or_default() += more;
         }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let before = shown.entry(window).or_default();
@@ -95,6 +117,15 @@ impl StreamWindows {
     }
 }
 
+/// A start without its measures.
+struct Weighed {
+    /// Records by readable key. Two keys may read alike once they are cut or joined; then they are one, since a series
+    /// that is there twice makes the whole scrape invalid.
+    labels: HashMap<String, u64>,
+    /// How many keys there are.
+    keys: usize,
+}
+
 /// The newest start that is complete, and the running one, epoch us. Of windows that overlap, the running one is that
 /// which ends with the pane of now: one that has just begun would say next to nothing.
 fn starts_at(plan: &WindowPlan, now_us: i64) -> [i64; 2] {
@@ -102,29 +133,6 @@ fn starts_at(plan: &WindowPlan, now_us: i64) -> [i64; 2] {
     let complete_us = pane(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
     let running_us = pane(now_us).saturating_add(plan.pane_us).saturating_sub(plan.every_us);
     [complete_us, running_us]
-}
-
-/// Cells by key, over all panes of a window.
-fn merge_keys<'a>(cells: impl Iterator<Item = (&'a Vec<KeyValue>, &'a Cell)>) -> HashMap<Vec<KeyValue>, Cell> {
-    let mut merged = HashMap::new();
-    cells.for_each(|(key, cell)| merge_cell(&mut merged, key, cell));
-    merged
-}
-
-/// Cells by readable key. Two keys may read alike once they are cut or joined; then they are one, since a series that
-/// is there twice makes the whole scrape invalid.
-fn labelled(plan: &WindowPlan, cells: HashMap<Vec<KeyValue>, Cell>) -> BTreeMap<String, Cell> {
-    let mut by_label: BTreeMap<String, Cell> = BTreeMap::new();
-    for (key, cell) in cells {
-        let label = label(plan, &key);
-        match by_label.get_mut(&label) {
-            Some(mine) => mine.merge(&cell),
-            None => {
-                by_label.insert(label, cell);
-            }
-        }
-    }
-    by_label
 }
 
 fn label(plan: &WindowPlan, key: &[KeyValue]) -> String {
@@ -161,30 +169,6 @@ fn cut(mut label: String) -> String {
         label.push('…');
     }
     label
-}
-
-fn values(plan: &WindowPlan, cells: BTreeMap<String, Cell>, shown: &BTreeSet<String>) -> Vec<WindowValue> {
-    let mut values = Vec::new();
-    let mut rest: Option<Vec<Measure>> = None;
-    for (label, cell) in cells {
-        if !shown.contains(&label) {
-            let rest = rest.get_or_insert_with(|| Cell::empty(&plan.measures).measures);
-            let mut both = rest.iter_mut().zip(&cell.measures);
-            both.by_ref().filter(|(_, measure)| is_additive(measure)).for_each(|(rest, more)| rest.merge(more));
-            continue;
-        }
-        for (measure, state) in plan.measures.iter().zip(&cell.measures) {
-            let numbers = numbers(measure, state).into_iter();
-            values.extend(numbers.map(|(measure, value)| WindowValue { measure, key: label.clone(), value }));
-        }
-    }
-    for (measure, state) in plan.measures.iter().zip(rest.unwrap_or_default()) {
-        if is_additive(&state) {
-            let numbers = numbers(measure, &state).into_iter();
-            values.extend(numbers.map(|(measure, value)| WindowValue { measure, key: OTHER.to_owned(), value }));
-        }
-    }
-    values
 }
 
 /// Whether the numbers of two keys may be added up.

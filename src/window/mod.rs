@@ -10,8 +10,8 @@
 //! The live view is two layers and a sum. *Committed*: the cells of what is in the lake. *Pending*: per shard, the
 //! cells of batches that no commit covers yet; they are the next partial. A commit moves cells from pending to
 //! committed; a fence throws the shard's pending cells away, and what people saw of them stays on show until it was
-//! read again. Nothing is ever subtracted, and after a start nothing is shown before it has caught up with what an
-//! earlier process may have shown.
+//! read again. Other processes' commits come from the lake. Nothing is ever subtracted, and after a start nothing is
+//! shown before it has caught up with what an earlier process may have shown.
 
 mod aggregate;
 mod cell;
@@ -20,6 +20,8 @@ mod committed;
 mod filter;
 mod gauges;
 mod group;
+mod known;
+mod others;
 mod partials;
 mod pending;
 mod rows;
@@ -27,14 +29,15 @@ mod sketch;
 mod slide;
 mod view;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
 
 pub use aggregate::NotTheContracts;
+pub use others::{FoundCommit, OthersCells};
 pub use partials::Undecodable;
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
@@ -68,6 +71,8 @@ pub struct StreamWindows {
     committed: Committed,
     shown: Mutex<ShownKeys>,
     catching_up: AtomicBool,
+    /// Since when other processes' commits cannot be looked for, epoch ms.
+    blind_since_ms: AtomicI64,
     metrics: StreamMetrics,
 }
 
@@ -82,6 +87,7 @@ impl StreamWindows {
             shown: Mutex::default(),
             pending: DashMap::new(),
             catching_up: AtomicBool::new(false),
+            blind_since_ms: AtomicI64::new(others::NEVER_MS),
             metrics,
         }
     }
@@ -137,29 +143,27 @@ impl StreamWindows {
         now_us.div_euclid(plan.pane_us).saturating_sub(panes).saturating_mul(plan.pane_us)
     }
 
-    /// Adds rows of a partials table, read at start, to the committed layer. Starts before `since_us` are not shown
-    /// from now on: their rows are not all in memory. Rows of another definition are left out. Nothing is added if one
-    /// row cannot be decoded: less than all of them would be wrong numbers.
-    pub fn restore(&self, window: usize, since_us: i64, rows: &[RecordBatch]) -> Result<(), Undecodable> {
-        let cells = rows.iter().map(|rows| partials::decode_current(&self.contract.windows[window], rows));
-        let cells: Vec<_> = cells.collect::<Result<_, _>>()?;
+    /// Starts before `since_us` are not shown from now on: their rows will not all be in memory. What
+    /// [`Self::restore`] comes before.
+    pub fn restore_from(&self, window: usize, since_us: i64) {
         self.committed.begin_at(window, since_us);
-        for (group, cell) in cells.into_iter().flatten() {
+    }
+
+    /// Adds rows of a partials table, read at start, to the committed layer. Rows of another definition are left out. If
+    /// one row cannot be decoded, none of the window may be shown: less than all of them would be wrong numbers.
+    pub fn restore(&self, window: usize, rows: &RecordBatch) -> Result<(), Undecodable> {
+        for (group, cell) in partials::decode_current(&self.contract.windows[window], rows)? {
             self.committed.add(window, group, &cell);
         }
         Ok(())
     }
 
-    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us): what is shown when nothing
-    /// could be restored.
+    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us), and forgets what was
+    /// restored: what is shown when not everything could be.
     pub fn restore_nothing(&self, window: usize, now_us: i64) {
+        self.committed.forget(window);
         let pane_us = self.contract.windows[window].pane_us;
         self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
-    }
-
-    /// The committed layer now stands for this version of the rows table.
-    pub fn restored(&self, version: u64) {
-        self.committed.set_version(version);
     }
 
     /// How many windows the contract declares.
@@ -167,21 +171,17 @@ impl StreamWindows {
         self.contract.windows.len()
     }
 
-    fn cells_through(&self, ranges: &[PositionRange]) -> Vec<Vec<(ShardId, WindowCells)>> {
-        let mut by_window: Vec<Vec<(ShardId, WindowCells)>> =
-            self.contract.windows.iter().map(|_| Vec::new()).collect();
+    fn cells_through(&self, window: usize, ranges: &[PositionRange]) -> Vec<(ShardId, WindowCells)> {
+        let mut by_shard = Vec::new();
         for range in ranges {
             let Some(pending) = self.pending.get(&range.shard) else { continue };
-            let covered = pending.covered(range.through);
-            let mut merged: Vec<WindowCells> = self.contract.windows.iter().map(|_| WindowCells::new()).collect();
-            for batch in covered {
-                merged.iter_mut().zip(&batch.windows).for_each(|(into, from)| merge_cells(into, from));
+            let mut merged = WindowCells::new();
+            for batch in pending.covered(range.through) {
+                merge_cells(&mut merged, &batch.windows[window]);
             }
-            for (window, cells) in by_window.iter_mut().zip(merged) {
-                window.push((range.shard.clone(), cells));
-            }
+            by_shard.push((range.shard.clone(), merged));
         }
-        by_window
+        by_shard
     }
 
     /// Whether memory has records of a window that closes when the watermark goes from here to there.
@@ -211,10 +211,12 @@ impl StreamWindows {
 
 impl WindowSink for StreamWindows {
     fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch> {
-        let encoded = self.cells_through(&last_by_shard(ranges)).into_iter().zip(&self.contract.windows);
-        encoded
-            .map(|(shards, plan)| {
-                partials::encode(plan, &shards).unwrap_or_else(|error| {
+        let spans = spans_by_shard(ranges);
+        // One window after the other: each is a copy of its cells.
+        let windows = self.contract.windows.iter().enumerate();
+        windows
+            .map(|(window, plan)| {
+                partials::encode(plan, &self.cells_through(window, &spans)).unwrap_or_else(|error| {
                     // The columns are built from the same plan as the schema: only a defect gets here, and writing
                     // rows without their partials would break the tables' agreement for good.
                     panic!("partials of {} do not fit their own schema: {error}", plan.name)
@@ -226,9 +228,9 @@ impl WindowSink for StreamWindows {
     fn committed(&self, ranges: &[PositionRange], version: u64) {
         {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-            for range in last_by_shard(ranges) {
-                let Some(mut pending) = self.pending.get_mut(&range.shard) else { continue };
-                self.add_committed(pending.commit(range.through));
+            for range in spans_by_shard(ranges) {
+                let mut pending = self.pending.entry(range.shard).or_default();
+                self.add_committed(pending.commit(range.after, range.through));
             }
             self.committed.set_version(version);
         }
@@ -261,15 +263,13 @@ fn cells_bytes(cells: &WindowCells) -> usize {
     cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
 }
 
-/// A commit may list several ranges of one shard, in order; its last one says how far the commit goes.
-fn last_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
-    let mut last: HashMap<&ShardId, &PositionRange> = HashMap::new();
+/// A commit may list several ranges of one shard, in order: here they are one.
+fn spans_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
+    let mut spans: BTreeMap<&ShardId, PositionRange> = BTreeMap::new();
     for range in ranges {
-        last.insert(&range.shard, range);
+        spans.entry(&range.shard).or_insert_with(|| range.clone()).through = range.through;
     }
-    let mut last: Vec<PositionRange> = last.into_values().cloned().collect();
-    last.sort_by(|a, b| a.shard.cmp(&b.shard));
-    last
+    spans.into_values().collect()
 }
 
 fn merge_cells(into: &mut WindowCells, from: &WindowCells) {
@@ -294,5 +294,7 @@ fn merge_cell(into: &mut HashMap<Vec<group::KeyValue>, Cell>, key: &[group::KeyV
 
 #[cfg(test)]
 mod measures_tests;
+#[cfg(test)]
+mod others_tests;
 #[cfg(test)]
 mod tests;

@@ -2,16 +2,19 @@
 //!
 //! A shard may be read a second time: its reader was fenced or left a gap, and what it brought counts for nothing in
 //! the next partial. But people have seen it, every record of it exists, and it comes again. So it is *held*: it
-//! stays on show until the second reading has come as far, and until then that reading, committed or not, is not
-//! shown beside it. Numbers then neither fall nor count a record twice.
+//! stays on show until what comes again, by another reading here or by another process's commits, has come as far, and
+//! until then that is not shown beside it. Numbers then neither fall nor count a record twice.
 //!
-//! If the second reading begins farther on, another process has committed what lies between, and its cells are in
-//! the lake and not here. What was held is then shown for good, and only what comes after it is added: until the
-//! next start some records may be missing from the live view, and none is in it twice.
+//! Another process's commit may also end within a batch that is on show before anybody here is fenced. That is held in
+//! the same way, while the batch itself stays where it is: partials are made of batches, and are nobody's view.
+//!
+//! If a commit cannot be read, what was held is shown for good, and only what comes after it is added: until the next
+//! start some records may be missing from the live view, and none is in it twice.
 
 use std::collections::VecDeque;
 
 use super::aggregate::WindowCells;
+use super::known::{Known, Mark};
 use super::{cells_bytes, merge_cells};
 use crate::checkpoint::Position;
 use crate::record::ShardGrant;
@@ -29,33 +32,54 @@ pub struct Batch {
     pub windows: Vec<WindowCells>,
 }
 
+impl Batch {
+    fn marks(&self) -> (Mark, Mark) {
+        (self.after.into(), self.through.into())
+    }
+}
+
 /// One shard's part of the view.
 #[derive(Debug, Default)]
 pub struct ShardCells {
+    /// What the next partials are made of. The view hides some of it and takes nothing away.
     batches: VecDeque<Batch>,
-    /// Up to where the committed layer has the shard.
-    committed: Option<Position>,
+    /// What was committed and has been taken into account.
+    known: Known,
     held: Option<Held>,
     /// What begins before this is shown already, as something that was held.
-    floor: Option<Position>,
+    floor: Option<Mark>,
+    /// When another process committed the newest of it, epoch ms; `None` if this one did.
+    others_ms: Option<i64>,
 }
 
-/// What stays on show while it is read again.
+/// What stays on show while it comes again.
 #[derive(Debug)]
 struct Held {
-    through: Position,
+    after: Mark,
+    through: Mark,
     shown: Vec<WindowCells>,
-    /// What was committed of the second reading; takes the place of `shown` in the end.
+    /// What was committed of it; takes the place of `shown` in the end.
     again: Vec<WindowCells>,
+    /// Some of what was committed of it could not be read.
+    torn: bool,
+}
+
+impl Held {
+    fn overlaps(&self, after: Mark, through: Mark) -> bool {
+        after < self.through && self.after < through
+    }
 }
 
 impl ShardCells {
+    /// The committed layer has the shard up to here.
+    pub fn begin_at(&mut self, through: Position) {
+        self.known.pass(through.into());
+    }
+
     /// Adds a batch. True if [`Self::settle`] has something to do.
     pub fn push(&mut self, batch: Batch) -> bool {
-        // The layer was loaded as of where the first reader begins.
-        self.committed.get_or_insert(batch.after);
         self.batches.push_back(batch);
-        self.is_settling()
+        self.is_caught_up()
     }
 
     /// All batches that no commit covers yet.
@@ -65,22 +89,87 @@ impl ShardCells {
 
     /// The batches that a commit through `through` covers.
     pub fn covered(&self, through: Position) -> impl Iterator<Item = &Batch> {
-        self.batches.iter().take(covered_by(&self.batches, through))
+        self.batches.iter().take(covered_by(&self.batches, through.into()))
     }
 
-    /// A commit landed. Returns the cells that pass into the committed layer.
-    pub fn commit(&mut self, through: Position) -> Vec<Vec<WindowCells>> {
+    /// A commit of this process landed. Returns the cells that pass into the committed layer.
+    pub fn commit(&mut self, after: Position, through: Position) -> Vec<Vec<WindowCells>> {
+        let (after, through) = (after.into(), through.into());
         let covered = covered_by(&self.batches, through);
         let landed: Vec<Batch> = self.batches.drain(..covered).collect();
-        self.committed = Some(through);
-        let Some(held) = &mut self.held else {
-            let counted = landed.into_iter().filter(|batch| !begins_before(batch.after, self.floor));
-            return counted.map(|batch| batch.windows).collect();
-        };
-        for batch in landed {
-            merge_windows(&mut held.again, batch.windows);
+        self.others_ms = None;
+        if self.known.has(after, through) {
+            // It was found in the lake before its writer was told.
+            return Vec::new();
         }
+        self.known.insert(after, through);
+        let floor = self.floor;
+        let (shown, counted): (Vec<Batch>, Vec<Batch>) =
+            landed.into_iter().partition(|batch| begins_before(batch.after, floor));
+        let counted: Vec<Vec<WindowCells>> = counted.into_iter().map(|batch| batch.windows).collect();
+        let Some(held) = self.held.as_mut().filter(|held| held.overlaps(after, through)) else { return counted };
+        held.torn |= !shown.is_empty();
+        counted.into_iter().for_each(|windows| merge_windows(&mut held.again, windows));
         self.settle().into_iter().collect()
+    }
+
+    /// Whether a commit of this range has been taken into account.
+    pub fn knows(&self, after: Position, through: Position) -> bool {
+        self.known.has(after.into(), through.into())
+    }
+
+    /// A commit was found in the lake, and all before it were. Nothing happens if it is this process's own. `None`: its
+    /// cells cannot be had, so what was on show of it stays. Returns the cells that pass into the committed layer.
+    pub fn found(
+        &mut self,
+        after: Position,
+        through: Position,
+        cells: Option<Vec<WindowCells>>,
+        at_ms: i64,
+    ) -> Option<Vec<WindowCells>> {
+        let (from, to) = (after.into(), through.into());
+        if self.known.has(from, to) {
+            self.known.pass(to);
+            return None;
+        }
+        // Some of it is shown already, and nobody can tell which.
+        let cells = cells.filter(|_| !begins_before(after, self.floor));
+        if self.held.is_none() {
+            self.held = self.cut_by(from, to, cells.is_none());
+        }
+        self.known.pass(to);
+        self.others_ms = Some(at_ms);
+        let Some(held) = self.held.as_mut().filter(|held| held.overlaps(from, to)) else { return cells };
+        match cells {
+            Some(cells) => merge_windows(&mut held.again, cells),
+            None => held.torn = true,
+        }
+        self.settle()
+    }
+
+    /// What is on show from where somebody else's commit begins, if that ends within a batch or cannot be read: it
+    /// cannot be told apart from that commit's records any more.
+    fn cut_by(&self, after: Mark, through: Mark, is_lost: bool) -> Option<Held> {
+        let shown = self.batches_shown();
+        let overlaps = |batch: &Batch| batch.marks().0 < through && after < batch.marks().1;
+        let first = shown.iter().position(|batch| overlaps(batch))?;
+        let is_cut = shown.iter().any(|batch| batch.marks().0 < through && through < batch.marks().1);
+        (is_lost || is_cut).then(|| {
+            let mut cells = Vec::new();
+            shown[first..].iter().for_each(|batch| merge_windows(&mut cells, batch.windows.clone()));
+            let end = shown.last().map_or(through, |last| last.marks().1);
+            Held { after: shown[first].marks().0, through: end, shown: cells, again: Vec::new(), torn: false }
+        })
+    }
+
+    /// When another process committed the newest of the shard, epoch ms; `None` if this one did.
+    pub fn others_ms(&self) -> Option<i64> {
+        self.others_ms
+    }
+
+    /// Nobody will commit any more of it.
+    pub fn ended(&mut self) {
+        self.others_ms = None;
     }
 
     /// What revoked readers brought counts for nothing any more. Not what one brought that has taken the shard up
@@ -92,42 +181,46 @@ impl ShardCells {
             // It was not on show yet, or what is held goes farther.
             return;
         }
-        let (mut end, mut shown) = (self.committed, Vec::new());
         for batch in revoked {
-            if end.is_none_or(|end| end == batch.after) && !begins_before(batch.after, self.floor) {
-                end = Some(batch.through);
-                merge_windows(&mut shown, batch.windows);
+            let (after, through) = batch.marks();
+            if !self.is_counted(&batch) {
+                continue;
             }
-        }
-        if let (Some(through), false) = (end, shown.is_empty()) {
-            self.held = Some(Held { through, shown, again: Vec::new() });
+            let held = self.held.get_or_insert_with(|| Held {
+                after,
+                through: after,
+                shown: Vec::new(),
+                again: Vec::new(),
+                torn: false,
+            });
+            if held.through == after {
+                held.through = through;
+                merge_windows(&mut held.shown, batch.windows);
+            }
         }
     }
 
-    /// Ends the holding if the second reading has come as far, or began farther on. Returns the cells that pass into
-    /// the committed layer; the caller keeps lookers out until they are there.
+    /// Ends the holding once what was committed and what is being read have come as far. Returns the cells that pass
+    /// into the committed layer; the caller keeps lookers out until they are there.
     pub fn settle(&mut self) -> Option<Vec<WindowCells>> {
-        if self.has_gap() {
-            let held = self.held.take()?;
+        let held = if self.is_caught_up() { self.held.take()? } else { return None };
+        if held.torn {
             self.floor = Some(held.through);
             return Some(held.shown);
         }
-        if self.is_caught_up() { Some(self.held.take()?.again) } else { None }
-    }
-
-    fn is_settling(&self) -> bool {
-        self.has_gap() || self.is_caught_up()
-    }
-
-    fn has_gap(&self) -> bool {
-        let first = self.batches.iter().find(|batch| !batch.grant.is_revoked());
-        self.held.is_some() && first.is_some_and(|first| goes_beyond(first.after, self.committed))
+        Some(held.again)
     }
 
     fn is_caught_up(&self) -> bool {
         let Some(held) = &self.held else { return false };
-        let live = self.batches.iter().rev().find(|batch| !batch.grant.is_revoked());
-        live.map(|batch| batch.through).into_iter().chain(self.committed).any(|at| reached(held.through, at))
+        let mut end = self.known.reach(held.after);
+        for batch in self.batches.iter().filter(|batch| !batch.grant.is_revoked()) {
+            let (after, through) = batch.marks();
+            if after == end {
+                end = through;
+            }
+        }
+        held.through <= end
     }
 
     /// The cells on show that are not in the committed layer, one entry a declared window each.
@@ -137,14 +230,17 @@ impl ShardCells {
         held.map(|held| &held.shown).into_iter().chain(batches.into_iter().map(|batch| &batch.windows))
     }
 
+    fn is_counted(&self, batch: &Batch) -> bool {
+        let (after, through) = batch.marks();
+        !begins_before(batch.after, self.floor) && !self.known.overlaps(after, through)
+    }
+
     /// Of two readings that overlap only the longer one, and nothing that is shown already.
     fn batches_shown(&self) -> Vec<&Batch> {
-        let counted =
-            |batch: &&Batch| !begins_before(batch.after, self.floor) && !begins_before(batch.after, self.committed);
         let (revoked, live): (Vec<&Batch>, Vec<&Batch>) =
-            self.batches.iter().filter(counted).partition(|batch| batch.grant.is_revoked());
+            self.batches.iter().filter(|batch| self.is_counted(batch)).partition(|batch| batch.grant.is_revoked());
         match (revoked.last(), live.last()) {
-            (Some(revoked_last), Some(live_last)) if !reached(revoked_last.through, live_last.through) => revoked,
+            (Some(revoked_last), Some(live_last)) if revoked_last.marks().1 > live_last.marks().1 => revoked,
             (Some(_), None) => revoked,
             (Some(_) | None, Some(_)) | (None, None) => live,
         }
@@ -175,41 +271,18 @@ fn merge_windows(into: &mut Vec<WindowCells>, from: Vec<WindowCells>) {
 
 /// How many batches, from the first, a commit through `through` covers. One that does not go beyond the one before it
 /// was read a second time; it is of no commit, and is about to be discarded.
-fn covered_by(batches: &VecDeque<Batch>, through: Position) -> usize {
+fn covered_by(batches: &VecDeque<Batch>, through: Mark) -> usize {
     let mut last = None;
-    let covered = batches.iter().take_while(|batch| {
-        let repeats = last.replace(batch.through).is_some_and(|last| reached(batch.through, last));
-        reached(batch.through, through) && !repeats
+    let covered = batches.iter().map(|batch| batch.marks().1).take_while(|end| {
+        let repeats = last.replace(*end).is_some_and(|last| *end <= last);
+        *end <= through && !repeats
     });
     covered.count()
 }
 
-/// Whether a batch that ends at `batch` is covered by what goes through `through`.
-fn reached(batch: Position, through: Position) -> bool {
-    match (batch, through) {
-        (Position::After(batch), Position::After(through)) => batch <= through,
-        // A batch with records ends after a number, and so does a commit that covers it.
-        (Position::Beginning | Position::At(_) | Position::After(_) | Position::End, _) => false,
-    }
-}
-
 /// Whether a batch that begins at `after` may hold records before `mark`.
-fn begins_before(after: Position, mark: Option<Position>) -> bool {
-    match (after, mark) {
-        (Position::After(after), Some(Position::After(mark))) => after < mark,
-        (Position::Beginning | Position::At(_), Some(Position::After(_))) => true,
-        (Position::Beginning | Position::At(_) | Position::After(_) | Position::End, _) => false,
-    }
-}
-
-/// Whether something lies between `mark` and a batch that begins at `after`.
-fn goes_beyond(after: Position, mark: Option<Position>) -> bool {
-    match (after, mark) {
-        (Position::After(after), Some(Position::After(mark))) => after > mark,
-        // Nothing of it was committed by this process, so nothing of it should have a number yet.
-        (Position::After(_), Some(Position::Beginning | Position::At(_))) => true,
-        (Position::Beginning | Position::At(_) | Position::After(_) | Position::End, _) => false,
-    }
+fn begins_before(after: Position, mark: Option<Mark>) -> bool {
+    mark.is_some_and(|mark| Mark::from(after) < mark)
 }
 
 #[cfg(test)]
@@ -232,7 +305,7 @@ mod tests {
         for (ends, covered) in
             [([5, 10, 15], 2), ([5, 10, 10], 2), ([5, 10, 5], 2), ([10, 10, 20], 1), ([11, 5, 10], 0)]
         {
-            assert_eq!(covered_by(&batches(&ends), through(10)), covered, "{ends:?}");
+            assert_eq!(covered_by(&batches(&ends), through(10).into()), covered, "{ends:?}");
         }
     }
 }

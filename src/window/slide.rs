@@ -4,12 +4,28 @@
 //! few panes at its two ends for each of its windows. With groups of the square root of the number of panes, a window
 //! costs about twice that many additions, and memory holds one window at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
 use std::ops::Range;
 
-use super::view::Shown;
+use super::cell::Cell;
+use super::group::KeyValue;
 use crate::contract::WindowPlan;
+
+/// What a key has in a pane, or in a window.
+pub type ByKey<V> = HashMap<Vec<KeyValue>, V>;
+
+/// What can be added up over panes.
+pub trait Additive: Clone {
+    /// Adds another pane's.
+    fn add(&mut self, other: &Self);
+}
+
+impl Additive for Cell {
+    fn add(&mut self, other: &Self) {
+        self.merge(other);
+    }
+}
 
 /// The starts of all windows that hold a pane, newest first. The newest ends with the newest pane.
 pub fn starts<'a>(panes: &'a BTreeSet<i64>, plan: &'a WindowPlan) -> impl Iterator<Item = i64> + 'a {
@@ -22,13 +38,17 @@ pub fn starts<'a>(panes: &'a BTreeSet<i64>, plan: &'a WindowPlan) -> impl Iterat
     iter::successors(newest.and_then(at_or_below), move |start_us| at_or_below(start_us.checked_sub(plan.pane_us)?))
 }
 
-/// Makes each of the windows that begin at `starts` (oldest first) and hands it over.
-pub fn windows<T>(
-    panes: &BTreeMap<i64, Shown>,
+/// Makes each of the windows that begin at `starts` (oldest first) and have something, and hands it over.
+pub fn windows<V: Additive, T>(
+    panes: BTreeMap<i64, ByKey<V>>,
     starts: &[i64],
-    every_us: i64,
-    mut made: impl FnMut(i64, Shown) -> T,
+    plan: &WindowPlan,
+    mut made: impl FnMut(i64, ByKey<V>) -> T,
 ) -> Vec<T> {
+    if plan.panes() == 1 {
+        return panes.into_iter().map(|(start_us, window)| made(start_us, window)).collect();
+    }
+    let every_us = plan.every_us;
     let mut windows = Vec::with_capacity(starts.len());
     let mut rest = starts;
     while let Some(&first) = rest.first() {
@@ -38,12 +58,12 @@ pub fn windows<T>(
         let length = rest.iter().take(group_max).take_while(|start_us| **start_us < first_end).count();
         let (group, after) = rest.split_at(length);
         let last = group.last().copied().unwrap_or(first);
-        let mut common = Shown::new();
-        add(&mut common, panes, last..first_end);
+        let mut common = ByKey::new();
+        add(&mut common, &panes, last..first_end);
         for &start_us in group {
             let mut window = common.clone();
-            add(&mut window, panes, start_us..last);
-            add(&mut window, panes, first_end..start_us.saturating_add(every_us));
+            add(&mut window, &panes, start_us..last);
+            add(&mut window, &panes, first_end..start_us.saturating_add(every_us));
             windows.push(made(start_us, window));
         }
         rest = after;
@@ -51,15 +71,12 @@ pub fn windows<T>(
     windows
 }
 
-fn add(into: &mut Shown, panes: &BTreeMap<i64, Shown>, range_us: Range<i64>) {
-    for (key, (cell, pending)) in panes.range(range_us).flat_map(|(_, cells)| cells) {
+fn add<V: Additive>(into: &mut ByKey<V>, panes: &BTreeMap<i64, ByKey<V>>, range_us: Range<i64>) {
+    for (key, more) in panes.range(range_us).flat_map(|(_, window)| window) {
         match into.get_mut(key) {
-            Some((mine, mine_pending)) => {
-                mine.merge(cell);
-                *mine_pending += pending;
-            }
+            Some(mine) => mine.add(more),
             None => {
-                into.insert(key.clone(), (cell.clone(), *pending));
+                into.insert(key.clone(), more.clone());
             }
         }
     }

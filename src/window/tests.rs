@@ -63,7 +63,7 @@ measure = { n = "count", total = "sum(amount)", newest = "last(amount)" }
 const MINUTE_US: i64 = 60_000_000;
 
 #[derive(Debug, Clone)]
-struct Order {
+pub(super) struct Order {
     place: Option<&'static str>,
     amount: Option<i32>,
     weight: Option<f64>,
@@ -71,22 +71,22 @@ struct Order {
     arrived_at_us: i64,
 }
 
-fn windows() -> StreamWindows {
+pub(super) fn windows() -> StreamWindows {
     let problems = Problems::default();
     let contract = contract::parse("orders.toml", CONTRACT.to_owned(), &problems);
     problems.into_result().unwrap();
     StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"))
 }
 
-fn after(number: u32) -> Position {
+pub(super) fn after(number: u32) -> Position {
     Position::After(SequenceNumber::parse(&number.to_string()).unwrap())
 }
 
-fn range(shard: &str, from: u32, through: u32) -> PositionRange {
+pub(super) fn range(shard: &str, from: u32, through: u32) -> PositionRange {
     PositionRange { shard: ShardId::new(shard), after: after(from), through: after(through) }
 }
 
-fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> CleanBatch {
+pub(super) fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> CleanBatch {
     let times = || orders.iter().map(|order| order.arrived_at_us);
     let shard = range.shard.as_str().to_owned();
     let columns: Vec<ArrayRef> = vec![
@@ -113,7 +113,7 @@ fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Order]) -> Cle
     }
 }
 
-fn order(place: &'static str, amount: i32, minute: i64) -> Order {
+pub(super) fn order(place: &'static str, amount: i32, minute: i64) -> Order {
     let arrived_at_us = minute * MINUTE_US + 5;
     Order { place: Some(place), amount: Some(amount), weight: None, at_us: None, arrived_at_us }
 }
@@ -297,26 +297,6 @@ fn a_second_fence_before_the_second_reading_has_caught_up_takes_nothing_off_the_
 }
 
 #[test]
-fn a_shard_that_another_process_carried_on_loses_nothing_it_showed_and_shows_nothing_twice() {
-    for committed in [0, 4] {
-        let windows = windows();
-        windows.observe(&numbered(&windows, 0, 4)).unwrap();
-        windows.committed(&[range("a", 0, committed)], 1);
-        let fenced = numbered(&windows, 4, 10);
-        windows.observe(&fenced).unwrap();
-        windows.pending.get_mut(&ShardId::new("a")).unwrap().revoke_all();
-        windows.discard(&ShardId::new("a"));
-        // The other process has committed up to 8.
-        for (from, through, shown) in [(8, 9, 10), (9, 10, 10), (10, 12, 12)] {
-            windows.observe(&numbered(&windows, from, through)).unwrap();
-            assert_eq!(of_x(&windows), shown, "after {through}");
-        }
-        windows.committed(&[range("a", 8, 12)], 5);
-        assert_eq!(of_x(&windows), 12);
-    }
-}
-
-#[test]
 fn nothing_is_shown_while_an_earlier_process_may_have_shown_more() {
     let windows = windows();
     windows.hold_back();
@@ -368,7 +348,7 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert!(places(&windows).into_keys().all(|(minute, _)| minute > 0));
 
     let restarted = super::tests::windows();
-    restarted.restore(0, 5 * MINUTE_US, &[]).unwrap();
+    restarted.restore_from(0, 5 * MINUTE_US);
     restarted.observe(&batch(&restarted, range("a", 0, 2), &[order("x", 1, 4), order("x", 1, 5)])).unwrap();
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
 }
@@ -433,7 +413,8 @@ fn a_sliding_window_counts_a_record_once_a_pane_and_shows_it_in_each_of_its_wind
     assert_eq!(large_lately(&windows, usize::MAX), expected);
 
     let restarted = super::tests::windows();
-    restarted.restore(2, 0, std::slice::from_ref(&partials)).unwrap();
+    restarted.restore_from(2, 0);
+    restarted.restore(2, &partials).unwrap();
     assert_eq!(large_lately(&restarted, usize::MAX), expected[..6], "only those that are whole");
 }
 
@@ -491,7 +472,7 @@ proptest! {
             let covered = [range(&shard, 0, 1)];
             source.observe(&batch(&source, covered[0].clone(), part)).unwrap();
             for (window, rows) in source.partials(&covered).iter().enumerate() {
-                restored.restore(window, i64::MIN, std::slice::from_ref(rows)).unwrap();
+                restored.restore(window, rows).unwrap();
             }
         }
         restored.committed(&[], 9);

@@ -1,6 +1,10 @@
 //! What people see: committed plus pending, merged at the moment of the question.
+//!
+//! A start may have as many keys as memory holds, so nobody copies it to show some. A look goes through the cells
+//! twice: first it only weighs keys, then it merges the cells of those that are shown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +15,8 @@ use serde_json::Value;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::{mean, top_json};
-use super::{StreamWindows, merge_cell, slide};
+use super::slide::{self, Additive, ByKey};
+use super::{StreamWindows, merge_cell};
 use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
@@ -72,8 +77,11 @@ pub struct LiveWindow {
     pub keys: Vec<String>,
     /// Names of its measures.
     pub measures: Vec<String>,
-    /// Version of the rows table that the committed part stands for.
+    /// The newest version of the rows table that is in the committed part.
     pub committed_version: u64,
+    /// As of when other processes' records are in the numbers, epoch ms; `None` if there are none, or if this process
+    /// commits every shard itself: as of now.
+    pub as_of_ms: Option<i64>,
     /// Nothing is shown until what an earlier process may have shown was read again.
     pub catching_up: bool,
     /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
@@ -112,8 +120,29 @@ pub struct LiveRow {
     pub pending: u64,
 }
 
-/// By key: its cell, and how many of its records no commit covers yet.
-pub(super) type Shown = HashMap<Vec<KeyValue>, (Cell, u64)>;
+/// Records of a key.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weight {
+    records: u64,
+    /// How many of them no commit covers yet.
+    pending: u64,
+}
+
+impl Additive for Weight {
+    fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.pending += other.pending;
+    }
+}
+
+/// A start without its measures.
+struct Weighed {
+    start_us: i64,
+    total: Weight,
+    keys: usize,
+    /// The largest, most records first.
+    shown: Vec<(Vec<KeyValue>, Weight)>,
+}
 
 impl StreamWindows {
     /// The live windows, as one consistent picture of this stream.
@@ -135,20 +164,22 @@ impl StreamWindows {
 
     fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
         let catching_up = self.catching_up.load(Ordering::Relaxed);
-        let (starts, panes, committed_version) = {
+        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
+        let (starts, weighed, panes, committed_version, as_of_ms) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
             let starts = if catching_up { Vec::new() } else { self.shown_starts(index, plan, filter) };
-            let panes = self.merge_layers(index, plan, &starts, filter);
-            (starts, panes, self.committed.version())
+            let weights = self.weigh(index, plan, &starts, filter);
+            let weighed =
+                slide::windows(weights, &starts, plan, |start_us, keys| Weighed::of(start_us, keys, rows_max));
+            let shown: HashSet<&[KeyValue]> =
+                weighed.iter().flat_map(|start| &start.shown).map(|(key, _)| key.as_slice()).collect();
+            let panes = self.merge_layers(index, &span(&starts, plan), |key| shown.contains(key));
+            (starts, weighed, panes, self.committed.version(), self.as_of_ms())
         };
-        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
-        let shown = |start_us, cells| live_start(plan, start_us, cells, rows_max);
-        let mut starts: Vec<LiveStart> = if plan.panes() == 1 {
-            panes.into_iter().map(|(start_us, cells)| shown(start_us, cells)).collect()
-        } else {
-            slide::windows(&panes, &starts, plan.every_us, shown)
-        };
-        starts.reverse();
+        let mut cells: BTreeMap<i64, ByKey<Cell>> =
+            slide::windows(panes, &starts, plan, |start_us, cells| (start_us, cells)).into_iter().collect();
+        let shown = weighed.into_iter().rev();
+        let starts = shown.map(|start| live_start(plan, &start, &cells.remove(&start.start_us).unwrap_or_default()));
         LiveWindow {
             stream: self.stream.clone(),
             window: plan.name.clone(),
@@ -157,8 +188,9 @@ impl StreamWindows {
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
             measures: plan.measures.iter().map(|measure| measure.name.clone()).collect(),
             committed_version,
+            as_of_ms,
             catching_up,
-            starts,
+            starts: starts.collect(),
         }
     }
 
@@ -181,76 +213,111 @@ impl StreamWindows {
         starts
     }
 
-    /// The panes of these starts (oldest first), with the keys that are wanted.
-    pub(super) fn merge_layers(
+    /// Every pane of these starts (oldest first) with the keys that are wanted.
+    fn weigh(
         &self,
         window: usize,
         plan: &WindowPlan,
         starts: &[i64],
         filter: &LiveFilter,
-    ) -> BTreeMap<i64, Shown> {
-        let (Some(oldest_us), Some(newest_us)) = (starts.first(), starts.last()) else { return BTreeMap::new() };
-        let wanted_us = *oldest_us..newest_us.saturating_add(plan.every_us);
-        let wanted = |start_us: i64| wanted_us.contains(&start_us);
-        let mut pending: BTreeMap<i64, HashMap<Vec<KeyValue>, Cell>> = BTreeMap::new();
-        for shard in &self.pending {
-            let cells = shard.value().shown().flat_map(|windows| &windows[window]);
-            let cells = cells.filter(|(group, _)| wanted(group.start_us) && filter.wants_key(plan, &group.key));
-            for (group, cell) in cells {
-                merge_cell(pending.entry(group.start_us).or_default(), &group.key, cell);
-            }
-        }
-        let mut merged: BTreeMap<i64, Shown> = BTreeMap::new();
-        self.committed.each_start(window, |start_us, cells| {
-            if !wanted(start_us) {
+    ) -> BTreeMap<i64, ByKey<Weight>> {
+        let mut panes: BTreeMap<i64, ByKey<Weight>> = BTreeMap::new();
+        self.each_cell(window, &span(starts, plan), |start_us, key, cell, is_pending| {
+            if !filter.wants_key(plan, key) {
                 return;
             }
-            let start = merged.entry(start_us).or_default();
-            let cells = cells.iter().filter(|(key, _)| filter.wants_key(plan, key));
-            start.extend(cells.map(|(key, cell)| (key.clone(), (cell.clone(), 0))));
-        });
-        for (start_us, cells) in pending {
-            let start = merged.entry(start_us).or_default();
-            for (key, cell) in cells {
-                match start.get_mut(&key) {
-                    Some((mine, pending)) => {
-                        mine.merge(&cell);
-                        *pending += cell.records;
-                    }
-                    None => {
-                        let records = cell.records;
-                        start.insert(key, (cell, records));
-                    }
+            let weight = Weight { records: cell.records, pending: if is_pending { cell.records } else { 0 } };
+            let keys = panes.entry(start_us).or_default();
+            match keys.get_mut(key) {
+                Some(mine) => mine.add(&weight),
+                None => {
+                    keys.insert(key.to_vec(), weight);
                 }
             }
+        });
+        panes
+    }
+
+    /// The cells of these panes and of the keys that are wanted, both layers in one.
+    fn merge_layers(
+        &self,
+        window: usize,
+        panes_us: &Range<i64>,
+        wants: impl Fn(&[KeyValue]) -> bool,
+    ) -> BTreeMap<i64, ByKey<Cell>> {
+        let mut panes: BTreeMap<i64, ByKey<Cell>> = BTreeMap::new();
+        self.each_cell(window, panes_us, |start_us, key, cell, _| {
+            if wants(key) {
+                merge_cell(panes.entry(start_us).or_default(), key, cell);
+            }
+        });
+        panes
+    }
+
+    /// Hands over every cell of these panes: the pane, the key, the cell, and whether no commit covers it yet. A key
+    /// may come several times. Who calls keeps commits out for as long.
+    pub(super) fn each_cell(
+        &self,
+        window: usize,
+        panes_us: &Range<i64>,
+        mut with: impl FnMut(i64, &[KeyValue], &Cell, bool),
+    ) {
+        self.committed.each_start(window, |start_us, cells| {
+            if panes_us.contains(&start_us) {
+                cells.iter().for_each(|(key, cell)| with(start_us, key, cell, false));
+            }
+        });
+        for shard in &self.pending {
+            let cells = shard.value().shown().flat_map(|windows| &windows[window]);
+            let cells = cells.filter(|(group, _)| panes_us.contains(&group.start_us));
+            cells.for_each(|(group, cell)| with(group.start_us, &group.key, cell, true));
         }
-        merged.retain(|_, cells| !cells.is_empty());
-        merged
     }
 }
 
-fn live_start(plan: &WindowPlan, start_us: i64, cells: Shown, rows_max: usize) -> LiveStart {
-    let mut cells: Vec<_> = cells.into_iter().collect();
-    cells.sort_by(|a, b| (b.1.0.records, &a.0).cmp(&(a.1.0.records, &b.0)));
-    let (keys, records) = (cells.len(), cells.iter().map(|(_, (cell, _))| cell.records).sum());
-    let pending = cells.iter().map(|(_, (_, pending))| pending).sum();
-    let rows: Vec<LiveRow> = cells
-        .into_iter()
-        .take(rows_max)
-        .map(|(key, (cell, pending))| LiveRow {
-            key: plan.keys.iter().zip(&key).map(|(plan, value)| value_json(Some(plan.output()), value)).collect(),
-            measures: plan.measures.iter().zip(&cell.measures).map(|(plan, state)| measure_json(plan, state)).collect(),
-            records: cell.records,
-            pending,
-        })
-        .collect();
+/// The panes of these starts (oldest first).
+fn span(starts: &[i64], plan: &WindowPlan) -> Range<i64> {
+    match (starts.first(), starts.last()) {
+        (Some(oldest_us), Some(newest_us)) => *oldest_us..newest_us.saturating_add(plan.every_us),
+        _ => 0..0,
+    }
+}
+
+impl Weighed {
+    fn of(start_us: i64, keys: ByKey<Weight>, rows_max: usize) -> Self {
+        let mut total = Weight::default();
+        keys.values().for_each(|weight| total.add(weight));
+        let count = keys.len();
+        let mut shown: Vec<(Vec<KeyValue>, Weight)> = keys.into_iter().collect();
+        let larger =
+            |a: &(Vec<KeyValue>, Weight), b: &(Vec<KeyValue>, Weight)| (b.1.records, &a.0).cmp(&(a.1.records, &b.0));
+        if let Some(last) = rows_max.checked_sub(1).filter(|last| *last < shown.len()) {
+            shown.select_nth_unstable_by(last, larger);
+        }
+        shown.truncate(rows_max);
+        shown.shrink_to_fit();
+        shown.sort_by(larger);
+        Self { start_us, total, keys: count, shown }
+    }
+}
+
+fn live_start(plan: &WindowPlan, weighed: &Weighed, cells: &ByKey<Cell>) -> LiveStart {
+    let row = |(key, weight): &(Vec<KeyValue>, Weight)| {
+        let states = cells.get(key).map_or(&[] as &[Measure], |cell| &cell.measures);
+        LiveRow {
+            key: plan.keys.iter().zip(key).map(|(plan, value)| value_json(Some(plan.output()), value)).collect(),
+            measures: plan.measures.iter().zip(states).map(|(plan, state)| measure_json(plan, state)).collect(),
+            records: weight.records,
+            pending: weight.pending,
+        }
+    };
     LiveStart {
-        start_ms: start_us.div_euclid(1000),
-        end_ms: start_us.saturating_add(plan.every_us).div_euclid(1000),
-        records,
-        pending,
-        keys,
-        rows,
+        start_ms: weighed.start_us.div_euclid(1000),
+        end_ms: weighed.start_us.saturating_add(plan.every_us).div_euclid(1000),
+        records: weighed.total.records,
+        pending: weighed.total.pending,
+        keys: weighed.keys,
+        rows: weighed.shown.iter().map(row).collect(),
     }
 }
 

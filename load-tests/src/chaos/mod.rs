@@ -8,7 +8,6 @@
 mod killer;
 mod phase;
 mod report;
-mod reshard;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -26,6 +25,7 @@ use self::killer::Killer;
 pub use self::phase::{AIMED, Phase, name, share_out};
 pub use self::report::{Deaths, Report, Setting};
 use self::witness::Witness;
+use crate::reshard;
 use crate::scene::Scene;
 use crate::seed::Seed;
 
@@ -109,7 +109,8 @@ async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report
             posting.cancel();
             killed
         };
-        let resharding = reshard::keep_resharding(&scene.kinesis, reshard_interval, reshard_seed, &posting);
+        let names = Kind::ALL.map(Kind::name);
+        let resharding = reshard::keep_resharding(&scene.kinesis, &names, reshard_interval, reshard_seed, &posting);
         let (posted, killed, reshards) = tokio::join!(poster.post_until(rate, &posting), killing, resharding);
         let done = posted.and(killed).and(reshards);
         let done = match done {
@@ -124,7 +125,7 @@ async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report
     let verdict = scene.look(&log).await?;
     let mut disorder = BTreeMap::new();
     for kind in Kind::ALL {
-        let parents = reshard::parents(&scene.kinesis, kind).await?;
+        let parents = reshard::parents(&scene.kinesis, kind.name()).await?;
         disorder.insert(kind, witness.out_of_order(kind, &parents).into_values().sum());
     }
     let report = Report::new(seed.value(), config, killer.deaths, &verdict, &disorder);

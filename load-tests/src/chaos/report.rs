@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use pintail::demo::Kind;
-use pintail::demo::readback::Tally;
 use serde::Serialize;
 
 use super::phase::{Phase, name};
-use crate::verify::Verdict;
+use crate::verify::{Verdict, rejects, total};
 
 /// What was asked for, beside the seed. Says nothing of the machine.
 #[derive(Debug, Clone, Serialize)]
@@ -94,12 +93,8 @@ pub struct Report {
 impl Report {
     /// Puts together what the tables say and what the processes did.
     pub fn new(seed: u64, config: Setting, deaths: Deaths, verdict: &Verdict, disorder: &BTreeMap<Kind, u64>) -> Self {
-        let total = verdict.values().fold(Tally::default(), |sum, found| sum.plus(found.reckoning.total()));
+        let (total, rejects) = (total(verdict), rejects(verdict));
         let late: u64 = disorder.values().sum();
-        let mut rejects: BTreeMap<String, u64> = BTreeMap::new();
-        for (reason, count) in verdict.values().flat_map(|found| &found.reckoning.rejects) {
-            *rejects.entry(reason.clone()).or_default() += count;
-        }
         let mut report = Self {
             seed,
             duration_s: 0.0,

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::log_entry::{Step, actions, entry_key, step};
 use crate::s3::S3Server;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -127,10 +128,6 @@ impl Witness {
     }
 }
 
-fn entry_key(table: &str, version: u64) -> String {
-    format!("tables/{table}/_delta_log/{version:020}.json")
-}
-
 fn is_unread(key: &str, table: &str, next: u64) -> bool {
     key.starts_with(&format!("tables/{table}/_delta_log/")) && key >= entry_key(table, next).as_str()
 }
@@ -139,7 +136,7 @@ impl Log {
     /// Checks an entry, and returns the data files that it brings, those of the tables that follow included.
     fn read(&mut self, s3: &S3Server, table: &str, entry: &[u8]) -> anyhow::Result<Vec<String>> {
         let version = self.next;
-        let actions: Vec<Value> = serde_json::Deserializer::from_slice(entry).into_iter().collect::<Result<_, _>>()?;
+        let actions = actions(entry)?;
         let before: BTreeMap<ShardId, [i64; 4]> =
             self.shards.iter().map(|(shard, course)| (shard.clone(), course.limbs)).collect();
         for txn in actions.iter().filter_map(|action| action.get("txn")) {
@@ -162,20 +159,13 @@ impl Log {
         Ok(brought)
     }
 
-    /// `pipeline/stream@epoch/shard/part`
     fn move_on(&mut self, version: u64, txn: &Value) -> anyhow::Result<()> {
-        let id = txn.get("appId").and_then(Value::as_str).context("a txn without appId")?;
-        let value = txn.get("version").and_then(Value::as_i64).context("a txn without version")?;
-        let mut parts = id.rsplit('/');
-        let (Some(part), Some(shard)) = (parts.next(), parts.next()) else { return Ok(()) };
-        let course = self.shards.entry(ShardId::new(shard)).or_default();
-        match part {
-            "end" => course.ended = course.ended.or(Some(version)),
-            part => {
-                if let Ok(limb) = part.parse::<usize>() {
-                    *course.limbs.get_mut(limb).with_context(|| format!("{id} is no limb"))? = value;
-                }
-            }
+        let Some((shard, step)) = step(txn)? else { return Ok(()) };
+        let course = self.shards.entry(shard).or_default();
+        match step {
+            Step::Ended => course.ended = course.ended.or(Some(version)),
+            Step::Limb(limb, value) => course.limbs[limb] = value,
+            Step::Other => {}
         }
         Ok(())
     }

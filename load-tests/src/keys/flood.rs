@@ -72,7 +72,7 @@ impl Iterator for Flood {
         let (ind, round) = (self.key, self.round);
         self.key += 1;
         let data = format!("{{\"ind\":{ind},\"country\":\"c{round}\",\"round\":{round}}}").into_bytes();
-        Some(Action { sleep_s: 0, row: ind, postings: vec![Posting { kind: Kind::Geo, ind, data }] })
+        Some(Action { sleep_s: 0, row: ind, postings: vec![Posting { kind: Kind::Geo, ind, key: ind, data }] })
     }
 }
 

@@ -29,6 +29,32 @@ use wire::Shared;
 const BUCKET: &str = "lake";
 const ROOT: &str = "tables";
 
+/// Where one is, in this process or in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct S3Place(pub SocketAddr);
+
+impl S3Place {
+    /// `http://127.0.0.1:port`
+    pub fn endpoint(self) -> String {
+        format!("http://{}", self.0)
+    }
+
+    /// `s3://lake/tables`
+    pub fn lake_uri(self) -> String {
+        format!("s3://{BUCKET}/{ROOT}")
+    }
+
+    /// The lake as a URL that deltalake opens in this process.
+    pub fn lake_url(self) -> anyhow::Result<Url> {
+        Ok(reading::url(self.0, ROOT)?)
+    }
+
+    /// A client of the bucket, with made-up credentials and object_store's usual patience.
+    pub fn client(self) -> anyhow::Result<AmazonS3> {
+        Ok(reading::client(self.0)?)
+    }
+}
+
 /// A running one, with one bucket. It ends when dropped, and all of its connections with it.
 pub struct S3Server {
     address: SocketAddr,
@@ -52,22 +78,27 @@ impl S3Server {
 
     /// `http://127.0.0.1:port`
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.place().endpoint()
     }
 
     /// `s3://lake/tables`
     pub fn lake_uri(&self) -> String {
-        format!("s3://{BUCKET}/{ROOT}")
+        self.place().lake_uri()
     }
 
     /// The lake as a URL that deltalake opens in this process.
     pub fn lake_url(&self) -> anyhow::Result<Url> {
-        Ok(reading::url(self.address, ROOT)?)
+        self.place().lake_url()
     }
 
     /// A client of the bucket, with made-up credentials and object_store's usual patience.
     pub fn client(&self) -> anyhow::Result<AmazonS3> {
-        Ok(reading::client(self.address)?)
+        self.place().client()
+    }
+
+    /// What a client needs to know of it.
+    pub fn place(&self) -> S3Place {
+        S3Place(self.address)
     }
 
     /// What goes wrong.

@@ -37,8 +37,11 @@ pub struct Large {
     seed: Seed,
 }
 
-struct Maker {
+/// Makes records of one size.
+pub struct Maker {
     population: Population,
+    /// Of every record, or one or two less.
+    bytes: usize,
     /// The value that fills a record: as long as a record may be.
     value: Vec<u8>,
     filling: Filling,
@@ -47,7 +50,7 @@ struct Maker {
 impl Large {
     pub async fn new(filling: Filling, seed: Seed) -> anyhow::Result<Self> {
         let drawn = seed.clone();
-        let maker = spawn_blocking(move || Maker::new(filling, drawn)).await?;
+        let maker = spawn_blocking(move || Maker::new(filling, BYTES, drawn)).await?;
         Ok(Self { maker: Arc::new(maker), seed })
     }
 
@@ -78,21 +81,22 @@ impl Large {
 }
 
 impl Maker {
-    fn new(filling: Filling, mut seed: Seed) -> Self {
+    /// Of so many bytes: more than the emulation's own.
+    pub fn new(filling: Filling, bytes: usize, mut seed: Seed) -> Self {
         let value = match filling {
             Filling::Text => {
                 let letter = |bits: u64| b"0123456789abcdef"[(bits & 15) as usize];
-                let words = std::iter::repeat_with(|| seed.below(u64::MAX)).take(BYTES / 16 + 1);
+                let words = std::iter::repeat_with(|| seed.below(u64::MAX)).take(bytes / 16 + 1);
                 words.flat_map(|word| (0..16).map(move |at| letter(word >> (4 * at)))).collect()
             }
-            Filling::Tokens => TOKEN.repeat(BYTES / TOKEN.len()),
-            Filling::Numbers => NUMBER.repeat(BYTES / NUMBER.len()),
+            Filling::Tokens => TOKEN.repeat(bytes / TOKEN.len()),
+            Filling::Numbers => NUMBER.repeat(bytes / NUMBER.len()),
         };
-        Self { population: Population::new(), value, filling }
+        Self { population: Population::new(), bytes, value, filling }
     }
 
-    /// The emulation's record of this row, filled up to [`BYTES`].
-    fn record(&self, kind: Kind, ind: u32) -> anyhow::Result<Vec<u8>> {
+    /// The emulation's record of this row, filled up. `Err` if it is that large by itself.
+    pub fn record(&self, kind: Kind, ind: u32) -> anyhow::Result<Vec<u8>> {
         let json = match kind {
             Kind::Pin => self.population.pin(ind),
             Kind::Geo => self.population.geo(ind, TimestampForm::Iso),
@@ -110,7 +114,9 @@ impl Maker {
             .split_once("null")
             .filter(|(before, _)| before.ends_with(&format!("\"{field}\":")))
             .with_context(|| format!("another null before {field}"))?;
-        let room = BYTES - before.len() - after.len() - open.len() - close.len();
+        let own = before.len() + after.len() + open.len() + close.len();
+        let bytes = self.bytes;
+        let room = bytes.checked_sub(own).with_context(|| format!("row {ind} takes {own} bytes, {bytes} are asked"))?;
         let token_bytes = match self.filling {
             Filling::Text => 1,
             Filling::Tokens => TOKEN.len(),
@@ -129,7 +135,7 @@ mod tests {
     #[test]
     fn a_large_record_is_the_emulations_and_fills_ten_mebibytes() {
         for filling in [Filling::Text, Filling::Tokens, Filling::Numbers] {
-            let large = Maker::new(filling, Seed::from(1));
+            let large = Maker::new(filling, BYTES, Seed::from(1));
             for kind in Kind::ALL {
                 let bytes = large.record(kind, 7528).unwrap();
                 assert!((BYTES - 5..=BYTES).contains(&bytes.len()), "{}", bytes.len());

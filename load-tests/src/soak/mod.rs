@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::large::Filling;
 use self::large::Large;
+pub use self::large::Maker;
 use self::report::Seen;
 pub use self::report::{Report, Sample, Setting, Stall};
 use crate::s3::{Fault, S3Server};

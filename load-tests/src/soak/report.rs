@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitStatus;
 
 use pintail::demo::Kind;
-use pintail::demo::readback::Tally;
 use serde::Serialize;
 
 use super::{Filling, HEADROOM_BYTES, Plan};
 use crate::child::Child;
 use crate::usage::Usage;
-use crate::verify::Verdict;
+use crate::verify::{Verdict, rejects, total};
 
 /// One look at the process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -118,11 +117,7 @@ pub struct Report {
 
 impl Report {
     pub(super) fn new(plan: &Plan, seen: Seen, child: &Child, verdict: &Verdict) -> anyhow::Result<Self> {
-        let total = verdict.values().fold(Tally::default(), |sum, found| sum.plus(found.reckoning.total()));
-        let mut rejects: BTreeMap<String, u64> = BTreeMap::new();
-        for (reason, count) in verdict.values().flat_map(|found| &found.reckoning.rejects) {
-            *rejects.entry(reason.clone()).or_default() += count;
-        }
+        let (total, rejects) = (total(verdict), rejects(verdict));
         let budget_bytes = plan.budget_mib << 20;
         let while_stalled: Vec<u64> =
             seen.samples.iter().filter(|sample| sample.stalled).map(|sample| sample.rss_bytes).collect();

@@ -75,7 +75,7 @@ async fn connections_that_are_cut_are_told_once_and_it_goes_on_when_they_hold() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_does_not_resolve_is_told_once_by_name_and_waited_for() -> anyhow::Result<()> {
     let mut scene = Scene::new(1).await?;
-    scene.settings.endpoint = "http://kinesis.nowhere.invalid:4567".to_owned();
+    scene.settings.endpoint = Some("http://kinesis.nowhere.invalid:4567".to_owned());
     let mut child = scene.spawn(PINTAIL)?;
     until_ready(&mut child, false, "Kinesis cannot be reached").await?;
     let told = lines(&child, "cannot read, will try again")?;

@@ -24,7 +24,7 @@ async fn a_kinesis_that_is_away_at_the_start_is_waited_for_visibly() -> anyhow::
     let seed = Seed::announced();
     let mut scene = Scene::new(2).await?;
     let mut gate = Gate::closed()?;
-    scene.settings.endpoint = gate.endpoint();
+    scene.settings.endpoint = Some(gate.endpoint());
     let mut pintail = scene.start().await?;
     until_ready(&mut pintail, false).await?;
     assert_eq!(get(pintail.address, "/livez").await?.status, 200);
@@ -45,7 +45,7 @@ async fn a_kinesis_that_goes_away_and_comes_back_costs_no_record() -> anyhow::Re
     let mut scene = Scene::new(2).await?;
     let mut gate = Gate::closed()?;
     gate.open(&scene.kinesis.endpoint())?;
-    scene.settings.endpoint = gate.endpoint();
+    scene.settings.endpoint = Some(gate.endpoint());
     let mut pintail = scene.start().await?;
     let mut poster = scene.poster(seed.value());
     poster.post(600, 6_000.0).await?;
@@ -66,7 +66,7 @@ async fn a_kinesis_that_goes_away_and_comes_back_costs_no_record() -> anyhow::Re
 async fn told_to_stop_while_kinesis_is_away_it_stops() -> anyhow::Result<()> {
     let mut scene = Scene::new(1).await?;
     let gate = Gate::closed()?;
-    scene.settings.endpoint = gate.endpoint();
+    scene.settings.endpoint = Some(gate.endpoint());
     let mut pintail = scene.start().await?;
     until_ready(&mut pintail, false).await?;
     pintail.drain().await

@@ -15,6 +15,7 @@ mod kinesis_faults;
 mod lake_on_s3;
 mod lake_trouble;
 mod places;
+mod profile_run;
 mod recreated;
 mod replay;
 mod replay_range;

@@ -8,6 +8,8 @@ use pintail::checkpoint::{ShardEntry, ShardId};
 use pintail::demo::Kind;
 use tokio_util::sync::CancellationToken;
 
+use crate::watching::until_it_shows_the_rows;
+
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const REPLAY: [&str; 2] = ["replay", "--rejects"];
 /// A contract by which most places cannot be cleaned; taken away, they can.
@@ -134,6 +136,7 @@ async fn what_a_mended_contract_can_clean_becomes_rows_beside_a_running_service(
     poster.post(600, 3_000.0).await?;
     scene.caught_up(&poster.log, &mut pintail).await?;
     assert!(pintail.board.snapshot()["geo"].trouble.is_empty(), "{}", pintail.story());
+    until_it_shows_the_rows(&scene, pintail.address).await.context("what was recovered is on show")?;
     pintail.drain().await?;
     assert_all_recovered(&scene, &poster).await?;
     assert!(recovered(&scene).await?.iter().all(|replay| *replay == 1));

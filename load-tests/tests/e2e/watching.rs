@@ -1,27 +1,34 @@
-//! What people see while processes die: numbers that rise, or nothing, and never less than before.
+//! What people see while processes die, and while others write: numbers that rise, or nothing, never less than before
+//! and never a record twice.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::ensure;
-use load_tests::{At, Child, Scene, Seed, get, until};
+use anyhow::{Context, ensure};
+use load_tests::{At, Child, Instance, Scene, Seed, get, metric, until};
 use pintail::demo::Kind;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const ROWS: &str = "geo";
 const POSTED: u64 = 600;
 
-/// Records by window start and key.
-type Shown = BTreeMap<(i64, String), u64>;
+/// Records by window start (epoch ms) and key.
+pub type Shown = BTreeMap<(i64, String), u64>;
 
 fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+async fn window(pintail: SocketAddr) -> anyhow::Result<Value> {
+    Ok(get(pintail, "/api/windows?window=posts_by_country").await?.json()?[0].take())
+}
+
 /// What the page would show; `None` while it catches up.
-async fn shown(pintail: &mut Child) -> anyhow::Result<Option<Shown>> {
-    let answer = get(pintail.address().await?, "/api/windows?window=posts_by_country").await?.json()?;
-    let window = &answer[0];
+pub async fn shown_at(pintail: SocketAddr) -> anyhow::Result<Option<Shown>> {
+    let window = window(pintail).await?;
     if window["catching_up"] == Value::Bool(true) {
         ensure!(array(&window["starts"]).is_empty(), "it is not known yet, and yet it is shown: {window}");
         return Ok(None);
@@ -33,6 +40,31 @@ async fn shown(pintail: &mut Child) -> anyhow::Result<Option<Shown>> {
             .map(move |row| ((at, row["key"].to_string()), row["records"].as_u64().unwrap_or_default()))
     });
     Ok(Some(rows.collect()))
+}
+
+async fn shown(pintail: &mut Child) -> anyhow::Result<Option<Shown>> {
+    shown_at(pintail.address().await?).await
+}
+
+/// The same of the rows: a GROUP BY.
+pub async fn grouped(scene: &Scene) -> anyhow::Result<Shown> {
+    let rows = scene.table(ROWS).await?;
+    let mut grouped = Shown::new();
+    for (arrived_us, country) in rows.integers("_arrived_at")?.into_iter().zip(rows.texts("country")?) {
+        let minute = i64::try_from(arrived_us.context("every row has an arrival")?)?.div_euclid(60_000_000);
+        *grouped.entry((minute * 60_000, json!([country]).to_string())).or_default() += 1;
+    }
+    Ok(grouped)
+}
+
+/// Waits until the live view is what the rows say; they are at rest.
+pub async fn until_it_shows_the_rows(scene: &Scene, pintail: SocketAddr) -> anyhow::Result<()> {
+    let (rows, mut last) = (grouped(scene).await?, None);
+    let same = until("the live view is the GROUP BY of the rows", async || {
+        last = shown_at(pintail).await?;
+        Ok((last.as_ref() == Some(&rows)).then_some(()))
+    });
+    same.await.with_context(|| format!("the rows say {rows:?}, it shows {last:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,6 +105,69 @@ async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()
     scene.caught_up(&poster.log, &mut second).await?;
     assert_eq!(shown(&mut second).await?.unwrap_or_default(), before, "the same records, counted once");
     assert_eq!(second.terminate().await?.code(), Some(0));
+    scene.verify(&poster.log).await?;
+    Ok(())
+}
+
+/// Looks at a live view again and again until told to stop: no number falls.
+async fn never_falls(pintail: SocketAddr, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut before = Shown::new();
+    while !stop.is_cancelled() {
+        let now = shown_at(pintail).await?.unwrap_or_default();
+        for (key, records) in &before {
+            let now = now.get(key).copied().unwrap_or_default();
+            ensure!(now >= *records, "{key:?} fell from {records} to {now}");
+        }
+        before = now;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_both_show_what_is_in_the_rows_while_both_run() -> anyhow::Result<()> {
+    let seed = Seed::announced();
+    let mut scene = Scene::new(4).await?;
+    scene.settings.streams = vec![Kind::Geo];
+    let mut poster = scene.poster(seed.value());
+    let mut twins = [scene.spawn(PINTAIL)?, scene.spawn(PINTAIL)?];
+    let [first, second] = &mut twins;
+    let addresses = [first.address().await?, second.address().await?];
+    let (stop, log) = (CancellationToken::new(), poster.log.clone());
+    let meeting = async {
+        let met = until("one of the two was fenced, after something was committed", async || {
+            let mut fenced = 0.0;
+            for address in addresses {
+                let metrics = get(address, "/metrics").await?.body;
+                fenced += metric(&metrics, "pintail_fenced_total", "").unwrap_or_default();
+            }
+            Ok((fenced > 0.0 && log.count(ROWS) > 1_500).then_some(()))
+        });
+        let met = met.await;
+        stop.cancel();
+        met
+    };
+    let looking = async {
+        let looks = async { tokio::try_join!(never_falls(addresses[0], &stop), never_falls(addresses[1], &stop)) };
+        let looked = looks.await;
+        stop.cancel();
+        looked
+    };
+    let (posted, met, looked) = tokio::join!(poster.post_until(1_000.0, &stop), meeting, looking);
+    looked.map(|_| ()).and(met).and(posted)?;
+    scene.caught_up(&poster.log, &mut twins[0]).await?;
+    for (twin, address) in twins.iter_mut().zip(addresses) {
+        until_it_shows_the_rows(&scene, address).await.with_context(|| twin.story())?;
+    }
+    let now_ms = pintail::clock::now_ms();
+    let as_of_ms = [window(addresses[0]).await?["as_of_ms"].as_i64(), window(addresses[1]).await?["as_of_ms"].as_i64()];
+    let others: Vec<i64> = as_of_ms.into_iter().flatten().collect();
+    assert!(!others.is_empty(), "each shard is committed by one of them, and the other says so: {as_of_ms:?}");
+    assert!(others.iter().all(|ms| (now_ms - 120_000..=now_ms).contains(ms)), "{as_of_ms:?} at {now_ms}");
+    for mut twin in twins {
+        twin.alive()?;
+        assert_eq!(twin.terminate().await?.code(), Some(0));
+    }
     scene.verify(&poster.log).await?;
     Ok(())
 }

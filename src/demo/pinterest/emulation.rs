@@ -68,8 +68,10 @@ impl Kind {
 pub struct Posting {
     /// Which stream gets it.
     pub kind: Kind,
-    /// The row's number; as text it is the partition key, so that one action's records land side by side.
+    /// The row's number.
     pub ind: u32,
+    /// As text it is the partition key: the row's number, so that one action's records land side by side.
+    pub key: u32,
     /// The payload.
     pub data: Vec<u8>,
 }
@@ -142,10 +144,10 @@ impl Emulation {
         };
         let mut postings = Vec::with_capacity(3);
         for kind in Kind::ALL.into_iter().take(kinds) {
-            let mut posting = Posting { kind, ind: row, data: self.record(kind, row) };
+            let mut posting = Posting { kind, ind: row, key: row, data: self.record(kind, row) };
             if self.dice.chance(self.options.garbage) {
                 let data = garbage(&mut self.dice, kind, &posting.data);
-                postings.push(Posting { kind, ind: row, data });
+                postings.push(Posting { kind, ind: row, key: row, data });
             }
             if self.dice.chance(self.options.damage) {
                 damage(&mut self.dice, &mut posting);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, Datelike, Timelike};
 
 use super::dice::Dice;
+use super::emulation::Kind;
 use super::population::{Followers, Population, RowFacts, Shape, User};
 use super::quoted::quoted;
 use super::text;
@@ -44,13 +45,26 @@ pub enum TimestampForm {
 impl Population {
     /// The pin record of a row (`rows()` and above: of the row that the number comes round to).
     pub fn pin(&self, row: u32) -> String {
-        let row = row % self.rows();
-        let facts = self.facts(row);
-        let category = category_of(row);
-        let pin = Pin::of(row, facts, &self.users[usize::from(facts.user)], category);
+        self.numbered_pin(row % self.rows())
+    }
+
+    /// The record of a table that never ends: from `rows()` on the numbers go on, and the same posters pin other pins
+    /// at other times. Without it, more records than rows would repeat themselves, and compress as no stream does.
+    pub fn endless(&self, kind: Kind, number: u32) -> String {
+        match kind {
+            Kind::Pin => self.numbered_pin(number),
+            Kind::Geo => self.numbered_geo(number, TimestampForm::Iso),
+            Kind::User => self.numbered_user(number, TimestampForm::Iso),
+        }
+    }
+
+    fn numbered_pin(&self, number: u32) -> String {
+        let facts = self.facts(number);
+        let category = category_of(number % self.rows());
+        let pin = Pin::of(number, facts, &self.users[usize::from(facts.user)], category);
         let mut json = String::with_capacity(900);
         json.push_str("{\"index\":");
-        push_display(&mut json, row);
+        push_display(&mut json, number);
         let texts = [
             ("unique_id", Some(pin.unique_id.as_str())),
             ("title", Some(&pin.title)),
@@ -74,14 +88,17 @@ impl Population {
 
     /// The geo record of a row, its timestamp in this form.
     pub fn geo(&self, row: u32, form: TimestampForm) -> String {
-        let row = row % self.rows();
-        let facts = self.facts(row);
+        self.numbered_geo(row % self.rows(), form)
+    }
+
+    fn numbered_geo(&self, number: u32, form: TimestampForm) -> String {
+        let facts = self.facts(number);
         let user = &self.users[usize::from(facts.user)];
         let mut json = String::with_capacity(160);
         json.push_str("{\"ind\":");
-        push_display(&mut json, row);
+        push_display(&mut json, number);
         json.push_str(",\"timestamp\":");
-        push_timestamp(&mut json, facts.posted_s, form);
+        push_timestamp(&mut json, facts.posted_s + i64::from(number / self.rows()), form);
         json.push_str(",\"latitude\":");
         push_float(&mut json, user.latitude);
         json.push_str(",\"longitude\":");
@@ -93,11 +110,14 @@ impl Population {
 
     /// The user record of a row, its timestamp in this form.
     pub fn user(&self, row: u32, form: TimestampForm) -> String {
-        let row = row % self.rows();
-        let user = &self.users[usize::from(self.facts(row).user)];
+        self.numbered_user(row % self.rows(), form)
+    }
+
+    fn numbered_user(&self, number: u32, form: TimestampForm) -> String {
+        let user = &self.users[usize::from(self.facts(number).user)];
         let mut json = String::with_capacity(128);
         json.push_str("{\"ind\":");
-        push_display(&mut json, row);
+        push_display(&mut json, number);
         push_field(&mut json, "first_name", Some(&user.first_name));
         push_field(&mut json, "last_name", Some(&user.last_name));
         json.push_str(",\"age\":");
@@ -108,8 +128,8 @@ impl Population {
         json
     }
 
-    fn facts(&self, row: u32) -> &RowFacts {
-        &self.rows[row as usize]
+    fn facts(&self, number: u32) -> &RowFacts {
+        &self.rows[(number % self.rows()) as usize]
     }
 }
 
@@ -128,10 +148,10 @@ struct Pin {
 }
 
 impl Pin {
-    fn of(row: u32, facts: &RowFacts, user: &User, category: &Category) -> Self {
-        let mut identity = Dice::new(SALT_IDENTITY, u64::from(row));
-        let repeats = row > category.first_row && identity.chance(REPEATED_TEXT);
-        let mut words = Dice::new(SALT_TEXT, u64::from(if repeats { row - 1 } else { row }));
+    fn of(number: u32, facts: &RowFacts, user: &User, category: &Category) -> Self {
+        let mut identity = Dice::new(SALT_IDENTITY, u64::from(number));
+        let repeats = number > category.first_row && identity.chance(REPEATED_TEXT);
+        let mut words = Dice::new(SALT_TEXT, u64::from(if repeats { number - 1 } else { number }));
         let mut pin = Self {
             unique_id: unique_id(&mut identity),
             title: text::title(&mut words, category),
@@ -144,10 +164,10 @@ impl Pin {
             downloaded: true,
         };
         pin.remove(facts.shape);
-        if EMPTY_TITLES.contains(&row) {
+        if EMPTY_TITLES.contains(&number) {
             pin.title.clear();
         }
-        if let Some(quoted) = quoted(row) {
+        if let Some(quoted) = quoted(number) {
             pin.unique_id = quoted.unique_id.to_owned();
             if let Some(content) = &quoted.content {
                 pin.title = content.title.to_owned();
@@ -385,6 +405,28 @@ mod tests {
             let user = population.user(row, TimestampForm::Space);
             assert_eq!(keys(&user), ["ind", "first_name", "last_name", "age", "date_joined"]);
         }
+    }
+
+    #[test]
+    fn beyond_the_rows_the_same_posters_pin_other_pins() {
+        let population = Population::new();
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        for row in [0, 2863, 7528, 11_153] {
+            assert_eq!(population.endless(Kind::Pin, row), population.pin(row));
+            assert_eq!(population.endless(Kind::Geo, row), population.geo(row, TimestampForm::Iso));
+            let number = row + 3 * population.rows();
+            let (first, later) = (json(&population.pin(row)), json(&population.endless(Kind::Pin, number)));
+            assert_eq!((&later["index"], &later["poster_name"]), (&number.into(), &first["poster_name"]));
+            assert_ne!(later["unique_id"], first["unique_id"]);
+            let geo = population.endless(Kind::Geo, number);
+            assert_ne!(json(&geo)["timestamp"], json(&population.geo(row, TimestampForm::Iso))["timestamp"]);
+            assert_eq!(json(&population.endless(Kind::User, number))["ind"], number);
+            assert_eq!(population.pin(number), population.pin(row), "rows come round");
+        }
+        assert_ne!(
+            json(&population.endless(Kind::Pin, 2863 + population.rows()))["description"],
+            json(&population.pin(2863))["description"]
+        );
     }
 
     #[test]

@@ -19,14 +19,19 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use self::pace::Queues;
 use self::put::Target;
 use super::accepted::AcceptedLog;
-use super::pinterest::{Action, Kind};
+use super::pinterest::{Action, Kind, Posting};
 use crate::checkpoint::SequenceNumberError;
 
 /// PutRecords takes no more.
 const BATCH_RECORDS_MAX: usize = 500;
+
+/// PutRecords takes 5 MiB with the keys; this leaves room for one more record.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Slices that may wait per stream.
 const QUEUE_SLICES: usize = 4;
@@ -115,6 +120,7 @@ pub struct Counters {
     bytes: AtomicU64,
     again: AtomicU64,
     unanswered: AtomicU64,
+    late_us_max: AtomicU64,
 }
 
 impl Counters {
@@ -137,6 +143,11 @@ impl Counters {
     pub fn unanswered(&self) -> u64 {
         self.unanswered.load(Ordering::Relaxed)
     }
+
+    /// By how much a scheduled record was sent after it was due, at most, since this was last asked.
+    pub fn take_late_max(&self) -> Duration {
+        Duration::from_micros(self.late_us_max.swap(0, Ordering::Relaxed))
+    }
 }
 
 /// A client for [`produce`]: without the SDK's retries, with a limit on each call.
@@ -149,6 +160,26 @@ pub fn client(config: &SdkConfig) -> Client {
     Client::from_conf(config)
 }
 
+/// A record with a time of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scheduled {
+    /// When it is to be sent, from the start on.
+    pub due: Duration,
+    /// The record.
+    pub posting: Posting,
+}
+
+/// How scheduled records are sent.
+#[derive(Debug, Clone)]
+pub struct Timetable {
+    /// The streams of pin, geo and user.
+    pub streams: [String; 3],
+    /// What `due` counts from.
+    pub start: Instant,
+    /// How long a record may wait for others that go in the same call.
+    pub linger: Duration,
+}
+
 /// Posts until the plan is done or `stop` resolves, then waits for the answers to what was sent. With `log`, writes
 /// down every acknowledged record; without, memory is bounded.
 pub async fn produce(
@@ -159,19 +190,7 @@ pub async fn produce(
     log: Option<&Arc<AcceptedLog>>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ProducerError> {
-    let mut tasks = JoinSet::new();
-    let queues = Kind::ALL.map(|kind| {
-        let (sender, queue) = mpsc::channel(QUEUE_SLICES);
-        let target = Target {
-            client: client.clone(),
-            stream: plan.streams[kind as usize].clone(),
-            kind,
-            counters: Arc::clone(counters),
-            log: log.map(Arc::clone),
-        };
-        tasks.spawn(target.put_all(queue));
-        sender
-    });
+    let (queues, tasks) = open(client, &plan.streams, counters, log);
     let limit = plan.records.map_or(usize::MAX, |records| usize::try_from(records).unwrap_or(usize::MAX));
     tokio::select! {
         () = stop => {}
@@ -179,6 +198,54 @@ pub async fn produce(
         _ = pace::feed(actions, plan.pace, limit, &queues) => {}
     }
     drop(queues);
+    finish(tasks).await
+}
+
+/// Posts each record when it is due, in the order in which they come, until there are no more or `stop` resolves. What
+/// could not be sent in time is sent as soon as it can be and stays booked under the time when it was due: a slow
+/// Kinesis makes records late and never fewer.
+pub async fn produce_on_time(
+    client: &Client,
+    records: impl Iterator<Item = Scheduled>,
+    timetable: &Timetable,
+    counters: &Arc<Counters>,
+    log: &Arc<AcceptedLog>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ProducerError> {
+    let (queues, tasks) = open(client, &timetable.streams, counters, Some(log));
+    tokio::select! {
+        () = stop => {}
+        _ = pace::feed_on_time(records, timetable, &queues) => {}
+    }
+    drop(queues);
+    finish(tasks).await
+}
+
+type Tasks = JoinSet<Result<(), ProducerError>>;
+
+fn open(
+    client: &Client,
+    streams: &[String; 3],
+    counters: &Arc<Counters>,
+    log: Option<&Arc<AcceptedLog>>,
+) -> (Queues, Tasks) {
+    let mut tasks = JoinSet::new();
+    let queues = Kind::ALL.map(|kind| {
+        let (sender, queue) = mpsc::channel(QUEUE_SLICES);
+        let target = Target {
+            client: client.clone(),
+            stream: streams[kind as usize].clone(),
+            kind,
+            counters: Arc::clone(counters),
+            log: log.map(Arc::clone),
+        };
+        tasks.spawn(target.put_all(queue));
+        sender
+    });
+    (queues, tasks)
+}
+
+async fn finish(mut tasks: Tasks) -> Result<(), ProducerError> {
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(result) => result?,
@@ -280,6 +347,51 @@ mod tests {
         produce(&client, large, &plan(100_000.0, 600), &counters, Some(&log), never).await.unwrap();
         assert!(counters.sent_again() > 0, "the limit of a shard was never met");
         assert_eq!(assert_log_is_what_is_stored(&kinesis, &log, &counters).await, 600);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_late_is_booked_under_the_time_when_it_was_due() {
+        let kinesis = EmbeddedKinesis::start(&STREAMS, 1).await.unwrap();
+        let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
+        let client = client(&kinesis.sdk_config());
+        // All of them were due long ago, and together they are more than several calls take.
+        let postings = emulation().flat_map(|action| action.postings).filter(|posting| posting.kind == Kind::Pin);
+        let records = postings.take(12).enumerate().map(|(at, mut posting)| {
+            posting.data.resize(900_000, b' ');
+            Scheduled { due: Duration::from_millis(100 * at as u64), posting }
+        });
+        let start = Instant::now() - Duration::from_secs(5);
+        let timetable = Timetable { streams: STREAMS.map(str::to_owned), start, linger: Duration::from_millis(1) };
+        let never = std::future::pending();
+        produce_on_time(&client, records, &timetable, &counters, &log, never).await.unwrap();
+        let booked: Vec<Duration> =
+            log.stream("pin").values().flatten().map(|record| record.sent - timetable.start).collect();
+        assert_eq!(booked, (0..12).map(|at| Duration::from_millis(100 * at)).collect::<Vec<_>>());
+        assert!(counters.take_late_max() >= Duration::from_secs(5), "the first one is five seconds late");
+        assert_eq!(counters.take_late_max(), Duration::ZERO, "it is told once");
+        assert_log_is_what_is_stored(&kinesis, &log, &counters).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_it_is_due() {
+        let kinesis = EmbeddedKinesis::start(&STREAMS, 1).await.unwrap();
+        let (log, counters) = (Arc::new(AcceptedLog::default()), Arc::new(Counters::default()));
+        let client = client(&kinesis.sdk_config());
+        let due = |at: u64| Duration::from_millis(300 * at);
+        let postings = emulation().flat_map(|action| action.postings);
+        let records = postings.zip(0..).map(|(posting, at)| Scheduled { due: due(at), posting });
+        let start = Instant::now();
+        let timetable = Timetable { streams: STREAMS.map(str::to_owned), start, linger: Duration::ZERO };
+        let acknowledged = || Kind::ALL.iter().map(|kind| counters.acknowledged(*kind)).sum::<u64>();
+        let some = async {
+            while acknowledged() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        produce_on_time(&client, records, &timetable, &counters, &log, some).await.unwrap();
+        let passed = start.elapsed();
+        let there = acknowledged();
+        assert!(there >= 3 && due(there - 1) <= passed, "{there} records after {passed:?}");
     }
 
     #[tokio::test]

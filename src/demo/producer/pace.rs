@@ -1,11 +1,11 @@
-//! When which record is due: at a steady rate, or as the course's emulator sleeps.
+//! When which record is due: at a steady rate, as the course's emulator sleeps, or as a timetable says.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{BATCH_RECORDS_MAX, Pace};
+use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Pace, Scheduled, Timetable};
 use crate::demo::pinterest::{Action, Posting};
 
 /// Records are released in slices of this length: short beside every latency that is measured on them.
@@ -17,7 +17,14 @@ const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// A stream's task has ended; its result says why.
 pub(super) struct QueueClosed;
 
-pub(super) type Queues = [mpsc::Sender<Vec<Posting>>; 3];
+/// A record to put, and when it should have been sent if somebody has said so.
+#[derive(Debug, Clone)]
+pub(super) struct Due {
+    pub(super) posting: Posting,
+    pub(super) at: Option<Instant>,
+}
+
+pub(super) type Queues = [mpsc::Sender<Vec<Due>>; 3];
 
 pub(super) async fn feed(
     actions: impl Iterator<Item = Action>,
@@ -38,7 +45,7 @@ async fn feed_at(rate: f64, mut postings: impl Iterator<Item = Posting>, queues:
     loop {
         slices.tick().await;
         let due = schedule.due(Instant::now());
-        let slice: Vec<Posting> = postings.by_ref().take(due).collect();
+        let slice: Vec<Due> = postings.by_ref().take(due).map(whenever).collect();
         let done = slice.len() < due;
         enqueue(slice, queues).await?;
         if done {
@@ -57,7 +64,7 @@ async fn feed_as_the_course(
         tokio::time::sleep(Duration::from_secs(u64::from(action.sleep_s))).await;
         action.postings.truncate(left);
         left -= action.postings.len();
-        enqueue(action.postings, queues).await?;
+        enqueue(action.postings.drain(..).map(whenever).collect(), queues).await?;
         if left == 0 {
             break;
         }
@@ -65,17 +72,59 @@ async fn feed_as_the_course(
     Ok(())
 }
 
-async fn enqueue(slice: Vec<Posting>, queues: &Queues) -> Result<(), QueueClosed> {
+/// Never earlier than due, and never moved: whoever is late is late by what it shows.
+pub(super) async fn feed_on_time(
+    records: impl Iterator<Item = Scheduled>,
+    timetable: &Timetable,
+    queues: &Queues,
+) -> Result<(), QueueClosed> {
+    let mut records = records.peekable();
+    let mut sent_at = timetable.start;
+    while let Some(next) = records.peek() {
+        tokio::time::sleep_until((timetable.start + next.due).max(sent_at + timetable.linger)).await;
+        sent_at = Instant::now();
+        let passed = sent_at.saturating_duration_since(timetable.start);
+        let mut slice = Vec::new();
+        while let Some(record) = records.next_if(|record| record.due <= passed && slice.len() < BATCH_RECORDS_MAX) {
+            slice.push(Due { posting: record.posting, at: Some(timetable.start + record.due) });
+        }
+        if slice.len() == BATCH_RECORDS_MAX {
+            // There is more: nothing to wait for.
+            sent_at -= timetable.linger;
+        }
+        enqueue(slice, queues).await?;
+    }
+    Ok(())
+}
+
+fn whenever(posting: Posting) -> Due {
+    Due { posting, at: None }
+}
+
+async fn enqueue(slice: Vec<Due>, queues: &Queues) -> Result<(), QueueClosed> {
     let mut by_kind = [const { Vec::new() }; 3];
-    slice.into_iter().for_each(|posting| by_kind[posting.kind as usize].push(posting));
-    for (queue, mut postings) in queues.iter().zip(by_kind) {
-        while !postings.is_empty() {
-            let rest = postings.split_off(postings.len().min(BATCH_RECORDS_MAX));
-            queue.send(postings).await.map_err(|_| QueueClosed)?;
-            postings = rest;
+    slice.into_iter().for_each(|record| by_kind[record.posting.kind as usize].push(record));
+    for (queue, records) in queues.iter().zip(by_kind) {
+        let (mut batch, mut bytes): (Vec<Due>, usize) = (Vec::new(), 0);
+        for record in records {
+            bytes += record.posting.data.len();
+            if batch.len() == BATCH_RECORDS_MAX || (bytes > BATCH_BYTES_MAX && !batch.is_empty()) {
+                bytes = record.posting.data.len();
+                queue.send(std::mem::take(&mut batch)).await.map_err(|_| QueueClosed)?;
+            }
+            batch.push(record);
+        }
+        if !batch.is_empty() {
+            queue.send(batch).await.map_err(|_| QueueClosed)?;
         }
     }
     Ok(())
+}
+
+/// Whether one call takes both.
+pub(super) fn fits(batch: &[Due], more: &[Due]) -> bool {
+    let bytes = |records: &[Due]| records.iter().map(|record| record.posting.data.len()).sum::<usize>();
+    batch.len() + more.len() <= BATCH_RECORDS_MAX && bytes(batch) + bytes(more) <= BATCH_BYTES_MAX
 }
 
 /// How many records are due at a steady rate.
@@ -128,7 +177,7 @@ mod tests {
         drop(queues);
         let mut posted = Vec::new();
         while let Some(slice) = queue.recv().await {
-            posted.extend(slice.into_iter().map(|posting| posting.ind));
+            posted.extend(slice.into_iter().map(|record| record.posting.ind));
         }
         assert_eq!(posted, [7528, 7528, 7528, 2863]);
     }

@@ -12,13 +12,11 @@ use aws_smithy_types::Blob;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{BATCH_RECORDS_MAX, Counters, PATIENCE, ProducerError};
+use super::pace::{Due, fits};
+use super::{Counters, PATIENCE, ProducerError};
 use crate::checkpoint::{SequenceNumber, ShardId};
 use crate::demo::accepted::{Accepted, AcceptedLog};
-use crate::demo::pinterest::{Kind, Posting};
-
-/// PutRecords takes 5 MiB with the keys; this leaves room for one more record.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+use crate::demo::pinterest::Kind;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -34,7 +32,7 @@ pub(super) struct Target {
 
 impl Target {
     /// One call at a time, so that records with one key keep their order.
-    pub(super) async fn put_all(self, mut queue: mpsc::Receiver<Vec<Posting>>) -> Result<(), ProducerError> {
+    pub(super) async fn put_all(self, mut queue: mpsc::Receiver<Vec<Due>>) -> Result<(), ProducerError> {
         let mut next = None;
         loop {
             let mut batch = match next.take() {
@@ -54,11 +52,12 @@ impl Target {
     }
 
     /// Puts one batch, whatever it takes.
-    async fn put(&self, mut batch: Vec<Posting>) -> Result<(), ProducerError> {
+    async fn put(&self, mut batch: Vec<Due>) -> Result<(), ProducerError> {
         let mut backoff = BACKOFF_MIN;
         let mut accepted_at = Instant::now();
         loop {
             let sent = Instant::now();
+            self.tell_late(&batch, sent);
             let answer = self.client.put_records().stream_name(&self.stream).set_records(Some(self.entries(&batch)?));
             let trouble = match answer.send().await {
                 Ok(answer) => {
@@ -97,22 +96,23 @@ impl Target {
         }
     }
 
-    fn entries(&self, batch: &[Posting]) -> Result<Vec<PutRecordsRequestEntry>, ProducerError> {
-        let entry = |posting: &Posting| {
+    fn tell_late(&self, batch: &[Due], sent: Instant) {
+        let late = batch.iter().filter_map(|record| Some(sent.saturating_duration_since(record.at?))).max();
+        let late_us = late.map_or(0, |late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+        self.counters.late_us_max.fetch_max(late_us, Ordering::Relaxed);
+    }
+
+    fn entries(&self, batch: &[Due]) -> Result<Vec<PutRecordsRequestEntry>, ProducerError> {
+        let entry = |Due { posting, .. }: &Due| {
             let entry = PutRecordsRequestEntry::builder().data(Blob::new(posting.data.clone()));
-            entry.partition_key(posting.ind.to_string()).build()
+            entry.partition_key(posting.key.to_string()).build()
         };
         let entries: Result<_, BuildError> = batch.iter().map(entry).collect();
         entries.map_err(|source| ProducerError::Entry { stream: self.stream.clone(), source: Box::new(source) })
     }
 
     /// Books what was acknowledged and leaves the rest in `batch`; says why it was refused.
-    fn accept(
-        &self,
-        batch: &mut Vec<Posting>,
-        sent: Instant,
-        answer: PutRecordsOutput,
-    ) -> Result<String, ProducerError> {
+    fn accept(&self, batch: &mut Vec<Due>, sent: Instant, answer: PutRecordsOutput) -> Result<String, ProducerError> {
         let stream = || self.stream.clone();
         if answer.records.len() != batch.len() {
             let (sent, answered) = (batch.len(), answer.records.len());
@@ -121,18 +121,19 @@ impl Target {
         let mut refused = String::new();
         let mut rest = Vec::new();
         let mut accepted = Vec::with_capacity(batch.len());
-        for (posting, entry) in batch.drain(..).zip(answer.records) {
+        for (record, entry) in batch.drain(..).zip(answer.records) {
             match (entry.sequence_number, entry.shard_id) {
                 (Some(number), Some(shard)) if entry.error_code.is_none() => {
                     let number = SequenceNumber::parse(&number)
                         .map_err(|source| ProducerError::Number { stream: stream(), source })?;
-                    let record = Accepted::new(number, sent, posting.ind, &posting.data);
-                    accepted.push((ShardId::new(shard), record));
+                    let posting = &record.posting;
+                    let booked = Accepted::new(number, record.at.unwrap_or(sent), posting.ind, &posting.data);
+                    accepted.push((ShardId::new(shard), booked));
                     self.counters.bytes.fetch_add(posting.data.len() as u64, Ordering::Relaxed);
                 }
                 _ => {
                     refused = format!("{:?}: {:?}", entry.error_code, entry.error_message);
-                    rest.push(posting);
+                    rest.push(record);
                 }
             }
         }
@@ -143,11 +144,6 @@ impl Target {
         }
         Ok(refused)
     }
-}
-
-fn fits(batch: &[Posting], more: &[Posting]) -> bool {
-    let bytes = |postings: &[Posting]| postings.iter().map(|posting| posting.data.len()).sum::<usize>();
-    batch.len() + more.len() <= BATCH_RECORDS_MAX && bytes(batch) + bytes(more) <= BATCH_BYTES_MAX
 }
 
 /// The SDK's errors say little by themselves; what happened is in their sources.

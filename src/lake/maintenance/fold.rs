@@ -77,7 +77,10 @@ impl Compactor<'_> {
                         Err(error) => self.left_out(log, path, error, &mut left).await?,
                     }
                 }
-                error => {
+                error @ (MergeError::Disorder(_)
+                | MergeError::Gone(_)
+                | MergeError::TooMany
+                | MergeError::Failed(_)) => {
                     let first = inputs.first().map(|input| input.path.clone()).unwrap_or_default();
                     self.left_out(log, first, error, &mut left).await?
                 }

@@ -1,11 +1,13 @@
 //! Maintenance inside the service: a thread of low priority with a runtime and a client of its own, so that neither
 //! its work nor its waiting is in a reader's way.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -91,16 +93,26 @@ async fn open(plan: &MaintenancePlan) -> LakeStore {
     }
 }
 
-/// Seals when the bell rings, and looks at every window now and then. Never ends.
+/// Seals when the bell rings, and looks at every window at once and then now and then. Never ends.
 async fn seal(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send)) {
     let mut sealers = Sealers::new(store, plan.options);
     for (stream, contract) in &plan.streams {
         sealers.add(&plan.pipeline, stream, contract);
     }
+    let mut due = Instant::now();
     loop {
-        let rung = tokio::time::timeout(about(plan.interval), plan.bell.rung()).await.ok();
+        let rung = rung_before(due, &plan.bell).await;
+        if rung.is_none() {
+            due = Instant::now() + about(plan.interval);
+        }
         sealers.look(rung.as_ref(), &mut |table, event| observe(table, event)).await;
     }
+}
+
+/// The tables for which it was rung; `None` when all are due, however often it rings: who failed for one window may not be
+/// rung for again in a long time.
+async fn rung_before(due: Instant, bell: &SealBell) -> Option<BTreeSet<String>> {
+    if Instant::now() >= due { None } else { tokio::time::timeout_at(due, bell.rung()).await.ok() }
 }
 
 /// Never ends.
@@ -120,4 +132,19 @@ fn about(interval: Duration) -> Duration {
     let quarter_ms = u64::try_from(interval.as_millis() / 4).unwrap_or(u64::MAX);
     let chance_ms = Uuid::new_v4().as_u128() as u64 % (2 * quarter_ms + 1);
     (interval + Duration::from_millis(chance_ms)).saturating_sub(Duration::from_millis(quarter_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_windows_are_due_at_their_time_however_often_the_bell_rings() {
+        let (bell, now) = (SealBell::default(), Instant::now());
+        bell.ring("some_partials");
+        assert_eq!(rung_before(now, &bell).await, None, "all are due");
+        let rung = rung_before(now + Duration::from_secs(3600), &bell).await;
+        assert_eq!(rung.unwrap().into_iter().collect::<Vec<_>>(), ["some_partials"]);
+        assert_eq!(rung_before(now + Duration::from_millis(1), &bell).await, None, "nobody rings");
+    }
 }

@@ -172,7 +172,7 @@ impl Sealer {
         };
         match made {
             None => Ok((None, to_us)),
-            Some(made) => Ok((Some(self.commit_revision(log, clocks, revisions, made).await?), to_us)),
+            Some(made) => Ok((Some(self.commit_revision(log, tail.version, clocks, revisions, made).await?), to_us)),
         }
     }
 
@@ -221,6 +221,7 @@ impl Sealer {
     async fn commit_revision(
         &self,
         log: &mut TableLog,
+        from_version: u64,
         clocks: &Clocks,
         revisions: i64,
         made: Made,
@@ -229,7 +230,10 @@ impl Sealer {
         let id = format!("{}{REVISIONS}/{}", clocks.identity.prefix(), self.plan.name);
         let known = |state: &TableState| said(state, REVISIONS, &self.plan.name).unwrap_or(0);
         let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
-        let (txns, info) = (BTreeMap::from([(id, revision)]), vec![("revision", json!(revision))]);
+        let (txns, info) = (
+            BTreeMap::from([(id, revision)]),
+            vec![("revision", json!(revision)), ("partialsVersion", json!(from_version))],
+        );
         let landed = self.commit_rows(log, made, txns, info, |state| known(state) == revisions).await?;
         Ok(landed.map_or(Sealed::Overtaken, |version| Sealed::Revised { version, revision, rows, files, bytes }))
     }

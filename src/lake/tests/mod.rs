@@ -5,6 +5,7 @@ pub mod faults;
 pub mod followers;
 mod missed;
 mod opening;
+mod others;
 mod ranges;
 pub mod readers;
 mod replays;
@@ -53,7 +54,7 @@ pub const PARTIALS: &str = "orders_by_kind_partials";
 pub const DAY: i32 = 20_779;
 const DAY_US: i64 = 86_400_000_000;
 
-pub use self::followers::follow_all;
+pub use self::followers::{follow_all, rows_of};
 
 // === Tables ===
 
@@ -180,7 +181,6 @@ pub fn reject(n: u64) -> Reject {
         sequence_number: number(n),
         sub_sequence_number: 0,
         arrived_at_us: i64::from(DAY) * DAY_US,
-        partition_key: None,
         refused: None,
     };
     Reject { record, reason: RejectReason::InvalidUtf8, detail: "byte 0".to_owned() }

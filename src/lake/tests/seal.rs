@@ -116,7 +116,6 @@ pub fn read(
             sequence_number: number(order),
             sub_sequence_number: 0,
             arrived_at_us: order.arrived_ms * 1000,
-            partition_key: None,
             refused: None,
         }
     });
@@ -415,6 +414,9 @@ async fn a_key_that_got_late_records_gets_a_row_with_the_next_revision_and_the_o
     house.commit([second]).await;
     assert_eq!(corrections(&house.seal().await), [(2, 2)]);
     assert_eq!(house.seal().await, [], "nothing more to correct");
+    let said = lake.entry(SEALED, 3).await;
+    let from_version = said.iter().find_map(|action| action["commitInfo"]["partialsVersion"].as_u64());
+    assert_eq!(from_version, Some(3), "what it was made from is on record");
     let mut expected = [
         row(0, "even", 1, 2, false),
         revised(1, row(0, "even", 3, 16, false)),

@@ -133,6 +133,7 @@ async fn full_house() -> House {
     board.shard(&ShardId::new("shardId-1"), |shard| {
         (shard.state, shard.behind_ms, shard.last_arrival_ms) = ("reading", Some(1), Some(2));
         (shard.parents, shard.position) = (vec![ShardId::new("shardId-0")], Some("7".to_owned()));
+        shard.counted = Some("7".to_owned());
         shard.hash_range = Some(("0".to_owned(), "9".to_owned()));
     });
     board.table("heard", |table| (table.kind, table.last_commit_ms) = ("rows", Some(5)));

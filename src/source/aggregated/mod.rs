@@ -168,7 +168,6 @@ impl Taken {
             sequence_number: whole.sequence_number,
             sub_sequence_number: index,
             arrived_at_us: whole.arrived_at_us,
-            partition_key: None,
             refused: (refuses && is_foreign(record.hash_key)).then_some(Refusal::ForeignHashKey),
         }));
     }

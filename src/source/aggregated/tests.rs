@@ -46,7 +46,6 @@ fn raw(number: u64, data: Vec<u8>) -> RawRecord {
         sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: 1_000_000 + number as i64,
-        partition_key: None,
         refused: None,
     }
 }

@@ -152,16 +152,20 @@ pub enum Undecodable {
 
 /// The cells in rows of a partials table that have this very definition, each with its group.
 pub fn decode_current(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
+    let rows = of_definition(plan, rows)?;
+    if rows.num_rows() == 0 { Ok(Vec::new()) } else { decode(plan, &rows) }
+}
+
+/// The rows that have this very definition. The columns of another one need not be these.
+pub fn of_definition(plan: &WindowPlan, rows: &RecordBatch) -> Result<RecordBatch, Undecodable> {
+    let wrong = || Undecodable::Column { column: DEFINITION.to_owned() };
     let definitions = rows.column_by_name(DEFINITION).and_then(|column| column.as_string_opt::<i32>());
-    let definitions = definitions.ok_or_else(|| Undecodable::Column { column: DEFINITION.to_owned() })?;
+    let definitions = definitions.ok_or_else(wrong)?;
     let current: BooleanArray = definitions.iter().map(|found| Some(found == Some(&plan.definition))).collect();
     if current.true_count() == rows.num_rows() {
-        return decode(plan, rows);
+        return Ok(rows.clone());
     }
-    // The columns of another definition need not be these.
-    let rows =
-        filter_record_batch(rows, &current).map_err(|_| Undecodable::Column { column: DEFINITION.to_owned() })?;
-    if rows.num_rows() == 0 { Ok(Vec::new()) } else { decode(plan, &rows) }
+    filter_record_batch(rows, &current).map_err(|_| wrong())
 }
 
 /// The groups of these rows, whatever their definition, one each.
@@ -179,7 +183,8 @@ pub fn decode_groups(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<Group>
     starts.into_iter().map(group).collect()
 }
 
-fn decode(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
+/// The cells in these rows, each with its group.
+pub fn decode(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
     let missing = |name: &str| Undecodable::Column { column: name.to_owned() };
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(name));
     let records = column(RECORDS)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(RECORDS))?;

@@ -68,7 +68,7 @@ fn a_start_is_complete_when_its_grace_is_over_and_the_future_is_neither() {
 #[test]
 fn of_a_start_that_is_not_wholly_in_memory_nothing_is_said() {
     let windows = windows();
-    windows.restore(0, 8 * MINUTE_US, &[]).unwrap();
+    windows.restore_from(0, 8 * MINUTE_US);
     windows.observe(&batch(&windows, range("a", 0, 1), &[order("x", 1, 7), order("x", 1, 8)])).unwrap();
     let states: Vec<StartState> = by_place(&windows, NOW_US, 5).starts.iter().map(|start| start.state).collect();
     assert_eq!(states, [StartState::Running]);

@@ -1,0 +1,84 @@
+//! Path 1: the body of GetRecords to records: the SDK's own, by its own protocol, and ours, by ours.
+
+use std::hint::black_box;
+use std::process::Command;
+
+use aws_sdk_kinesis::config::ConfigBag;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
+use aws_smithy_runtime_api::http::{Response, StatusCode};
+use aws_smithy_schema::protocol::SharedClientProtocol;
+use aws_smithy_types::body::SdkBody;
+use pintail::record::RawRecord;
+use pintail::source::{QuickJson, RecordShelf};
+
+use crate::data;
+use crate::sides::{Rounds, Side, compare};
+
+const KIB: usize = 1024;
+const SIZES: [(&str, usize); 2] = [("100 KiB", 100 * KIB), ("10 MiB", 10 * KIB * KIB)];
+/// A turn parses about so much.
+const TURN_BYTES: usize = 40 * KIB * KIB;
+
+pub fn run(rounds: Rounds) {
+    for (size, bytes) in SIZES {
+        let (body, records) = data::body(bytes);
+        let times = (TURN_BYTES / body.len()).max(1);
+        let response = response(body);
+        let side = |name| {
+            let protocol = protocol(name);
+            let response = &response;
+            Side::new(name, records * times, move || {
+                for _ in 0..times {
+                    black_box(parse(&protocol, response));
+                }
+            })
+        };
+        let title = format!("path 1: a body of GetRecords, {size}, {records} pins, to records");
+        compare(&title, rounds, vec![side("aws-sdk-kinesis"), side("pintail")]);
+        for name in ["aws-sdk-kinesis", "pintail"] {
+            let program = std::env::current_exe().expect("this program");
+            let child = Command::new(program).args(["--memory-of", name, &bytes.to_string()]).output();
+            println!("{name:<34} {}", String::from_utf8_lossy(&child.expect("this program runs").stdout).trim());
+        }
+    }
+}
+
+/// What a process of its own holds at most while it parses one body.
+pub fn one_body(side: &str, bytes: usize) {
+    let response = response(data::body(bytes).0);
+    let protocol = protocol(side);
+    // What making the body needed is given back before anything is looked at.
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux forgets the peak");
+    let before = peak_kib();
+    black_box(parse(&protocol, &response));
+    println!("at most {} KiB above the body", peak_kib() - before);
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has this file");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("and this line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+}
+
+fn protocol(side: &str) -> SharedClientProtocol {
+    match side {
+        "pintail" => SharedClientProtocol::new(QuickJson::default()),
+        _ => SharedClientProtocol::new(
+            AwsJsonRpcProtocol::aws_json_1_1().with_default_namespace("com.amazonaws.kinesis"),
+        ),
+    }
+}
+
+fn response(body: Vec<u8>) -> Response {
+    Response::new(StatusCode::try_from(200).expect("a status"), SdkBody::from(body))
+}
+
+/// The SDK's answer, and our records if they stand beside it.
+fn parse(protocol: &SharedClientProtocol, response: &Response) -> (GetRecordsOutput, Option<Vec<RawRecord>>) {
+    let (mut config, shelf) = (ConfigBag::base(), RecordShelf::default());
+    config.interceptor_state().store_put(shelf.clone());
+    let answer = protocol.deserialize_response(response, GetRecordsOutput::SCHEMA, &config);
+    let parsed = answer.and_then(|mut answer| GetRecordsOutput::deserialize(&mut *answer));
+    (parsed.expect("a body as Kinesis writes it"), shelf.take())
+}

@@ -1,0 +1,263 @@
+//! The whole service against the consumer that people write: from GetRecords to commits on an S3.
+//!
+//! Both read the same streams of one Kinesis from their beginning and write to one S3, in turns, each with a lake of its
+//! own and a process of its own. What Kinesis and S3 cost is nobody's; what is told is the CPU of the process alone.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use clap::ValueEnum;
+use pintail::demo::Kind;
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use tokio::time::{Instant, sleep};
+
+use super::data::Lines;
+use super::engines;
+use super::ours::Work;
+use super::process;
+use super::profile::Profile;
+use crate::child::Child;
+use crate::http::{get, metric};
+use crate::scene::{Instance, Scene};
+use crate::tables::Snapshot;
+use crate::usage::Usage;
+
+const SHARDS: u32 = 2;
+
+/// Records and bytes that one call may put; the bytes are Kinesis's limit less some for keys.
+const PUT_RECORDS: usize = 500;
+const PUT_BYTES: usize = 4 << 20;
+
+/// Between two looks at Pintail's metrics: what they cost is counted as Pintail's.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Beyond it a turn is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Below the lake's root.
+const THEIR_FOLDER: &str = "consumer";
+
+/// Which streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mix {
+    /// As many pins as geo and as user records.
+    Even,
+    /// Pins alone.
+    Pins,
+}
+
+impl Mix {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Even, Self::Pins];
+
+    /// Its streams.
+    pub fn kinds(self) -> Vec<Kind> {
+        match self {
+            Self::Even => Kind::ALL.to_vec(),
+            Self::Pins => vec![Kind::Pin],
+        }
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Even => "pin, geo and user records in equal numbers",
+            Self::Pins => "pins alone",
+        }
+    }
+}
+
+/// Who read and wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reader {
+    /// `pintail run`, with the shipped windows.
+    Pintail,
+    /// boto3, orjson, pyarrow and `write_deltalake`, without windows.
+    Consumer,
+}
+
+/// One turn of one of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Served {
+    /// From 0.
+    pub round: usize,
+    /// The streams.
+    pub mix: Mix,
+    /// Whose.
+    pub who: Reader,
+    /// Records that were read, over all streams.
+    pub records: u64,
+    /// What it took. Of Pintail it is the whole process, its start included; of the consumer what came after its imports.
+    pub work: Work,
+    /// How the consumer's tables differ from Pintail's.
+    pub differences: Vec<String>,
+}
+
+/// All rounds of one mix; `lines` are the files whose first `count` lines are put into each stream.
+pub async fn rounds(
+    program: &str,
+    python: &str,
+    (mix, rounds): (Mix, usize),
+    lines: &[(Kind, &Lines)],
+    count: u64,
+) -> anyhow::Result<Vec<Served>> {
+    let mut scene = Scene::on_s3(SHARDS).await?;
+    scene.settings.streams = mix.kinds();
+    scene.settings.flush_interval_ms = 5_000;
+    let mut records = Vec::new();
+    for (kind, lines) in lines.iter().filter(|(kind, _)| mix.kinds().contains(kind)) {
+        records.push((*kind, put(&scene, *kind, &lines.whole, count).await?));
+    }
+    let service = Service { program, python, scene, mix, count, records };
+    let mut served = Vec::new();
+    for round in 0..rounds {
+        // Both need the other's table to be compared with, and neither is always the first.
+        let (ours, theirs) = if round % 2 == 0 {
+            let ours = service.ours().await?;
+            (ours, service.theirs().await?)
+        } else {
+            let theirs = service.theirs().await?;
+            (service.ours().await?, theirs)
+        };
+        let differences = service.compare(&ours.1, &theirs.1);
+        let records = count * mix.kinds().len() as u64;
+        let turn = |who, work, differences| Served { round, mix, who, records, work, differences };
+        served.push(turn(Reader::Pintail, ours.0, Vec::new()));
+        served.push(turn(Reader::Consumer, theirs.0, differences));
+        eprintln!("{}: round {} of {rounds} done", mix.name(), round + 1);
+    }
+    Ok(served)
+}
+
+struct Service<'a> {
+    program: &'a str,
+    python: &'a str,
+    scene: Scene,
+    mix: Mix,
+    /// Lines of each stream.
+    count: u64,
+    /// Those of them that are JSON.
+    records: Vec<(Kind, u64)>,
+}
+
+/// What a turn took, and what its tables say.
+type Turned = (Work, Vec<(Kind, Profile)>);
+
+impl Service<'_> {
+    async fn ours(&self) -> anyhow::Result<Turned> {
+        self.scene.s3()?.remove_prefix("");
+        let started = Instant::now();
+        let mut child = self.scene.spawn(self.program)?;
+        let usage = self.committed(&mut child).await.with_context(|| child.story())?;
+        let wall_s = started.elapsed().as_secs_f64();
+        let tables = self.tables("").await;
+        let status = child.terminate().await?;
+        ensure!(status.success(), "Pintail ended with {status}");
+        let work = Work {
+            rows: None,
+            cpu_s: usage.cpu_seconds,
+            wall_s,
+            reading_s: None,
+            rss_peak_bytes: usage.rss_peak_bytes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let tables = tables?;
+        for ((kind, profile), (_, records)) in tables.iter().zip(&self.records) {
+            let (found, name) = (profile.rows, kind.name());
+            ensure!(found == *records, "Pintail made {found} rows of the {records} {name} records");
+        }
+        Ok((work, tables))
+    }
+
+    /// What the process had used when the last record was committed.
+    async fn committed(&self, child: &mut Child) -> anyhow::Result<Usage> {
+        let address = child.address().await?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            child.alive()?;
+            let metrics = get(address, "/metrics").await?.body;
+            let usage = Usage::of(child.pid()?)?;
+            let of = |table: &str| {
+                metric(&metrics, "pintail_rows_committed_total", &format!("table=\"{table}\"")).unwrap_or_default()
+                    as u64
+            };
+            let kinds = self.mix.kinds();
+            let committed = kinds.iter().map(|kind| of(kind.name()) + of(&format!("{}_rejects", kind.name())));
+            if committed.sum::<u64>() >= self.count * kinds.len() as u64 {
+                return Ok(usage);
+            }
+            ensure!(Instant::now() < deadline, "not everything was committed in {PATIENCE:?}");
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn theirs(&self) -> anyhow::Result<Turned> {
+        let s3 = self.scene.s3()?;
+        s3.remove_prefix("");
+        let script = engines::script("consumer.py");
+        let (kinesis, s3_endpoint) = (self.scene.kinesis.endpoint(), s3.endpoint());
+        let (lake, count) = (format!("{}/{THEIR_FOLDER}", s3.lake_uri()), self.count.to_string());
+        let mut words = vec![script.as_os_str(), kinesis.as_ref(), s3_endpoint.as_ref(), lake.as_ref(), count.as_ref()];
+        let kinds = self.mix.kinds();
+        words.extend(kinds.iter().map(|kind| std::ffi::OsStr::new(kind.name())));
+        let work = process::work(process::command(self.python, words), None).await.context("the consumer")?;
+        Ok((work, self.tables(&format!("{THEIR_FOLDER}/")).await?))
+    }
+
+    async fn tables(&self, folder: &str) -> anyhow::Result<Vec<(Kind, Profile)>> {
+        let mut tables = Vec::new();
+        for kind in self.mix.kinds() {
+            let snapshot = Snapshot::read(&self.scene.lake_url()?, &format!("{folder}{}", kind.name())).await?;
+            let mut profile = Profile::default();
+            snapshot.batches().iter().try_for_each(|batch| profile.add(batch))?;
+            tables.push((kind, profile));
+        }
+        Ok(tables)
+    }
+
+    fn compare(&self, ours: &[(Kind, Profile)], theirs: &[(Kind, Profile)]) -> Vec<String> {
+        let pairs = ours.iter().zip(theirs);
+        pairs
+            .flat_map(|((kind, ours), (_, theirs))| {
+                ours.differences(theirs).into_iter().map(|how| format!("{} {how}", kind.name()))
+            })
+            .collect()
+    }
+}
+
+/// Puts the first lines of a file into a stream; how many of them are JSON.
+async fn put(scene: &Scene, kind: Kind, file: &Path, count: u64) -> anyhow::Result<u64> {
+    let lines = BufReader::new(std::fs::File::open(file).with_context(|| file.display().to_string())?);
+    let (mut records, mut entries, mut bytes, mut put) = (0, Vec::new(), 0, 0);
+    for line in lines.split(b'\n').take(usize::try_from(count)?) {
+        let line = line?;
+        records += u64::from(serde_json::from_slice::<IgnoredAny>(&line).is_ok());
+        put += 1;
+        bytes += line.len();
+        let entry = PutRecordsRequestEntry::builder().data(Blob::new(line)).partition_key(put.to_string()).build()?;
+        entries.push(entry);
+        if entries.len() == PUT_RECORDS || bytes > PUT_BYTES {
+            send(scene, kind, std::mem::take(&mut entries)).await?;
+            bytes = 0;
+        }
+    }
+    ensure!(put == count, "{} has {put} lines, and {count} are wanted", file.display());
+    if !entries.is_empty() {
+        send(scene, kind, entries).await?;
+    }
+    Ok(records)
+}
+
+async fn send(scene: &Scene, kind: Kind, entries: Vec<PutRecordsRequestEntry>) -> anyhow::Result<()> {
+    let call = scene.kinesis.client().put_records().stream_name(kind.name()).set_records(Some(entries));
+    let answer = call.send().await.context("PutRecords")?;
+    ensure!(answer.failed_record_count().unwrap_or_default() == 0, "the local Kinesis refused records");
+    Ok(())
+}

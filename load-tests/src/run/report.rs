@@ -1,0 +1,204 @@
+//! What a run found: one JSON object. Every field is explained in the README, and a test holds that.
+
+use std::collections::BTreeMap;
+
+use pintail::demo::readback::Tally;
+use serde::{Deserialize, Serialize};
+
+use super::latency::Latency;
+use super::machine::{Build, Machine};
+use super::profile::Profile;
+
+/// Raised when a field changes its meaning.
+pub const FORMAT: u32 = 1;
+
+/// User and system time so far, by process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct CpuSeconds {
+    /// Pintail.
+    pub pintail: f64,
+    /// The Kinesis, if it is the harness's own.
+    pub kinesis: Option<f64>,
+    /// The S3.
+    pub s3: f64,
+    /// The producer.
+    pub producer: f64,
+    /// What observes and reckons.
+    pub harness: f64,
+}
+
+/// One look, once a second.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Since the run began.
+    pub seconds: f64,
+    /// Records acknowledged so far.
+    pub posted: u64,
+    /// Records that Pintail has read.
+    pub read: u64,
+    /// Records that it has rejected.
+    pub rejects: u64,
+    /// Its commits of rows tables.
+    pub commits: u64,
+    /// What they took, in all.
+    pub commit_seconds: f64,
+    /// What encoding and uploading took, in all.
+    pub flush_seconds: f64,
+    /// Files committed, of all tables.
+    pub files_committed: u64,
+    /// What of the byte budget is held.
+    pub budget_in_use_bytes: u64,
+    /// Pintail's memory now.
+    pub rss_bytes: u64,
+    /// The most so far.
+    pub rss_peak_bytes: u64,
+    /// Of every process.
+    pub cpu: CpuSeconds,
+    /// By how much a record was sent after it was due, at most, within this second.
+    pub late_max_ms: f64,
+    /// `MillisBehindLatest` of every shard's last read.
+    pub behind_s: BTreeMap<String, f64>,
+}
+
+/// A commit of a rows table, as a reader of the bucket saw it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The stream.
+    pub stream: String,
+    /// The table's version.
+    pub version: u64,
+    /// When, since the run began.
+    pub seconds: f64,
+    /// Rows that it brought.
+    pub rows: u64,
+    /// Files that it added.
+    pub files_added: u64,
+    /// Files that it removed.
+    pub files_removed: u64,
+    /// The size of its entry.
+    pub log_bytes: u64,
+}
+
+/// What was caught up with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Records that were there before Pintail started.
+    pub records: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// From Pintail's start until all of them were committed.
+    pub caught_up_s: f64,
+    /// Records a second.
+    pub records_per_s: f64,
+}
+
+/// The ledger's verdict.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reckoned {
+    /// Acknowledged, and in no table.
+    pub lost: u64,
+    /// In the tables more than once: each time beyond the first.
+    pub duplicated: u64,
+    /// Rejects of other bytes, rows of other contents than were posted.
+    pub altered: u64,
+    /// In a file after a later record of their shard.
+    pub out_of_order: u64,
+    /// In the tables, and never acknowledged.
+    pub unexpected: u64,
+    /// Rows in the rows tables.
+    pub rows: u64,
+    /// Rejects by reason.
+    pub rejects: BTreeMap<String, u64>,
+    /// Rows of the partials tables that were held against a GROUP BY of the rows.
+    pub partials_checked: u64,
+    /// Rows of the sealed tables that were held against a GROUP BY of the rows.
+    pub sealed_checked: u64,
+}
+
+impl Reckoned {
+    /// The book against the tables.
+    pub fn of(total: &Tally) -> Self {
+        Self {
+            lost: total.lost,
+            duplicated: total.duplicated,
+            altered: total.altered,
+            out_of_order: total.out_of_order,
+            unexpected: total.unexpected,
+            ..Self::default()
+        }
+    }
+}
+
+/// The report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// What was asked for.
+    pub profile: Profile,
+    /// Draws the same times and records again.
+    pub seed: u64,
+    /// Which Kinesis: `own`, or where.
+    pub target: String,
+    /// When it ended, epoch ms.
+    pub ended_ms: i64,
+    /// What was measured.
+    pub build: Build,
+    /// On what.
+    pub machine: Machine,
+    /// Records that Kinesis acknowledged.
+    pub records: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// When the posting began, the backlog left out; since the run began.
+    pub posting_from_s: f64,
+    /// How long was posted, the backlog left out.
+    pub posted_s: f64,
+    /// From the end of the posting until everything was committed.
+    pub caught_up_s: f64,
+    /// Records a second that were due.
+    pub rate_asked: f64,
+    /// Records a second that were acknowledged.
+    pub rate_achieved: f64,
+    /// By how much a record was sent after it was due, at most.
+    pub late_max_ms: f64,
+    /// If Pintail started behind.
+    pub backlog: Option<Backlog>,
+    /// From when a record was due until the live windows count it.
+    pub window_ms: Latency,
+    /// From when a record was due until a reader of the table finds it.
+    pub lake_ms: Latency,
+    /// From the start of Pintail to the last commit, by process.
+    pub cpu: CpuSeconds,
+    /// Pintail's own.
+    pub cpu_s_per_million: f64,
+    /// The most memory that Pintail had resident at once.
+    pub rss_peak_bytes: u64,
+    /// What it had before the first record came.
+    pub rss_idle_bytes: u64,
+    /// The mean of a commit of a rows table, retries included.
+    pub commit_mean_ms: f64,
+    /// The mean of encoding and uploading a flush.
+    pub flush_mean_ms: f64,
+    /// Active files of the rows tables at the end.
+    pub files_active: u64,
+    /// Entries of their logs, in bytes.
+    pub log_bytes: u64,
+    /// The ledger's verdict.
+    pub verdict: Reckoned,
+    /// Everything that must not be, in words. Empty: it has held.
+    pub violations: Vec<String>,
+    /// What a reader of the figures must know, in words.
+    pub notes: Vec<String>,
+    /// One look a second.
+    pub samples: Vec<Sample>,
+    /// Commits of the rows tables.
+    pub commits: Vec<Commit>,
+}
+
+impl Report {
+    /// Whether everything held.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
