@@ -7,7 +7,8 @@ use std::time::Duration;
 use deltalake::arrow::datatypes::SchemaRef;
 
 use super::alarm::{Alarm, Troubles};
-use super::commit::{Outcome, Proposal, TableLog, backoff};
+use super::backoff::backoff;
+use super::commit::{Outcome, Proposal, TableLog};
 use super::error::{Action, LakeError};
 use super::flush::OPERATION;
 use super::ledger::{self, StreamIdentity};

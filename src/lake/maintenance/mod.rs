@@ -208,11 +208,17 @@ impl Maintainer {
         self.add_tables(stream, TableSet::of(contract, &identity));
     }
 
-    fn add_tables(&mut self, stream: &str, set: TableSet) {
+    pub(crate) fn add_tables(&mut self, stream: &str, set: TableSet) {
         let followers = set.following().map(|spec| spec.name.clone()).collect();
         let (rows, ours) = (set.rows.name.clone(), set.rejects.txn_prefix.clone());
         let tables = set.all().cloned().map(Table::new).collect();
         self.streams.push(Stream { name: stream.to_owned(), ours, rows, followers, tables });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn timed_by(mut self, clock: MomentClock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Looks at every table once and does what is worth doing; `thorough`: all that can be done. Tells `observe` what

@@ -9,6 +9,7 @@
 //! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
 
 mod bell;
+mod late;
 mod revise;
 mod rows;
 mod sealers;
@@ -24,14 +25,14 @@ use super::commit::{Outcome, Proposal, TableLog};
 use super::error::LakeError;
 use super::flush::OPERATION;
 use super::log::{TableState, read_table};
-use super::merge::{Input, Merge, MergeError, MergePlan, Starts, Stretches, stretches};
+use super::merge::{MergeError, MergePlan, Starts, Stretches, stretches};
 use super::moment::{Moment, MomentClock};
 use super::output::Output;
 use super::store::LakeStore;
 use super::table::{TableSpec, check};
 use crate::contract::WindowPlan;
 use crate::limits::STAGED_AGE_MS_MAX;
-use crate::window::merging::{Cell, Sealing};
+use crate::window::merging::Sealing;
 pub use bell::SealBell;
 use revise::Dirty;
 use rows::Rows;
@@ -321,60 +322,6 @@ impl Sealer {
             Outcome::Landed(version) => Some(version),
             Outcome::Stopped(()) => None,
         })
-    }
-
-    // === Late records ===
-
-    /// Records that came since the last look to windows which were sealed before they came.
-    async fn tell_late(
-        &mut self,
-        tail: &mut Tail,
-        log: &TableLog,
-        dropped_us: i64,
-        tell: &mut dyn FnMut(Sealed),
-    ) -> Result<(), MergeError> {
-        let progress = self.progress(log.state());
-        let sealed = Starts { from_us: dropped_us, to_us: progress.through_us() };
-        let dropped = Starts { from_us: i64::MIN, to_us: dropped_us };
-        let (mut late, mut too_late) = (0, 0);
-        for fresh in tail.take_fresh() {
-            // What the last seal was made from was in time, or is counted by whoever made it.
-            if fresh.version <= progress.from_version {
-                continue;
-            }
-            if sealed.meet(fresh.starts) {
-                late += self.count(&fresh.file, sealed).await?;
-            }
-            if dropped.meet(fresh.starts) {
-                too_late += self.count(&fresh.file, dropped).await?;
-            }
-        }
-        if late > 0 {
-            tell(Sealed::Late { records: late });
-        }
-        if too_late > 0 {
-            tell(Sealed::TooLate { records: too_late });
-        }
-        Ok(())
-    }
-
-    async fn count(&mut self, file: &Input, starts: Starts) -> Result<u64, MergeError> {
-        let partials = self.plan.partials_table();
-        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
-            // Its rows are in another file by now; who takes the difference finds them.
-            Err(MergeError::Gone(_)) => {
-                self.dirty = Dirty::Unknown;
-                return Ok(0);
-            }
-            opened => opened?,
-        };
-        let mut records = 0;
-        while let Some((group, cell)) = merge.next().await? {
-            records += cell.records;
-            self.dirty.note(group.start_us);
-        }
-        Ok(records)
     }
 }
 
