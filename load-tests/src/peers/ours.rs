@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use deltalake::arrow::array::RecordBatch;
+use memchr::memchr;
 use pintail::demo::Kind;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -152,7 +153,7 @@ impl Lines {
         let raw = rooms.read(
             std::iter::from_fn(|| {
                 let rest = &at_most[used..];
-                let len = rest.iter().position(|byte| *byte == b'\n')?;
+                let len = memchr(b'\n', rest)?;
                 used += len + 1;
                 Some(&rest[..len])
             })

@@ -9,6 +9,7 @@
 //! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
 
 mod bell;
+mod history;
 mod late;
 mod revise;
 mod rows;
@@ -34,6 +35,7 @@ use crate::contract::WindowPlan;
 use crate::limits::STAGED_AGE_MS_MAX;
 use crate::window::merging::Sealing;
 pub use bell::SealBell;
+pub use history::{SealedLook, SealedTable};
 use revise::Dirty;
 use rows::Rows;
 pub use sealers::{SealEvent, Sealers};

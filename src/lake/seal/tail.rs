@@ -138,6 +138,17 @@ impl Tail {
         met.map(|(path, (_, _, size))| Input { path: path.clone(), size: *size }).collect()
     }
 
+    /// About how many bytes of its files are of these windows.
+    pub fn bytes_in(&self, starts: Starts) -> u64 {
+        let met = self.files.values().filter(|(first_us, last_us, _)| starts.meet((*first_us, *last_us)));
+        let share = |(first_us, last_us, size): &(i64, i64, u64)| {
+            let windows_us = i128::from(starts.to_us) - i128::from(starts.from_us);
+            let file_us = i128::from(*last_us) - i128::from(*first_us) + windows_us;
+            u64::try_from(i128::from(*size) * windows_us / file_us.max(1)).unwrap_or(*size).max(1)
+        };
+        met.map(share).sum()
+    }
+
     /// Files that brought new rows since this was asked last.
     pub fn take_fresh(&mut self) -> Vec<Fresh> {
         std::mem::take(&mut self.fresh)

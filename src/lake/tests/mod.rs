@@ -11,6 +11,7 @@ pub mod readers;
 mod replays;
 mod schedules;
 pub mod seal;
+mod sealed_history;
 mod watermarks;
 mod writing;
 
