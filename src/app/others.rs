@@ -251,7 +251,8 @@ mod tests {
 
     async fn restore(windows: &StreamWindows, lake: &StreamLake, window: usize) -> u64 {
         let recent = lake.recent_partials(window, windows.restored_since_us(window, now_ms() * 1000)).await.unwrap();
-        windows.restore(window, recent.since_us, &recent.rows).unwrap();
+        windows.restore_from(window, recent.since_us);
+        recent.each(|rows| windows.restore(window, rows)).await.unwrap();
         recent.through
     }
 

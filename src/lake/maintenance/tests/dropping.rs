@@ -41,9 +41,9 @@ async fn with_days(lake: &Lake, declared: &str) -> House {
 
 /// (through, files) of every drop.
 fn drops(events: &[(String, Event)]) -> Vec<(i64, u64)> {
-    let dropped = |(table, event): &(String, Event)| match event {
-        Event::Dropped { through_ms, files, .. } if table == SEALED_PARTIALS => Some((*through_ms, *files)),
-        _ => None,
+    let dropped = |(table, event): &(String, Event)| {
+        let Event::Dropped { through_ms, files, .. } = event else { return None };
+        (table == SEALED_PARTIALS).then_some((*through_ms, *files))
     };
     events.iter().filter_map(dropped).collect()
 }
