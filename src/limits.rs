@@ -159,6 +159,12 @@ pub const WINDOW_GRACE_MS_DEFAULT: i64 = 5_000;
 /// For how long after its end a window is corrected, where its contract asks for corrections, unless it says otherwise.
 pub const WINDOW_REVISE_FOR_MS_DEFAULT: i64 = 2 * 86_400_000;
 
+/// Old partials go by whole days, so keeping them for less than one is no wish that can be met.
+pub const WINDOW_KEEP_MS_MIN: i64 = 86_400_000;
+
+/// Who wants to keep partials for longer than a century keeps them all.
+pub const WINDOW_KEEP_MS_MAX: i64 = 100 * 366 * 86_400_000;
+
 /// Distinct counts: registers of an HLL sketch, as a power of two. 4,096 count to within 1.6 % (one standard
 /// deviation), which is what Spark, Java and Python take unless told otherwise, so that theirs merge with ours without
 /// losing any. A sketch starts with 32 bytes, and has 4 KiB from 385 values on.
@@ -251,6 +257,12 @@ pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
 
 /// Compaction: files whose partials are added up at a time. Of more, a few rows each would be decoded at a time.
 pub const FOLD_FILES_MAX: usize = 128;
+
+/// Old partials: files that one commit removes from their table, some hundred bytes each.
+pub const DROP_FILES_MAX: usize = 5_000;
+
+/// Old partials are looked for this often: they go by days.
+pub const DROP_INTERVAL_MS: i64 = 60 * 60 * 1000;
 
 /// Sealing: files, and ordered stretches of files, that are merged side by side.
 pub const MERGE_CURSORS_MAX: usize = 1_000;

@@ -11,6 +11,7 @@
 //! is replayed; [`read_ledgers`] for people; [`Maintainer`] and [`Sealers`] beside it all.
 
 mod alarm;
+mod backoff;
 mod checkpoint;
 mod commit;
 mod credentials;

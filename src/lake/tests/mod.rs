@@ -133,6 +133,7 @@ pub fn window() -> WindowPlan {
         definition: "d1".to_owned(),
         partials_schema: partials_schema(),
         seal: SealPolicy::Once,
+        keep_us: None,
         sealed_schema: schema(&[("window_start", instant()), ("_date", DataType::Date32)]),
     }
 }
