@@ -23,6 +23,7 @@ mod group;
 mod partials;
 mod pending;
 mod rows;
+mod shared;
 mod sketch;
 mod slide;
 mod view;
