@@ -9,12 +9,15 @@ use super::group::{Grouping, Keys, integers};
 use crate::contract::window::KeyPlan;
 use crate::contract::{ColumnType, EventTime};
 
+/// The integers of a column, row by row.
+type Integers = Rc<[Option<i64>]>;
+
 /// Of some rows; other rows need another.
 #[derive(Debug, Default)]
 pub struct Shared {
     starts: Vec<((EventTime, i64), Grouping)>,
     keys: Vec<(KeyPlan, Rc<Keys>)>,
-    integers: Vec<((usize, ColumnType), Rc<[Option<i64>]>)>,
+    integers: Vec<((usize, ColumnType), Integers)>,
 }
 
 impl Shared {
@@ -40,11 +43,11 @@ impl Shared {
     }
 
     /// Integers, timestamps (us) or dates (days) of the column at `index`. `None` if it is not of that type.
-    pub fn integers(&mut self, source: ColumnType, index: usize, column: &ArrayRef) -> Option<Rc<[Option<i64>]>> {
+    pub fn integers(&mut self, source: ColumnType, index: usize, column: &ArrayRef) -> Option<Integers> {
         if let Some((_, known)) = self.integers.iter().find(|(of, _)| *of == (index, source)) {
             return Some(Rc::clone(known));
         }
-        let values: Rc<[Option<i64>]> = integers(source, column)?.into();
+        let values: Integers = integers(source, column)?.into();
         self.integers.push(((index, source), Rc::clone(&values)));
         Some(values)
     }
