@@ -249,7 +249,7 @@ pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 /// Sealing: overlapping windows that one commit is made of, about.
 pub const SEAL_WINDOWS_MAX: usize = 100_000;
 
-/// Sealing: rows decoded at a time, over all files that are merged side by side, as their files count them.
+/// Sealing: rows decoded at a time, over all files that are merged side by side, about.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Sealing: rows decoded at a time of one file at least, however many are merged.

@@ -47,7 +47,7 @@ pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 /// What it takes to add up the rows of a partials table outside of this room: pure, like all that is done to cells.
 pub(crate) mod merging {
-    pub use super::cell::Cell;
+    pub use super::cell::{Cell, decoded_row_bytes};
     pub use super::group::{Group, KeyValue};
     pub use super::partials::{
         Sealing, Undecodable, decode_current, decode_groups, decode_sealed, encode_merged, encode_sealed,
