@@ -77,6 +77,9 @@ impl Others {
     async fn take_all(&mut self, through: u64) -> Result<(), LakeError> {
         while self.log.version() < through {
             let Some(commit) = self.log.next().await? else { return Ok(()) };
+            if !self.windows.knows(&commit.ranges) && self.windows.await_commit_of(&commit.ranges) {
+                return Ok(());
+            }
             self.take(&commit).await?;
             self.log.passed(commit);
         }
@@ -279,5 +282,22 @@ mod tests {
         assert_eq!(shown(&windows), [14, 14]);
         others.look(u64::MAX).await;
         assert_eq!(shown(&windows), [14, 14]);
+    }
+    #[tokio::test]
+    async fn what_ends_where_our_own_commit_is_on_its_way_is_not_read_until_that_is_decided() {
+        let world = World::new();
+        let (lake, windows) = (world.open().await, world.windows());
+        windows.begin_after(lake.ledger());
+        let mut others = Others::after(lake.commit_log(), Arc::clone(&windows), "orders", vec![0, 0]);
+        let ours = world.batch(0, 3);
+        windows.observe(&ours).unwrap();
+        world.commit(0, 3).await;
+        let ranges = std::slice::from_ref(&ours.range);
+        others.look(u64::MAX).await;
+        assert_eq!((shown(&windows), windows.knows(ranges)), (vec![3, 3], false));
+        ours.grant.revoke();
+        windows.discard(&ours.range.shard);
+        others.look(u64::MAX).await;
+        assert_eq!((shown(&windows), windows.knows(ranges)), (vec![3, 3], true), "it was not ours");
     }
 }

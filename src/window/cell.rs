@@ -218,6 +218,8 @@ impl Measure {
                 *sum += i128::from(value);
                 *count += 1;
             }
+            Self::Min(Some(Scalar::Integer(least))) => *least = value.min(*least),
+            Self::Max(Some(Scalar::Integer(most))) => *most = value.max(*most),
             Self::Min(_) => self.merge(&Self::Min(Some(Scalar::Integer(value)))),
             Self::Max(_) => self.merge(&Self::Max(Some(Scalar::Integer(value)))),
             Self::SumDouble(_) | Self::MeanDouble(..) => self.observe_double(value as f64),

@@ -27,6 +27,7 @@ mod partials;
 mod pending;
 mod rows;
 mod sealed;
+mod shared;
 mod sketch;
 mod slide;
 mod view;
