@@ -526,6 +526,8 @@ impl World {
             survivor.finish(0, &self.waits).await;
             survivor.follow();
             survivor.finish(1, &self.waits).await;
+            survivor.maintain();
+            survivor.finish(3, &self.waits).await;
             survivor.seal();
             survivor.finish(2, &self.waits).await;
         }
