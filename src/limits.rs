@@ -107,6 +107,19 @@ pub const LIVE_OTHERS_FILES_MAX: usize = 256;
 /// See [`LIVE_OTHERS_FILES_MAX`].
 pub const LIVE_OTHERS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Sealed history: starts of each window that are kept for people. Older ones are in the window's table.
+pub const SEALED_STARTS_MAX: usize = 120;
+
+/// Sealed history: keys of each start that are kept, the largest; all are counted.
+pub const SEALED_KEYS_MAX: usize = 1_000;
+
+/// Sealed history: bytes kept per stream, shared by its windows, beside `[budget]`.
+pub const SEALED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Sealed history: bytes of a window's table that one look reads, about. A start does not hold up for seconds, nor does a
+/// window of millions of keys.
+pub const SEALED_READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// Live windows: bytes of committed cells kept per stream, beside `[budget]`; new keys beyond it show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -145,6 +158,12 @@ pub const WINDOW_GRACE_MS_DEFAULT: i64 = 5_000;
 
 /// For how long after its end a window is corrected, where its contract asks for corrections, unless it says otherwise.
 pub const WINDOW_REVISE_FOR_MS_DEFAULT: i64 = 2 * 86_400_000;
+
+/// Old partials go by whole days, so keeping them for less than one is no wish that can be met.
+pub const WINDOW_KEEP_MS_MIN: i64 = 86_400_000;
+
+/// Who wants to keep partials for longer than a century keeps them all.
+pub const WINDOW_KEEP_MS_MAX: i64 = 100 * 366 * 86_400_000;
 
 /// Distinct counts: registers of an HLL sketch, as a power of two. 4,096 count to within 1.6 % (one standard
 /// deviation), which is what Spark, Java and Python take unless told otherwise, so that theirs merge with ours without
@@ -230,7 +249,7 @@ pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 /// Sealing: overlapping windows that one commit is made of, about.
 pub const SEAL_WINDOWS_MAX: usize = 100_000;
 
-/// Sealing: rows decoded at a time, over all files that are merged side by side, as their files count them.
+/// Sealing: rows decoded at a time, over all files that are merged side by side, about.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
@@ -238,6 +257,12 @@ pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
 
 /// Compaction: files whose partials are added up at a time. Of more, a few rows each would be decoded at a time.
 pub const FOLD_FILES_MAX: usize = 128;
+
+/// Old partials: files that one commit removes from their table, some hundred bytes each.
+pub const DROP_FILES_MAX: usize = 5_000;
+
+/// Old partials are looked for this often: they go by days.
+pub const DROP_INTERVAL_MS: i64 = 60 * 60 * 1000;
 
 /// Sealing: files, and ordered stretches of files, that are merged side by side.
 pub const MERGE_CURSORS_MAX: usize = 1_000;

@@ -402,6 +402,7 @@ def page(case):
     with case.pintail:
         case.wait_until_complete()
         case.pintail.settled()
+        case.pintail.sealed()
         seen = watch.look(case.pintail.url(), case.folder)
         case.judge()
         case.passed = report(seen) and case.passed

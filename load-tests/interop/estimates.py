@@ -32,10 +32,15 @@ class Distinct:
         return sketch.serialize_compact()
 
     def merge(self, sketches):
+        merged = self.union(datasketches.hll_sketch.deserialize(sketch) for sketch in sketches)
+        # Registers that were merged with registers are read by the composite estimate, which depends on the values
+        # alone. Where lists of values became registers on the way, it still depends on their order.
+        return self.union([merged, merged])
+
+    def union(self, sketches):
         union = datasketches.hll_union(LG_REGISTERS)
-        # Twice: once merged, a sketch is read by the composite estimate, which depends on the values alone.
-        for sketch in [*sketches, *sketches]:
-            union.update(datasketches.hll_sketch.deserialize(sketch))
+        for sketch in sketches:
+            union.update(sketch)
         return union.get_result(datasketches.tgt_hll_type.HLL_8)
 
     def readable(self, sketch):

@@ -105,6 +105,17 @@ class Pintail:
         series = re.findall(rf"^{name}(?:{{([^\n]*)}})? (\S+)$", self.ask("/metrics"), re.MULTILINE)
         return sum(float(value) for said, value in series if all(f'{label}="{text}"' in said for label, text in labels.items()))
 
+    def sealed(self, seconds=180):
+        """Waits until the history of every window has a sealed start."""
+        deadline = time.monotonic() + seconds
+        while True:
+            windows = json.loads(self.ask("/api/sealed?rows=0"))
+            if windows and all(window["starts"] for window in windows):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds} s a window is not sealed: {windows}")
+            time.sleep(0.2)
+
     def ask(self, path):
         """The body of an answer over HTTP."""
         with urllib.request.urlopen(f"http://{self.listen}{path}", timeout=10) as answer:

@@ -88,6 +88,17 @@ def sketched(measure, values):
     return {f"{measure.name}{suffix}": value for suffix, value in cells.items()}
 
 
+class Estimates(unittest.TestCase):
+    def test_a_distinct_count_is_the_same_however_its_values_were_split(self):
+        # Near 384 values a list becomes registers, now in one of the parts, now between them.
+        for count in range(376, 420):
+            values, posters = [f"poster {n}" for n in range(count)], estimates.Distinct("posters")
+            for parts in ([values[:200], values[200:]], [values[::3], values[1::3], values[2::3]], [values[:390], values[:5]]):
+                if len(set().union(*parts)) == count:
+                    merged = posters.merge([posters.sketch(part) for part in parts])
+                    self.assertEqual(list(posters.problems(merged, values)), [], (count, len(parts)))
+
+
 class Comparison(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

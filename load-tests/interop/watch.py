@@ -24,6 +24,8 @@ SCRIPT = """(() => {
     streams: cards("#streams > [data-stream]", "stream", card => text(card, ".counts").match(/[\\d,]+/g).map(number)),
     windows: cards("#windows > [data-window]", "window", card => [...card.querySelectorAll("tbody")][0].rows.length &&
       Object.fromEntries([...card.querySelector("tbody").rows].map(row => [row.cells[0].title, number([...row.cells].find((cell, i) => i > 1 && !cell.hidden).textContent)]))),
+    sealed: cards("#sealed > [data-window]", "window", card => Object.fromEntries([...card.querySelectorAll("tr[data-start]")].map(row => [row.dataset.start,
+      [2, 3, 5].map(cell => number(row.cells[cell].textContent))]))),
     rejects,
     shards: document.querySelectorAll("#shards > tr").length,
     unnamed: [...document.querySelectorAll("svg[role=img], [role=region], button, section, article")].filter(node =>
@@ -53,11 +55,18 @@ def compare(page, ask):
         "shards": sum(len(each["shards"]) for each in summary["streams"]),
     }
     problems = [f"{what}: the page shows {page[what]}, the API {value}" for what, value in told.items() if page[what] != value]
+    # A window may be sealed between the two; what is sealed stays as it is.
+    sealed = {each["window"]: {str(start["start_ms"]): [start["records"], start["keys"], start["revision"]] for start in each["starts"]}
+              for each in ask("/api/sealed?rows=0")}
+    problems += [f"sealed {window}: the page shows {numbers} for {start}, the API {sealed[window].get(start)}"
+                 for window, starts in page["sealed"].items() for start, numbers in starts.items() if sealed[window].get(start) != numbers]
+    if not any(page["sealed"].values()):
+        problems.append("no sealed window is on the page")
     if not page["state"].startswith(("Yes", "Mostly")):
         problems.append(f"the page says {page['state']!r}")
     if not all(told["windows"].values()) or not told["rejects"]:
         problems.append(f"there is too little to compare: {told}")
-    counted = len(told["streams"]) * 3 + sum(map(len, told["windows"].values())) + sum(map(len, told["rejects"].values())) + 1
+    counted = len(told["streams"]) * 3 + sum(map(len, told["windows"].values())) + sum(map(len, told["rejects"].values())) + sum(map(len, page["sealed"].values())) * 3 + 1
     return counted, 0, problems
 
 

@@ -69,7 +69,6 @@ impl Rooms {
                 sequence_number: self.number()?,
                 sub_sequence_number: 0,
                 arrived_at_us: FIRST_ARRIVAL_US + self.records * 1_000,
-                partition_key: None,
                 refused: None,
             });
         }

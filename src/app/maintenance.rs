@@ -83,8 +83,12 @@ impl Watcher {
                 tracing::info!(stream, table, version, files_in, files_out, bytes_in, bytes_out, "compacted");
                 self.metrics.compacted(table, (files_in, files_out), (bytes_in, bytes_out));
             }
+            MaintenanceEvent::Dropped { version, through_ms, files, bytes } => {
+                tracing::info!(stream, table, version, through_ms, files, bytes, "old partials removed");
+                self.metrics.dropped(table, files, bytes);
+            }
             MaintenanceEvent::Overtaken { reason } => {
-                tracing::info!(stream, table, reason, "a compaction came too late");
+                tracing::info!(stream, table, reason, "a rewrite came too late");
                 self.metrics.overtaken(table);
             }
             MaintenanceEvent::Checkpointed { version } => {
@@ -158,6 +162,10 @@ impl SealWatcher {
             SealEvent::Late { records } => {
                 tracing::debug!(table, records, "records came to sealed windows");
                 self.metrics.late(table, records);
+            }
+            SealEvent::TooLate { records } => {
+                tracing::debug!(table, records, "records came to windows whose partials are not kept any more");
+                self.metrics.too_late(table, records);
             }
             SealEvent::Failed { reason } => {
                 tracing::warn!(table, reason, "windows could not be sealed, trying again");

@@ -12,6 +12,7 @@ mod range;
 mod reclean;
 mod rejects;
 mod rejects_report;
+mod sealed;
 mod stream;
 
 use std::net::SocketAddr;

@@ -77,6 +77,9 @@ impl Others {
     async fn take_all(&mut self, through: u64) -> Result<(), LakeError> {
         while self.log.version() < through {
             let Some(commit) = self.log.next().await? else { return Ok(()) };
+            if !self.windows.knows(&commit.ranges) && self.windows.await_commit_of(&commit.ranges) {
+                return Ok(());
+            }
             self.take(&commit).await?;
             self.log.passed(commit);
         }
@@ -133,5 +136,168 @@ impl Others {
             };
         }
         Ok(Ok(cells))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use deltalake::arrow::array::{
+        ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    };
+    use object_store::memory::InMemory;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::budget::{Budget, Permit};
+    use crate::checkpoint::{LedgerHandle, Position, PositionRange, Registration, SequenceNumber, ShardId};
+    use crate::contract::{self, Contract};
+    use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
+    use crate::metrics::{Registry, StreamMetrics};
+    use crate::record::{CleanBatch, ShardGrant, WindowSink};
+    use crate::status::StatusBoard;
+    use crate::toml_doc::Problems;
+    use crate::window::LiveFilter;
+
+    const CONTRACT: &str = "table = \"orders\"\n[[column]]\nname = \"place\"\ntype = \"string\"\n\
+        [[window]]\nname = \"by_place\"\nevery = \"1h\"\nby = [\"place\"]\nmeasure = { n = \"count\" }\n\
+        [[window]]\nname = \"all_orders\"\nevery = \"1h\"\nmeasure = { n = \"count\" }\n";
+
+    struct World {
+        store: LakeStore,
+        contract: Arc<Contract>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let problems = Problems::default();
+            let contract = contract::parse("orders.toml", CONTRACT.to_owned(), &problems);
+            problems.into_result().unwrap();
+            let store = LakeStore::with_objects(Arc::new(InMemory::new()), "lake", "memory://lake");
+            Self { store, contract: Arc::new(contract.unwrap()) }
+        }
+
+        fn metrics(&self) -> StreamMetrics {
+            Registry::new().unwrap().stream("orders")
+        }
+
+        fn windows(&self) -> Arc<StreamWindows> {
+            Arc::new(StreamWindows::new("orders", Arc::clone(&self.contract), self.metrics()))
+        }
+
+        async fn open(&self) -> StreamLake {
+            let identity = StreamIdentity {
+                pipeline: "shop".to_owned(),
+                stream: "orders".to_owned(),
+                created_at_s: 1_700_000_000,
+            };
+            StreamLake::open(self.store.clone(), identity, &self.contract).await.unwrap()
+        }
+
+        /// A process that commits one order of each number in (from, through], and ends.
+        async fn commit(&self, from: u32, through: u32) {
+            let (lake, windows) = (self.open().await, self.windows());
+            let (batches, batch_queue) = mpsc::channel(1);
+            let (ledger, questions) = LedgerHandle::channel();
+            let options = WriterOptions { flush_interval: Duration::from_millis(10), flush_bytes: 1 << 20 };
+            let sink = Arc::clone(&windows) as Arc<dyn WindowSink>;
+            let board = StatusBoard::default().stream("orders");
+            let writer = Writer::new(lake, options, Budget::new(1 << 20), sink, None, self.metrics(), board);
+            let read = async {
+                let shard = Registration { shard: ShardId::new("a"), start_ms: 0, ended: false };
+                ledger.register(vec![shard]).await.unwrap();
+                let batch = self.batch(from, through);
+                windows.observe(&batch).unwrap();
+                batches.send(batch).await.unwrap();
+                drop(batches);
+            };
+            let (written, ()) = tokio::join!(writer.run(batch_queue, questions, CancellationToken::new()), read);
+            written.unwrap();
+        }
+
+        fn batch(&self, from: u32, through: u32) -> CleanBatch {
+            let at = |number: u32| match number {
+                0 => Position::Beginning,
+                _ => Position::After(SequenceNumber::parse(&number.to_string()).unwrap()),
+            };
+            let (count, now_us) = ((through - from) as usize, now_ms() * 1000);
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(StringArray::from(vec!["x"; count])),
+                Arc::new(StringArray::from(vec!["a"; count])),
+                Arc::new(StringArray::from_iter_values((from..through).map(|number| number.to_string()))),
+                Arc::new(Int64Array::from(vec![0; count])),
+                Arc::new(TimestampMicrosecondArray::from(vec![now_us; count]).with_timezone("UTC")),
+                Arc::new(Int64Array::new_null(count)),
+                Arc::new(Date32Array::from(vec![now_us.div_euclid(86_400_000_000) as i32; count])),
+            ];
+            CleanBatch {
+                range: PositionRange { shard: ShardId::new("a"), after: at(from), through: at(through) },
+                rows: RecordBatch::try_new(Arc::clone(&self.contract.rows_schema), columns).unwrap(),
+                rejects: Vec::new(),
+                seen_ms: None,
+                watermark_ms: None,
+                end: None,
+                grant: ShardGrant::new(),
+                permit: Permit::default(),
+            }
+        }
+    }
+
+    /// By window, the records on show.
+    fn shown(windows: &StreamWindows) -> Vec<u64> {
+        let live = windows.live(&LiveFilter::default()).into_iter();
+        live.map(|window| window.starts.iter().map(|start| start.records).sum()).collect()
+    }
+
+    async fn restore(windows: &StreamWindows, lake: &StreamLake, window: usize) -> u64 {
+        let recent = lake.recent_partials(window, windows.restored_since_us(window, now_ms() * 1000)).await.unwrap();
+        windows.restore_from(window, recent.since_us);
+        recent.each(|rows| windows.restore(window, rows)).await.unwrap();
+        recent.through
+    }
+
+    #[tokio::test]
+    async fn windows_that_were_restored_at_different_versions_stand_for_one_before_anything_is_read() {
+        let world = World::new();
+        world.commit(0, 3).await;
+        let (lake, windows) = (world.open().await, world.windows());
+        windows.begin_after(lake.ledger());
+        let mut through = vec![restore(&windows, &lake, 0).await];
+        world.commit(3, 8).await;
+        world.commit(8, 10).await;
+        through.push(restore(&windows, &lake, 1).await);
+        assert!(through[0] < through[1], "{through:?}");
+        assert_eq!(shown(&windows), [3, 10], "somebody committed between the two");
+
+        let mut others = Others::after(lake.commit_log(), Arc::clone(&windows), "orders", through);
+        others.level().await;
+        assert_eq!(shown(&windows), [10, 10]);
+        world.commit(10, 14).await;
+        others.level().await;
+        assert_eq!(shown(&windows), [10, 10], "what comes after is not looked for yet");
+        others.look(u64::MAX).await;
+        assert_eq!(shown(&windows), [14, 14]);
+        others.look(u64::MAX).await;
+        assert_eq!(shown(&windows), [14, 14]);
+    }
+    #[tokio::test]
+    async fn what_ends_where_our_own_commit_is_on_its_way_is_not_read_until_that_is_decided() {
+        let world = World::new();
+        let (lake, windows) = (world.open().await, world.windows());
+        windows.begin_after(lake.ledger());
+        let mut others = Others::after(lake.commit_log(), Arc::clone(&windows), "orders", vec![0, 0]);
+        let ours = world.batch(0, 3);
+        windows.observe(&ours).unwrap();
+        world.commit(0, 3).await;
+        let ranges = std::slice::from_ref(&ours.range);
+        others.look(u64::MAX).await;
+        assert_eq!((shown(&windows), windows.knows(ranges)), (vec![3, 3], false));
+        ours.grant.revoke();
+        windows.discard(&ours.range.shard);
+        others.look(u64::MAX).await;
+        assert_eq!((shown(&windows), windows.knows(ranges)), (vec![3, 3], true), "it was not ours");
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::others::Others;
 use super::pipe::{Pipe, Way};
+use super::sealed::SealedTables;
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerHandle, LedgerView, ShardId, TimeRange};
 use crate::clock::now_ms;
@@ -181,6 +182,7 @@ impl Stream {
         reading: CancellationToken,
         cut_off: CancellationToken,
     ) -> anyhow::Result<()> {
+        let sealed = SealedTables::of(&lake, Arc::clone(&self.windows), self.config.name());
         let budget = Budget::new(self.budget_bytes);
         let open_before = open_shards(lake.ledger());
         let (batches, batch_queue) = mpsc::channel(WRITER_QUEUE_BATCHES);
@@ -190,12 +192,7 @@ impl Stream {
         let lake = lake.ringing(self.bell.clone());
         let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
         let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
-        let flush_interval = self.flush.flush_interval;
-        let others = async move {
-            if let Some(others) = others {
-                others.follow(flush_interval).await;
-            }
-        };
+        let looking_on = look_on(others, sealed, self.flush.flush_interval);
         let caught_up = show_when_caught_up(Arc::clone(&self.windows), self.board.clone(), open_before);
         let coordinator = self.coordinator(description, ledger, budget, batches);
         // The coordinator holds the batches' only sender: when it ends, for whatever reason, the writer drains.
@@ -211,7 +208,7 @@ impl Stream {
         };
         tokio::select! {
             (read, written) = async { tokio::join!(read, write) } => written.and(read),
-            ((), (), ()) = async { tokio::join!(watching, caught_up, others) } => Ok(()),
+            ((), (), ()) = async { tokio::join!(watching, caught_up, looking_on) } => Ok(()),
         }
     }
 
@@ -252,6 +249,14 @@ impl Stream {
             options,
             timing: Timing::default(),
         }
+    }
+}
+
+/// Goes on with what the lake tells the windows. Without others this process is on its own, with tables of a replay or
+/// without windows.
+async fn look_on(others: Option<Others>, sealed: SealedTables, flush_interval: std::time::Duration) {
+    if let Some(others) = others {
+        tokio::join!(others.follow(flush_interval), sealed.follow());
     }
 }
 

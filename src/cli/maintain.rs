@@ -46,6 +46,7 @@ fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
             say!("{name}: {rows} rows corrected, as revision {revision}, in version {version}");
         }
         SealEvent::Late { records } => say!("{name}: {records} records came late"),
+        SealEvent::TooLate { records } => say!("{name}: {records} records came too late for any partials"),
         SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
     }
     !matches!(event, SealEvent::Failed { .. })
@@ -89,7 +90,11 @@ fn note(table: TableName<'_>, event: MaintenanceEvent, done: &mut Vec<Done>) {
             let (before, after) = (size(bytes_in), size(bytes_out));
             say!("{name}: {files_in} files ({before}) became {files_out} ({after}) in version {version}");
         }
-        MaintenanceEvent::Overtaken { reason } => say!("{name}: compaction gave way: {reason}"),
+        MaintenanceEvent::Dropped { version, through_ms, files, bytes } => {
+            let (before, size) = (time(through_ms), size(bytes));
+            say!("{name}: {files} files ({size}) of windows before {before} removed in version {version}");
+        }
+        MaintenanceEvent::Overtaken { reason } => say!("{name}: gave way: {reason}"),
         MaintenanceEvent::Checkpointed { version } => {
             sum.checkpoint = Some(version);
             say!("{name}: log checkpoint of version {version}");

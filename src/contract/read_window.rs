@@ -1,5 +1,7 @@
 //! One `[[window]]`: its size, its time and its keys.
 
+use std::ops::RangeInclusive;
+
 use toml_edit::Value;
 
 use super::definition::{Declared, definition};
@@ -11,8 +13,8 @@ use super::window::{
 };
 use super::{ColumnType, EventTime, read, read_filter};
 use crate::limits::{
-    WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN, WINDOW_PANES_MAX,
-    WINDOW_REVISE_FOR_MS_DEFAULT,
+    WINDOW_EVERY_MS_MAX, WINDOW_EVERY_MS_MIN, WINDOW_GRACE_MS_DEFAULT, WINDOW_GRACE_MS_MIN, WINDOW_KEEP_MS_MAX,
+    WINDOW_KEEP_MS_MIN, WINDOW_PANES_MAX, WINDOW_REVISE_FOR_MS_DEFAULT,
 };
 use crate::toml_doc::{At, Cut, DurationMs, Place, Section};
 
@@ -26,6 +28,7 @@ pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventT
     let time = reader.time();
     let conditions = reader.conditions();
     let seal = reader.seal();
+    let keep = reader.keep(seal);
     let keys = reader.keys();
     let measures = read_measure::measures(&mut reader.section, columns);
     let place = reader.section.place();
@@ -44,6 +47,7 @@ pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventT
         time: time.unwrap_or(event_time),
         conditions,
         seal,
+        keep_us: keep.map(|ms| ms * 1000),
         sealed_schema: sealed_schema(&keys, &measures),
         keys,
         measures,
@@ -102,10 +106,31 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// For how long partials are kept: for as long as something is made of them.
+    fn keep(&mut self, seal: SealPolicy) -> Option<i64> {
+        let at = self.section.optional::<DurationMs>("keep_partials")?;
+        let keep = self.milliseconds_within("keep_partials", &at, WINDOW_KEEP_MS_MIN..=WINDOW_KEEP_MS_MAX)?;
+        if let SealPolicy::Revise { for_us } = seal
+            && keep < for_us / 1000
+        {
+            let revise_for = for_us / 1000;
+            let message = format!(
+                "`keep_partials` = {keep} ms is shorter than `revise_for` = {revise_for} ms: a window is corrected by \
+                 adding up its partials"
+            );
+            self.note(&at.place, message);
+        }
+        Some(keep)
+    }
+
     fn milliseconds(&self, key: &str, at: &At<DurationMs>, min: i64) -> Option<i64> {
-        let given = i64::try_from(at.value.0).ok().filter(|ms| (min..=WINDOW_EVERY_MS_MAX).contains(ms));
+        self.milliseconds_within(key, at, min..=WINDOW_EVERY_MS_MAX)
+    }
+
+    fn milliseconds_within(&self, key: &str, at: &At<DurationMs>, within: RangeInclusive<i64>) -> Option<i64> {
+        let given = i64::try_from(at.value.0).ok().filter(|ms| within.contains(ms));
         if given.is_none() {
-            let days = WINDOW_EVERY_MS_MAX / 86_400_000;
+            let (min, days) = (within.start(), within.end() / 86_400_000);
             let message = format!("`{key}` = {} ms; expected {} s to {days} days", at.value.0, min / 1000);
             self.note(&at.place, message);
         }

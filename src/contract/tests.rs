@@ -421,6 +421,26 @@ fn a_window_slides_and_has_a_time_of_its_own() {
     assert_eq!(accepted(&format!("event_time = \"at\"\n{pinned}")).windows[0].time, EventTime::Arrival);
 }
 
+#[test]
+fn partials_are_kept_from_the_midnight_before_which_all_windows_are_sealed_and_ended_long_enough_ago() {
+    let window = |lines: &str| accepted(&with_window(lines)).windows[0].clone();
+    let (day, hour) = (86_400_000_000, 3_600_000_000);
+    let sliding = window("every = \"1d\"\nhop = \"1h\"\nkeep_partials = \"3d\"\nmeasure = { c = \"count\" }");
+    let watermark_us = 10 * day + 5 * hour;
+    assert_eq!(sliding.kept_from_us(watermark_us, i64::MAX), Some(6 * day), "the last that ended began at 6 d 5 h");
+    assert_eq!(sliding.kept_from_us(10 * day - hour, i64::MAX), Some(6 * day));
+    assert_eq!(
+        sliding.kept_from_us(10 * day - 2 * hour, i64::MAX),
+        Some(5 * day),
+        "one that began at 5 d 23 h is younger"
+    );
+    assert_eq!(sliding.kept_from_us(watermark_us, 5 * day), Some(4 * day), "what is not sealed is kept");
+    let minutes = window("every = \"1m\"\nkeep_partials = \"3d\"\nmeasure = { c = \"count\" }");
+    assert_eq!(minutes.kept_from_us(10 * day, i64::MAX), Some(7 * day));
+    assert_eq!(minutes.kept_from_us(10 * day - 1, i64::MAX), Some(6 * day));
+    assert_eq!(window("every = \"1m\"\nmeasure = { c = \"count\" }").kept_from_us(watermark_us, i64::MAX), None);
+}
+
 const OFFERED: &str = "count, sum(column), min(column), max(column), mean(column), first(column), last(column), \
                        distinct(column), quantiles(column) and top(column, how many)";
 
@@ -433,6 +453,15 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     (
         "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
         "c.toml:17: `revise_for` goes with `seal = \"revise\"`; sealed once, a row stays as it is",
+    ),
+    (
+        "every = \"1m\"\nkeep_partials = \"12h\"\nCOUNT",
+        "c.toml:17: `keep_partials` = 43200000 ms; expected 86400 s to 36600 days",
+    ),
+    (
+        "every = \"1m\"\nseal = \"revise\"\nkeep_partials = \"1d\"\nCOUNT",
+        "c.toml:18: `keep_partials` = 86400000 ms is shorter than `revise_for` = 172800000 ms: a window is corrected by \
+         adding up its partials",
     ),
     (
         "every = \"1m\"\nmeasure = { revision = \"count\" }",

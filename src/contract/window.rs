@@ -20,6 +20,8 @@ pub const COMPLETE: &str = "complete";
 /// Sealed column: which correction of the window's numbers a row is; 0 for the first (long).
 pub const REVISION: &str = "revision";
 
+const DAY_US: i64 = 86_400_000_000;
+
 /// What becomes of records that come after their window was sealed. They are in the partials either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealPolicy {
@@ -61,6 +63,8 @@ pub struct WindowPlan {
     pub partials_schema: SchemaRef,
     /// What becomes of late records.
     pub seal: SealPolicy,
+    /// For how long after its end a window's partials are kept, in microseconds; `None`: for ever.
+    pub keep_us: Option<i64>,
     /// The sealed table: `window_start, window_end, <keys>, <measures>, records, definition, complete, revision, _date`.
     pub sealed_schema: SchemaRef,
 }
@@ -75,6 +79,16 @@ impl WindowPlan {
     pub fn closes(&self, from_ms: Option<i64>, to_ms: i64) -> bool {
         let through_us = |ms: i64| self.closed_through_us(ms.saturating_mul(1000));
         from_ms.is_none_or(|from_ms| through_us(to_ms) > through_us(from_ms))
+    }
+
+    /// The first midnight (epoch us) from which on partials are kept when the watermark stands there and all windows
+    /// that end at or before `sealed_us` are sealed: all windows that hold a pane before it are sealed, and ended long
+    /// enough ago. `None`: all are kept.
+    pub fn kept_from_us(&self, watermark_us: i64, sealed_us: i64) -> Option<i64> {
+        let ended_us = watermark_us.saturating_sub(self.keep_us?).min(sealed_us);
+        // The first window that ends later begins here.
+        let begins_us = ended_us.saturating_sub(self.every_us).saturating_add(self.pane_us);
+        Some(begins_us.div_euclid(DAY_US).saturating_mul(DAY_US))
     }
 
     /// The name of the table that holds its sealed rows.

@@ -14,6 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::alarm::Alarm;
+use super::backoff::backoff;
 use super::entry::{Keep, LogEntry, entry_bytes};
 use super::error::{Action, LakeError};
 use super::log::{TableState, entry_path, read_entry, read_table};
@@ -25,8 +26,6 @@ use crate::contract::WindowPlan;
 
 /// A head proof is believed for a quarter of the log retention, and never longer than this.
 const PROOF_AGE_MS_MAX: i64 = 60 * 60 * 1000;
-const BACKOFF_MS_MIN: u64 = 20;
-const BACKOFF_MS_MAX: u64 = 1000;
 /// Losing this many versions in a row is a race; more is worth a word.
 const BEATEN_QUIETLY_MAX: u32 = 10;
 /// How often a refused table is looked at again, in case somebody has mended it.
@@ -397,11 +396,4 @@ enum Proof {
     Behind(Box<LogEntry>, Option<String>),
     /// Our version is not there as we know it.
     Doubted,
-}
-
-/// How long to wait before attempt `attempt + 1`: doubling, with half of it by chance so that two losers part.
-pub(crate) fn backoff(attempt: u32) -> Duration {
-    let full_ms = (BACKOFF_MS_MIN << attempt.min(10)).min(BACKOFF_MS_MAX);
-    let chance = Uuid::new_v4().as_u128() as u64 % (full_ms / 2 + 1);
-    Duration::from_millis(full_ms / 2 + chance)
 }

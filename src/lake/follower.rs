@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::alarm::{Alarm, Troubles};
-use super::commit::{Outcome, Proposal, TableLog, backoff};
+use super::backoff::backoff;
+use super::commit::{Outcome, Proposal, TableLog};
 use super::error::{Action, LakeError};
 use super::files::Added;
 use super::flush::OPERATION;

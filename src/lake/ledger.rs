@@ -2,7 +2,7 @@
 //!
 //! A sequence number does not fit the i64 of a `txn`, so it is four of them, the limbs; beside them `start`, `end`,
 //! `seen` and `watermark`. Names: `{pipeline}/{stream}@{creation epoch, s}/{shard}/{0..3|start|end|seen|watermark}` in
-//! the rows table and `{pipeline}/{stream}@{creation epoch, s}/{applied|watermark|since}` in the tables that follow it. A replay of rejects is a shard
+//! the rows table and `{pipeline}/{stream}@{creation epoch, s}/{applied|watermark|since|dropped_through}` in the tables that follow it. A replay of rejects is a shard
 //! `replay-{n}` with a part of its own (`replay`), a replayed time range has its bounds beside its shards (`range`).
 //! Other last parts are left alone, so that a later version may add some. Everything here is a pure function.
 
@@ -17,6 +17,10 @@ use crate::error_chain::chain;
 const LIMBS: usize = 4;
 /// Last part of the application id under which a partials table says from when on it is complete.
 pub(crate) const SINCE: &str = "/since";
+
+/// Last part of the application id under which a partials table says before when (epoch ms) its windows' partials are
+/// not kept.
+const DROPPED_THROUGH: &str = "/dropped_through";
 
 const KNOWN_PARTS: [&str; 8] = ["0", "1", "2", "3", "start", "end", "seen", "watermark"];
 
@@ -60,6 +64,12 @@ impl StreamIdentity {
         format!("{}{}", self.prefix().trim_end_matches('/'), SINCE)
     }
 
+    /// The application id under which a partials table keeps the time (epoch ms) before which windows have no partials
+    /// any more, or have lost some.
+    pub(crate) fn dropped_through_id(&self) -> String {
+        format!("{}{}", self.prefix().trim_end_matches('/'), DROPPED_THROUGH)
+    }
+
     /// The identity that an application id belongs to.
     pub(crate) fn of(app_id: &str) -> Option<Self> {
         let (pipeline, rest) = app_id.split_once('/')?;
@@ -71,6 +81,12 @@ impl StreamIdentity {
             created_at_s: created_at_s.parse().ok()?,
         })
     }
+}
+
+/// The time (epoch ms) before which windows have no partials any more, by a partials table's own word, whichever stream
+/// it was of.
+pub(crate) fn dropped_through_ms(txns: &BTreeMap<String, i64>) -> Option<i64> {
+    txns.iter().filter(|(id, _)| id.ends_with(DROPPED_THROUGH)).map(|(_, ms)| *ms).max()
 }
 
 /// Why a table's transactions are no ledger.

@@ -25,7 +25,7 @@ use crate::contract::window::WINDOW_START;
 use crate::limits::{
     MERGE_CURSOR_BYTES_MIN, MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX, MERGE_ENCODED_BYTES_MAX, READ_WHOLE_BYTES_MAX,
 };
-use crate::window::merging::{Cell, Group, Undecodable, decode_current, decode_groups};
+use crate::window::merging::{Cell, Group, Undecodable, decode_current, decode_groups, decoded_row_bytes};
 
 const BATCH_ROWS_MAX: u64 = 8192;
 
@@ -250,7 +250,7 @@ impl Opened {
     ) -> Result<Cursor<T>, MergeError> {
         let rows: u64 = self.wanted().map(|group| group.num_rows().unsigned_abs()).sum();
         let bytes: u64 = self.wanted().map(|group| group.total_byte_size().unsigned_abs()).sum();
-        let row_bytes = (bytes / rows.max(1)).max(1);
+        let row_bytes = decoded_row_bytes(plan.window) as u64 + bytes / rows.max(1);
         let batch_rows = usize::try_from((decoded_bytes / row_bytes).clamp(1, BATCH_ROWS_MAX)).unwrap_or(1);
         let builder = self.builder().with_batch_size(batch_rows).with_offset(offset).with_limit(limit);
         let builder = match T::columns(plan.window) {

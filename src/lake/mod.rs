@@ -11,6 +11,7 @@
 //! is replayed; [`read_ledgers`] for people; [`Maintainer`] and [`Sealers`] beside it all.
 
 mod alarm;
+mod backoff;
 mod checkpoint;
 mod commit;
 mod credentials;
@@ -68,7 +69,7 @@ pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};
 pub use replay::{RejectsReplay, ReplayLook, look_at_replays, replayed_through};
 pub use restore::RecentPartials;
-pub use seal::{SealBell, SealEvent, Sealers};
+pub use seal::{SealBell, SealEvent, SealedLook, SealedTable, Sealers};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;
 pub use writer::{Writer, WriterOptions};

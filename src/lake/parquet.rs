@@ -22,7 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::alarm::Alarm;
-use super::commit::backoff;
+use super::backoff::backoff;
 use super::error::LakeError;
 use super::partition::{Partition, split};
 use super::stats::{Counts, stats_json};

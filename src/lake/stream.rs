@@ -7,7 +7,8 @@ use std::time::Duration;
 use deltalake::arrow::datatypes::SchemaRef;
 
 use super::alarm::{Alarm, Troubles};
-use super::commit::{Outcome, Proposal, TableLog, backoff};
+use super::backoff::backoff;
+use super::commit::{Outcome, Proposal, TableLog};
 use super::error::{Action, LakeError};
 use super::flush::OPERATION;
 use super::ledger::{self, StreamIdentity};
@@ -23,6 +24,13 @@ use crate::status::StreamBoard;
 
 /// `applied` of a stream that was deleted and made again: its followers have nothing left to do.
 pub(crate) const HANDED_OVER: i64 = i64::MAX;
+
+/// The stream, of those of one name (`{pipeline}/{stream}@`), that a table with these transactions follows now.
+pub(crate) fn followed_now(txns: &BTreeMap<String, i64>, any_creation: &str) -> Option<StreamIdentity> {
+    let ours = txns.iter().filter(|(id, _)| id.starts_with(any_creation));
+    let follows = ours.filter(|(id, applied)| id.ends_with("/applied") && **applied != HANDED_OVER);
+    follows.filter_map(|(id, _)| StreamIdentity::of(id)).max_by_key(|it| it.created_at_s)
+}
 
 /// The tables that a contract asks for.
 #[derive(Debug, Clone)]

@@ -21,6 +21,13 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_seals_overtaken_total", Kind::Counter, "Seals given up because another process was faster"),
     ("pintail_revised_rows_total", Kind::Counter, "Rows that correct sealed ones, by window"),
     ("pintail_late_records_total", Kind::Counter, "Records that came after their window was sealed, by window"),
+    (
+        "pintail_too_late_records_total",
+        Kind::Counter,
+        "Records that came after their window's partials were dropped, by window",
+    ),
+    ("pintail_partials_files_dropped_total", Kind::Counter, "Files of old partials removed from their table"),
+    ("pintail_partials_bytes_dropped_total", Kind::Counter, "Bytes of files of old partials removed from their table"),
     ("pintail_files_vacuumed_total", Kind::Counter, "Old data files deleted"),
     ("pintail_bytes_vacuumed_total", Kind::Counter, "Bytes of old data files deleted"),
 ];
@@ -29,7 +36,7 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
 const RESULTS: [&str; 4] = ["ok", "absent", "refused", "failed"];
 
 /// What may fail in one.
-const STEPS: [&str; 5] = ["compaction", "checkpoint", "cleanup", "vacuum", "seal"];
+const STEPS: [&str; 6] = ["retention", "compaction", "checkpoint", "cleanup", "vacuum", "seal"];
 
 /// The maintenance of one stream's tables. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,6 +57,7 @@ impl MaintenanceMetrics {
             metrics.add("pintail_compactions_total", table, 0);
             metrics.replaced(table, (0, 0), (0, 0));
             metrics.add("pintail_compactions_overtaken_total", table, 0);
+            metrics.dropped(table, 0, 0);
             metrics.vacuumed(table, 0, 0);
         }
         metrics
@@ -59,6 +67,7 @@ impl MaintenanceMetrics {
     pub fn windows<'a>(&self, windows: impl IntoIterator<Item = &'a str>) {
         for window in windows {
             self.late(window, 0);
+            self.too_late(window, 0);
             self.revised(window, 0);
             self.seals_overtaken(window).increment(0);
         }
@@ -111,6 +120,12 @@ impl MaintenanceMetrics {
         self.add("pintail_compactions_overtaken_total", table, 1);
     }
 
+    /// Old partials were removed from their table.
+    pub fn dropped(&self, table: &str, files: u64, bytes: u64) {
+        self.add("pintail_partials_files_dropped_total", table, files);
+        self.add("pintail_partials_bytes_dropped_total", table, bytes);
+    }
+
     /// Old data files were deleted.
     pub fn vacuumed(&self, table: &str, files: u64, bytes: u64) {
         self.add("pintail_files_vacuumed_total", table, files);
@@ -161,6 +176,12 @@ impl MaintenanceMetrics {
     pub fn late(&self, window: &str, records: u64) {
         let labels = [("stream", self.stream.as_str()), ("window", window)];
         self.registry.counter("pintail_late_records_total", &labels).increment(records);
+    }
+
+    /// Records came too late even for their windows' partials.
+    pub fn too_late(&self, window: &str, records: u64) {
+        let labels = [("stream", self.stream.as_str()), ("window", window)];
+        self.registry.counter("pintail_too_late_records_total", &labels).increment(records);
     }
 
     fn add(&self, name: &'static str, table: &str, count: u64) {

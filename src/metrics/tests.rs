@@ -19,6 +19,6 @@ fn every_counter_whose_labels_are_known_is_there_with_0_before_its_first_event()
         let zeros = text.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.ends_with(" 0"));
         assert_eq!(zeros.count() > 0, !OPEN.contains(&name), "{name} in {text}");
     }
-    assert_eq!(text.lines().filter(|line| line.starts_with("pintail_maintenance_failures_total{")).count(), 5);
+    assert_eq!(text.lines().filter(|line| line.starts_with("pintail_maintenance_failures_total{")).count(), 6);
     assert_eq!(text.lines().filter(|line| line.starts_with("pintail_reads_total{")).count(), 6);
 }

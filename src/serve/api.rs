@@ -5,15 +5,16 @@ use axum::Json;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::json;
 
-use super::Shared;
-use super::csv::csv;
+use super::csv::{csv, sealed_csv};
 use super::error::RequestError;
 use super::history::Samples;
 use super::line::Line;
 use super::questions::{Format, RejectsQuestion, WindowsQuestion};
 use super::views::{Readiness, Rejects, Shards, Summary, Tables};
+use super::{Shared, Sources};
 use crate::clock::now_ms;
 use crate::metrics::{Scraped, WindowGauges};
 
@@ -85,15 +86,34 @@ pub async fn windows(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, RequestError> {
-    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), &headers, &shared.sources)?;
+    answer(shared, query, &headers, WindowsQuestion::look, csv).await
+}
+
+/// `/api/sealed`.
+pub async fn sealed(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, RequestError> {
+    answer(shared, query, &headers, WindowsQuestion::look_back, sealed_csv).await
+}
+
+async fn answer<T: Serialize + 'static>(
+    shared: Shared,
+    query: Option<String>,
+    headers: &HeaderMap,
+    look: fn(&WindowsQuestion, &Sources) -> Vec<T>,
+    csv: fn(&T) -> String,
+) -> Result<Response, RequestError> {
+    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), headers, &shared.sources)?;
     // The semaphore is never closed.
     let _look = shared.looks.acquire().await.ok();
     let (sources, format) = (shared.sources, question.format);
     let body = tokio::task::spawn_blocking(move || {
-        let live = question.look(&sources);
+        let found = look(&question, &sources);
         match format {
-            Format::Json => serde_json::to_vec(&live),
-            Format::Csv => Ok(live.iter().map(csv).collect::<String>().into_bytes()),
+            Format::Json => serde_json::to_vec(&found),
+            Format::Csv => Ok(found.iter().map(csv).collect::<String>().into_bytes()),
         }
     });
     let content_type = match format {

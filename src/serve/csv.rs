@@ -1,28 +1,46 @@
-//! One live window as CSV (RFC 4180): a line a start and key, times as ISO text, no value as nothing at all.
+//! One live or sealed window as CSV (RFC 4180): a line a start and key, times as ISO text, no value as nothing at all.
 
 use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::Value;
 
-use crate::window::LiveWindow;
+use crate::window::{LiveWindow, SealedWindow};
 
-/// The window with a header: `window_start,window_end,<keys>,<measures>,records,pending`.
+/// The live window with a header: `window_start,window_end,<keys>,<measures>,records,pending`.
 pub fn csv(window: &LiveWindow) -> String {
-    let names = ["window_start", "window_end"].into_iter();
-    let names =
-        names.chain(window.keys.iter().chain(&window.measures).map(String::as_str)).chain(["records", "pending"]);
-    let mut text = String::new();
-    line(&mut text, names.map(quoted));
+    let mut text = header(&window.keys, &window.measures, ["records", "pending"]);
     for start in &window.starts {
         for row in &start.rows {
-            let times = [start.start_ms, start.end_ms].into_iter().map(time);
-            let values = row.key.iter().chain(&row.measures).map(value);
-            let counts = [row.records.to_string(), row.pending.to_string()];
-            line(&mut text, times.chain(values).chain(counts));
+            row_of(&mut text, [start.start_ms, start.end_ms], &row.key, &row.measures, [row.records, row.pending]);
         }
     }
     text
+}
+
+/// The sealed window with a header: `window_start,window_end,<keys>,<measures>,records,revision`.
+pub fn sealed_csv(window: &SealedWindow) -> String {
+    let mut text = header(&window.keys, &window.measures, ["records", "revision"]);
+    for start in &window.starts {
+        for row in &start.rows {
+            let counts = [row.records, row.revision.unsigned_abs()];
+            row_of(&mut text, [start.start_ms, start.end_ms], &row.key, &row.measures, counts);
+        }
+    }
+    text
+}
+
+fn header(keys: &[String], measures: &[String], last: [&str; 2]) -> String {
+    let names = ["window_start", "window_end"].into_iter();
+    let names = names.chain(keys.iter().chain(measures).map(String::as_str)).chain(last);
+    let mut text = String::new();
+    line(&mut text, names.map(quoted));
+    text
+}
+
+fn row_of(text: &mut String, times_ms: [i64; 2], key: &[Value], measures: &[Value], last: [u64; 2]) {
+    let values = key.iter().chain(measures).map(value);
+    line(text, times_ms.into_iter().map(time).chain(values).chain(last.map(|count| count.to_string())));
 }
 
 fn line(text: &mut String, fields: impl Iterator<Item = String>) {

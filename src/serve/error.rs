@@ -9,7 +9,7 @@ use crate::limits::SERVE_URI_BYTES_MAX;
 use crate::record::RejectReason;
 
 /// What can be asked for, as listed in answers to unknown paths.
-pub const ENDPOINTS: [&str; 12] = [
+pub const ENDPOINTS: [&str; 13] = [
     "/",
     "/metrics",
     "/livez",
@@ -20,6 +20,7 @@ pub const ENDPOINTS: [&str; 12] = [
     "/api/history",
     "/api/rejects?stream=NAME&reason=NAME",
     "/api/windows?window=NAME&key.NAME=VALUE&since=TIME&until=TIME&starts=N&rows=N&format=csv",
+    "/api/sealed?window=NAME&key.NAME=VALUE&since=TIME&until=TIME&starts=N&rows=N&format=csv",
     "/api/stream",
     "/api/openapi.json",
 ];

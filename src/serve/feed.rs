@@ -1,7 +1,7 @@
 //! `/api/stream`: what changes, sent to every open page, from one look for all of them.
 //!
 //! A page first gets everything (`hello`), then the board once a second (`summary`, which is the heartbeat too) with
-//! the rejects if there are new ones, and whatever changed of the live windows several times a second. Events have no ids: a page that
+//! the rejects and sealed windows if there are new ones, and whatever changed of the live windows several times a second. Events have no ids: a page that
 //! comes again gets everything again, so there is nothing to go on from. Every page has room for so many events; one
 //! that does not even take these is cut off, so that no page holds up another or grows the memory.
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::RequestError;
 use super::history::{History, Samples};
 use super::line::Line;
-use super::questions::look;
+use super::questions::{look, look_back};
 use super::views::{Rejects, StreamRejects, Summary};
 use super::{Shared, Sources};
 use crate::clock::now_ms;
@@ -29,7 +29,7 @@ use crate::limits::{
     SERVE_STREAM_EVENTS_MAX, SERVE_STREAM_INTERVAL, SERVE_STREAM_ROWS, SERVE_STREAM_SHARE, SERVE_STREAM_STARTS,
     SERVE_STREAMS_MAX,
 };
-use crate::window::{LiveFilter, LiveWindow};
+use crate::window::{LiveFilter, LiveWindow, SealedWindow};
 
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -73,7 +73,8 @@ impl Feed {
             self.pages().retain(|page| !page.events.is_closed());
             if !self.pages().is_empty() {
                 let summary_due = begun >= next_summary;
-                if let Some(seen) = Seen::look(&shared).await {
+                let looks_back = summary_due || self.pages().iter().any(|page| page.is_new);
+                if let Some(seen) = Seen::look(&shared, looks_back).await {
                     self.send(&seen, &mut shown, &shared.history, summary_due);
                 }
                 if summary_due {
@@ -94,7 +95,9 @@ impl Feed {
         let mut hello = None;
         self.pages().retain_mut(|page| {
             let events = match std::mem::take(&mut page.is_new) {
-                true => std::slice::from_ref(hello.get_or_insert_with(|| event("hello", &Hello::of(seen, history)))),
+                true => std::slice::from_ref(
+                    hello.get_or_insert_with(|| event("hello", &Hello::of(seen, &shown.sealed, history))),
+                ),
                 false => changes.as_slice(),
             };
             let taken = events.iter().all(|event| page.events.try_send(event.clone()).is_ok());
@@ -133,18 +136,20 @@ fn event(name: &str, data: &impl Serialize) -> Bytes {
 pub(super) struct Seen {
     summary: Summary,
     windows: Vec<LiveWindow>,
+    /// Changes when a window closes, so that it is looked at less often.
+    sealed: Option<Vec<SealedWindow>>,
     rejects: Rejects,
 }
 
 impl Seen {
-    async fn look(shared: &Shared) -> Option<Self> {
+    async fn look(shared: &Shared, looks_back: bool) -> Option<Self> {
         // The semaphore is never closed.
         let _look = shared.looks.acquire().await.ok();
         let sources = Arc::clone(&shared.sources);
-        tokio::task::spawn_blocking(move || Self::of(&sources, now_ms())).await.ok()
+        tokio::task::spawn_blocking(move || Self::of(&sources, now_ms(), looks_back)).await.ok()
     }
 
-    pub(super) fn of(sources: &Sources, now_ms: i64) -> Self {
+    pub(super) fn of(sources: &Sources, now_ms: i64, looks_back: bool) -> Self {
         let filter = LiveFilter {
             starts_max: Some(SERVE_STREAM_STARTS),
             rows_max: Some(SERVE_STREAM_ROWS),
@@ -153,6 +158,7 @@ impl Seen {
         Self {
             summary: Summary::of(sources, now_ms),
             windows: look(sources, &filter),
+            sealed: looks_back.then(|| look_back(sources, &filter)),
             rejects: Rejects::of(&sources.status, None, None, now_ms),
         }
     }
@@ -163,14 +169,15 @@ impl Seen {
 struct Hello<'a> {
     summary: &'a Summary,
     windows: &'a [LiveWindow],
+    sealed: &'a [SealedWindow],
     rejects: &'a Rejects,
     history: Samples,
 }
 
 impl<'a> Hello<'a> {
-    fn of(seen: &'a Seen, history: &History) -> Self {
+    fn of(seen: &'a Seen, sealed: &'a [SealedWindow], history: &History) -> Self {
         let history = history.samples(seen.summary.now_ms);
-        Self { summary: &seen.summary, windows: &seen.windows, rejects: &seen.rejects, history }
+        Self { summary: &seen.summary, windows: &seen.windows, sealed, rejects: &seen.rejects, history }
     }
 }
 
@@ -188,6 +195,7 @@ struct WindowChange<'a> {
 #[derive(Default)]
 pub(super) struct Shown {
     windows: BTreeMap<(String, String), LiveWindow>,
+    sealed: Vec<SealedWindow>,
     rejects: Vec<StreamRejects>,
 }
 
@@ -214,6 +222,13 @@ impl Shown {
             .collect();
         if !changed.is_empty() {
             events.push(event("windows", &changed));
+        }
+        if let Some(sealed) = &seen.sealed {
+            let changed: Vec<&SealedWindow> = sealed.iter().filter(|window| !self.sealed.contains(window)).collect();
+            if !changed.is_empty() {
+                events.push(event("sealed", &changed));
+            }
+            self.sealed.clone_from(sealed);
         }
         if summary_due && self.rejects != seen.rejects.streams {
             self.rejects.clone_from(&seen.rejects.streams);

@@ -16,6 +16,7 @@
 //! | `/api/history` | two minutes of totals, one sample a second: `[epoch ms, records, bytes]` |
 //! | `/api/rejects` | counts by stream and reason, with the last few of each |
 //! | `/api/windows` | the live windows, by window, key and time, as JSON or CSV |
+//! | `/api/sealed` | the newest sealed windows, by window, key and time, as JSON or CSV |
 //! | `/api/stream` | all of it as server-sent events: what feeds the live page |
 //! | `/api/openapi.json` | all of the above, for machines |
 //!
@@ -155,7 +156,7 @@ impl Shared {
 }
 
 /// Every path there is, each in `openapi.json` and in [`error::ENDPOINTS`].
-fn routes() -> [(&'static str, MethodRouter<Shared>); 12] {
+fn routes() -> [(&'static str, MethodRouter<Shared>); 13] {
     [
         ("/", get(page::page)),
         ("/metrics", get(api::metrics)),
@@ -167,6 +168,7 @@ fn routes() -> [(&'static str, MethodRouter<Shared>); 12] {
         ("/api/history", get(api::history)),
         ("/api/rejects", get(api::rejects)),
         ("/api/windows", get(api::windows)),
+        ("/api/sealed", get(api::sealed)),
         ("/api/stream", get(api::stream)),
         ("/api/openapi.json", get(api::openapi)),
     ]

@@ -15,6 +15,7 @@ const PAGE: &str = concat!(
     include_str!("page/base.js"),
     include_str!("page/streams.js"),
     include_str!("page/windows.js"),
+    include_str!("page/sealed.js"),
     include_str!("page/rejects.js"),
     include_str!("page/shards.js"),
     include_str!("page/live.js"),

@@ -11,7 +11,7 @@ use super::Sources;
 use super::error::RequestError;
 use crate::limits::SERVE_ROWS_DEFAULT;
 use crate::record::RejectReason;
-use crate::window::{LiveFilter, LiveWindow};
+use crate::window::{LiveFilter, LiveWindow, SealedWindow};
 
 const KEY: &str = "key.";
 
@@ -24,7 +24,7 @@ pub enum Format {
     Csv,
 }
 
-/// `/api/windows`
+/// `/api/windows` and `/api/sealed`
 #[derive(Debug)]
 pub struct WindowsQuestion {
     filter: LiveFilter,
@@ -84,15 +84,25 @@ impl WindowsQuestion {
         }
     }
 
-    /// The answer.
+    /// The answer: live windows.
     pub fn look(&self, sources: &Sources) -> Vec<LiveWindow> {
         look(sources, &self.filter)
+    }
+
+    /// The answer: sealed windows.
+    pub fn look_back(&self, sources: &Sources) -> Vec<SealedWindow> {
+        look_back(sources, &self.filter)
     }
 }
 
 /// The live windows of all streams.
 pub fn look(sources: &Sources, filter: &LiveFilter) -> Vec<LiveWindow> {
     sources.windows.iter().flat_map(|windows| windows.live(filter)).collect()
+}
+
+/// The sealed windows of all streams.
+pub fn look_back(sources: &Sources, filter: &LiveFilter) -> Vec<SealedWindow> {
+    sources.windows.iter().flat_map(|windows| windows.sealed(filter)).collect()
 }
 
 /// CSV only for whoever names it and not JSON: a browser accepts everything.

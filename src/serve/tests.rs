@@ -22,6 +22,7 @@ use crate::window::LiveFilter;
 mod access;
 mod feed;
 mod openapi;
+mod sealed;
 
 const SOON: Duration = Duration::from_secs(20);
 

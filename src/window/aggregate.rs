@@ -9,8 +9,9 @@ use deltalake::arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use super::cell::{Cell, Measure};
 use super::chosen::{self, End};
 use super::filter;
-use super::group::{Group, Grouping, integers};
+use super::group::{Group, integers};
 use super::rows::Rows;
+use super::shared::Shared;
 use crate::contract::window::{Function, MeasurePlan};
 use crate::contract::{
     ARRIVED_AT, ColumnType, Contract, EventTime, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER, WindowPlan,
@@ -41,12 +42,13 @@ pub struct Aggregated {
 pub fn aggregate(contract: &Contract, rows: &RecordBatch) -> Result<Aggregated, NotTheContracts> {
     let mut times: BTreeMap<EventTime, Times> = BTreeMap::new();
     let mut windows = Vec::with_capacity(contract.windows.len());
+    let mut shared = Shared::default();
     for window in &contract.windows {
         let times = match times.entry(window.time) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(times_of(window.time, contract, rows)?),
         };
-        windows.push(aggregate_window(window, rows, &times.us)?);
+        windows.push(aggregate_window(window, rows, &times.us, &mut shared)?);
     }
     let without_time = times.into_iter().filter_map(|(time, times)| match time {
         EventTime::Column(column) if times.missing > 0 => Some((column, times.missing)),
@@ -79,27 +81,42 @@ fn times_of(time: EventTime, contract: &Contract, rows: &RecordBatch) -> Result<
     }
 }
 
+/// `shared` is what all windows that count all rows of the batch share.
 fn aggregate_window(
     window: &WindowPlan,
     batch: &RecordBatch,
     times_us: &[i64],
+    shared: &mut Shared,
 ) -> Result<WindowCells, NotTheContracts> {
     let wrong = |column: &str| NotTheContracts { window: window.name.clone(), column: column.to_owned() };
     let name_of = |column: usize| batch.schema_ref().field(column).name().as_str();
-    let mut rows = Rows::all(batch, times_us);
-    if let Some(kept) = filter::mask(&window.conditions, batch.columns()).map_err(|column| wrong(name_of(column)))? {
-        rows = rows.filtered(&kept, |column| reads(window, batch, column)).map_err(|_| wrong("(where)"))?;
+    let rows = Rows::all(batch, times_us);
+    match filter::mask(&window.conditions, batch.columns()).map_err(|column| wrong(name_of(column)))? {
+        None => aggregate_rows(window, &rows, shared),
+        Some(kept) => {
+            let rows = rows.filtered(&kept, |column| reads(window, batch, column)).map_err(|_| wrong("(where)"))?;
+            aggregate_rows(window, &rows, &mut Shared::default())
+        }
     }
-    let mut grouping = Grouping::by_start(&rows.times_us, window.pane_us);
+}
+
+fn aggregate_rows(window: &WindowPlan, rows: &Rows<'_>, shared: &mut Shared) -> Result<WindowCells, NotTheContracts> {
+    let wrong = |column: &str| NotTheContracts { window: window.name.clone(), column: column.to_owned() };
+    let mut grouping = shared.starts(window.time, window.pane_us, &rows.times_us);
     for key in &window.keys {
-        grouping = grouping.refine(key, rows.column(key.column)).ok_or_else(|| wrong(&key.name))?;
+        grouping = grouping.refine(&*shared.keys(key, rows.column(key.column)).ok_or_else(|| wrong(&key.name))?);
     }
-    let mut cells: Vec<Cell> = grouping.groups.iter().map(|_| Cell::empty(&window.measures)).collect();
-    for group in &grouping.by_row {
-        cells[*group as usize].records += 1;
+    let mut records = vec![0; grouping.groups.len()];
+    for group in &*grouping.by_row {
+        records[*group as usize] += 1;
     }
-    for (index, measure) in window.measures.iter().enumerate() {
-        observe(measure, index, &rows, &grouping.by_row, &mut cells).ok_or_else(|| wrong(&measure.name))?;
+    let mut cells: Vec<Cell> = records
+        .into_iter()
+        .map(|records| Cell { records, measures: Vec::with_capacity(window.measures.len()) })
+        .collect();
+    for measure in &window.measures {
+        let states = observe(measure, rows, &grouping.by_row, &cells, shared).ok_or_else(|| wrong(&measure.name))?;
+        cells.iter_mut().zip(states).for_each(|(cell, state)| cell.measures.push(state));
     }
     Ok(grouping.groups.into_iter().zip(cells).collect())
 }
@@ -111,17 +128,18 @@ fn reads(window: &WindowPlan, batch: &RecordBatch, column: usize) -> bool {
         || [SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER].contains(&batch.schema_ref().field(column).name().as_str())
 }
 
-/// Runs one measure over all rows.
-fn observe(plan: &MeasurePlan, measure: usize, rows: &Rows<'_>, by_row: &[u32], cells: &mut [Cell]) -> Option<()> {
-    let (column, source) = match plan.function {
-        Function::Count => {
-            for cell in cells {
-                cell.measures[measure] = Measure::Count(cell.records);
-            }
-            return Some(());
-        }
-        Function::First(column, source) => return choose(End::First, column, source, measure, rows, by_row, cells),
-        Function::Last(column, source) => return choose(End::Last, column, source, measure, rows, by_row, cells),
+/// Runs one measure over all rows: its state by group. The cells know how many records are in each.
+fn observe(
+    plan: &MeasurePlan,
+    rows: &Rows<'_>,
+    by_row: &[u32],
+    cells: &[Cell],
+    shared: &mut Shared,
+) -> Option<Vec<Measure>> {
+    let (index, source) = match plan.function {
+        Function::Count => return Some(cells.iter().map(|cell| Measure::Count(cell.records)).collect()),
+        Function::First(column, source) => return choose(End::First, column, source, rows, by_row, cells.len()),
+        Function::Last(column, source) => return choose(End::Last, column, source, rows, by_row, cells.len()),
         Function::SumDouble(column) | Function::MeanDouble(column) => (column, ColumnType::Double),
         Function::SumInteger(column) | Function::MeanInteger(column) => (column, integer_type(rows.column(column))),
         Function::Min(column, source)
@@ -130,22 +148,23 @@ fn observe(plan: &MeasurePlan, measure: usize, rows: &Rows<'_>, by_row: &[u32], 
         | Function::Quantiles(column, source)
         | Function::Top(column, source, _) => (column, source),
     };
-    let column = rows.column(column);
+    let mut states: Vec<Measure> = cells.iter().map(|_| Measure::empty(plan.function)).collect();
+    let column = rows.column(index);
     let groups = by_row.iter().map(|group| *group as usize);
     match source {
         ColumnType::Double => {
             for (value, group) in column.as_primitive_opt::<Float64Type>()?.iter().zip(groups) {
-                value.into_iter().for_each(|value| cells[group].measures[measure].observe_double(value));
+                value.into_iter().for_each(|value| states[group].observe_double(value));
             }
         }
         ColumnType::String => {
             for (text, group) in column.as_string_opt::<i32>()?.iter().zip(groups) {
-                text.into_iter().for_each(|text| cells[group].measures[measure].observe_text(text));
+                text.into_iter().for_each(|text| states[group].observe_text(text));
             }
         }
         ColumnType::Boolean => {
             for (flag, group) in column.as_boolean_opt()?.iter().zip(groups) {
-                flag.into_iter().for_each(|flag| cells[group].measures[measure].observe_integer(flag.into()));
+                flag.into_iter().for_each(|flag| states[group].observe_integer(flag.into()));
             }
         }
         ColumnType::Integer
@@ -155,28 +174,24 @@ fn observe(plan: &MeasurePlan, measure: usize, rows: &Rows<'_>, by_row: &[u32], 
         | ColumnType::StringArray
         | ColumnType::LongArray
         | ColumnType::DoubleArray => {
-            for (value, group) in integers(source, column)?.into_iter().zip(groups) {
-                value.into_iter().for_each(|value| cells[group].measures[measure].observe_integer(value));
+            for (value, group) in shared.integers(source, index, column)?.iter().zip(groups) {
+                value.iter().for_each(|value| states[group].observe_integer(*value));
             }
         }
     }
-    Some(())
+    Some(states)
 }
 
 fn choose(
     end: End,
     column: usize,
     source: ColumnType,
-    measure: usize,
     rows: &Rows<'_>,
     by_row: &[u32],
-    cells: &mut [Cell],
-) -> Option<()> {
-    let chosen = chosen::choose(end, source, rows.column(column), rows, by_row, cells.len())?;
-    for (cell, chosen) in cells.iter_mut().zip(chosen) {
-        cell.measures[measure] = Measure::Chosen(end, chosen);
-    }
-    Some(())
+    groups: usize,
+) -> Option<Vec<Measure>> {
+    let chosen = chosen::choose(end, source, rows.column(column), rows, by_row, groups)?;
+    Some(chosen.into_iter().map(|chosen| Measure::Chosen(end, chosen)).collect())
 }
 
 fn integer_type(column: &ArrayRef) -> ColumnType {

@@ -5,8 +5,13 @@
 //! their rounding error along and agree within 1e-12 of the sum of magnitudes. Sketches: see [`super::sketch`].
 
 use super::chosen::{Chosen, End};
+use super::group::{Group, KeyValue};
 use super::sketch::{Distinct, Quantiles, Top};
+use crate::contract::WindowPlan;
 use crate::contract::window::{Function, MeasurePlan};
+
+/// A sketch of a handful of values, about.
+const SKETCH_BYTES: usize = 512;
 
 /// Measures over some records.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,6 +129,29 @@ impl Cell {
     }
 }
 
+/// About the bytes that one row of a window's partials takes once it is a group and a cell, without what its sketches
+/// hold beyond their first values. A file says nothing of that: equal rows are nearly nothing in it.
+pub fn decoded_row_bytes(plan: &WindowPlan) -> usize {
+    let of_measure = |measure: &MeasurePlan| {
+        let heap = match measure.function {
+            Function::Distinct(..) | Function::Quantiles(..) | Function::Top(..) => SKETCH_BYTES,
+            Function::First(..) | Function::Last(..) => size_of::<Chosen>(),
+            Function::Count
+            | Function::SumInteger(_)
+            | Function::SumDouble(_)
+            | Function::Min(..)
+            | Function::Max(..)
+            | Function::MeanInteger(_)
+            | Function::MeanDouble(_) => 0,
+        };
+        size_of::<Measure>() + heap
+    };
+    size_of::<Group>()
+        + size_of::<Cell>()
+        + plan.keys.len() * size_of::<KeyValue>()
+        + plan.measures.iter().map(of_measure).sum::<usize>()
+}
+
 impl Measure {
     /// The measure over no records.
     pub fn empty(function: Function) -> Self {
@@ -218,6 +246,8 @@ impl Measure {
                 *sum += i128::from(value);
                 *count += 1;
             }
+            Self::Min(Some(Scalar::Integer(least))) => *least = value.min(*least),
+            Self::Max(Some(Scalar::Integer(most))) => *most = value.max(*most),
             Self::Min(_) => self.merge(&Self::Min(Some(Scalar::Integer(value)))),
             Self::Max(_) => self.merge(&Self::Max(Some(Scalar::Integer(value)))),
             Self::SumDouble(_) | Self::MeanDouble(..) => self.observe_double(value as f64),

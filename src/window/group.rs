@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike};
@@ -51,57 +52,102 @@ pub struct Group {
     pub key: Vec<KeyValue>,
 }
 
-/// Every row's group number, and the groups.
+/// Every row's group number, and the groups. Cheap to clone while there are few groups.
+#[derive(Debug, Clone)]
 pub struct Grouping {
     /// Group number by row.
-    pub by_row: Vec<u32>,
-    /// The groups, by number.
+    pub by_row: Rc<[u32]>,
+    /// The groups, by number; none is without rows.
     pub groups: Vec<Group>,
 }
 
 impl Grouping {
     /// Groups rows by window alone. `times_us` holds every row's event time.
     pub fn by_start(times_us: &[i64], every_us: i64) -> Self {
-        let starts = times_us.iter().map(|time| time.div_euclid(every_us).saturating_mul(every_us));
+        let mut start_us = None;
+        let starts = times_us.iter().map(|time| match start_us {
+            // Records that come together are mostly of one window.
+            Some(start_us) if (0..every_us).contains(&time.saturating_sub(start_us)) => start_us,
+            _ => *start_us.insert(time.div_euclid(every_us).saturating_mul(every_us)),
+        });
         let (by_row, starts) = number(starts);
         let groups = starts.into_iter().map(|start_us| Group { start_us, key: Vec::new() }).collect();
         Self { by_row, groups }
     }
 
-    /// Splits every group by one more key. `None` if the column is not what the plan says.
-    pub fn refine(self, plan: &KeyPlan, column: &ArrayRef) -> Option<Self> {
-        let (values_by_row, values) = key_values(plan, column)?;
-        let pairs = self.by_row.iter().copied().zip(values_by_row);
-        let (by_row, pairs) = number(pairs);
-        let groups = pairs
-            .into_iter()
-            .map(|(group, value)| {
-                let mut group = self.groups[group as usize].clone();
-                group.key.push(values[value as usize].clone());
-                group
-            })
-            .collect();
-        Some(Self { by_row, groups })
+    /// Splits every group by one more key of the same rows.
+    pub fn refine(self, keys: &Keys) -> Self {
+        let (by_row, pairs) = match self.groups.len() {
+            1 => (Rc::clone(&keys.by_row), (0..keys.values.len() as u32).map(|value| (0, value)).collect()),
+            groups => number_pairs(&self.by_row, groups, &keys.by_row, keys.values.len()),
+        };
+        let group = |(group, value): (u32, u32)| {
+            let mut group = self.groups[group as usize].clone();
+            group.key.push(keys.values[value as usize].clone());
+            group
+        };
+        Self { by_row, groups: pairs.into_iter().map(group).collect() }
+    }
+}
+
+/// Every row's value of one key, as a number, and the values.
+#[derive(Debug)]
+pub struct Keys {
+    by_row: Rc<[u32]>,
+    /// By number; none is without rows.
+    values: Vec<KeyValue>,
+}
+
+impl Keys {
+    /// `None` if the column is not what the plan says.
+    pub fn of(plan: &KeyPlan, column: &ArrayRef) -> Option<Self> {
+        let (by_row, values) = key_values(plan, column)?;
+        Some(Self { by_row, values })
     }
 }
 
 /// Numbers distinct items in the order of their first appearance.
-fn number<T: Hash + Eq + Copy>(items: impl Iterator<Item = T>) -> (Vec<u32>, Vec<T>) {
+fn number<T: Hash + Eq + Copy>(items: impl Iterator<Item = T>) -> (Rc<[u32]>, Vec<T>) {
     let mut numbers: HashMap<T, u32> = HashMap::new();
     let mut distinct = Vec::new();
-    let by_row = items
-        .map(|item| {
-            *numbers.entry(item).or_insert_with(|| {
+    let mut last = None;
+    let number = |item| match last {
+        Some((before, number)) if before == item => number,
+        _ => {
+            let number = *numbers.entry(item).or_insert_with(|| {
                 distinct.push(item);
                 distinct.len() as u32 - 1
-            })
-        })
-        .collect();
-    (by_row, distinct)
+            });
+            last = Some((item, number));
+            number
+        }
+    };
+    (items.map(number).collect(), distinct)
+}
+
+/// The same for pairs of numbers below `lefts` and `rights`: by a table of all pairs, if that is not much larger than
+/// the rows are many.
+fn number_pairs(left: &[u32], lefts: usize, right: &[u32], rights: usize) -> (Rc<[u32]>, Vec<(u32, u32)>) {
+    const UNSEEN: u32 = u32::MAX;
+    let pairs = left.iter().copied().zip(right.iter().copied());
+    if lefts.saturating_mul(rights) > 4 * left.len() {
+        return number(pairs);
+    }
+    let mut numbers = vec![UNSEEN; lefts * rights];
+    let mut distinct = Vec::new();
+    let number = |(left, right): (u32, u32)| {
+        let number = &mut numbers[left as usize * rights + right as usize];
+        if *number == UNSEEN {
+            *number = distinct.len() as u32;
+            distinct.push((left, right));
+        }
+        *number
+    };
+    (pairs.map(number).collect(), distinct)
 }
 
 /// Every row's key as a number, and the keys.
-fn key_values(plan: &KeyPlan, column: &ArrayRef) -> Option<(Vec<u32>, Vec<KeyValue>)> {
+fn key_values(plan: &KeyPlan, column: &ArrayRef) -> Option<(Rc<[u32]>, Vec<KeyValue>)> {
     match (&plan.derive, plan.source) {
         (Derive::Value, ColumnType::String) => {
             let (by_row, texts) = number(column.as_string_opt::<i32>()?.iter());
@@ -210,6 +256,11 @@ fn doubles(source: ColumnType, column: &ArrayRef) -> Option<Vec<Option<f64>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use deltalake::arrow::array::Int64Array;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -225,7 +276,41 @@ mod tests {
     fn windows_before_1970_start_below_their_records() {
         let grouping = Grouping::by_start(&[-1, 0, 59_999_999, 60_000_000], 60_000_000);
         let starts: Vec<i64> = grouping.groups.iter().map(|group| group.start_us).collect();
-        assert_eq!((grouping.by_row, starts), (vec![0, 1, 1, 2], vec![-60_000_000, 0, 60_000_000]));
+        assert_eq!((&*grouping.by_row, starts), (&[0, 1, 1, 2][..], vec![-60_000_000, 0, 60_000_000]));
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_have_the_same_numbers_by_a_table_and_by_a_map(
+            rows in prop::collection::vec((0..7u32, 0..5u32), 0..60),
+        ) {
+            let (left, right): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
+            let by_map = number(rows.iter().copied());
+            prop_assert_eq!(number_pairs(&left, 7, &right, 5), by_map.clone());
+            prop_assert_eq!(number_pairs(&left, 7, &right, usize::MAX), by_map);
+        }
+
+        #[test]
+        fn every_row_is_in_the_window_of_its_time_and_of_its_keys(
+            rows in prop::collection::vec((-200..200i64, prop::option::of(0..4i64), prop::option::of(0..3i64)), 0..60),
+        ) {
+            let times: Vec<i64> = rows.iter().map(|row| row.0).collect();
+            let mut grouping = Grouping::by_start(&times, 60);
+            let values = [rows.iter().map(|row| row.1).collect::<Vec<_>>(), rows.iter().map(|row| row.2).collect()];
+            for values in values {
+                let (derive, source) = (Derive::Value, ColumnType::Long);
+                let plan = KeyPlan { name: "k".to_owned(), column: 0, source, derive };
+                let column: ArrayRef = Arc::new(Int64Array::from(values));
+                grouping = grouping.refine(&Keys::of(&plan, &column).unwrap());
+            }
+            let key = |value: Option<i64>| value.map_or(KeyValue::Null, KeyValue::Integer);
+            for (row, number) in rows.iter().zip(&*grouping.by_row) {
+                let expected = Group { start_us: row.0.div_euclid(60) * 60, key: vec![key(row.1), key(row.2)] };
+                prop_assert_eq!(&grouping.groups[*number as usize], &expected);
+            }
+            let distinct: BTreeSet<&Group> = grouping.groups.iter().collect();
+            prop_assert_eq!(distinct.len(), grouping.groups.len());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use deltalake::arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 
 use super::aggregate::{WindowCells, aggregate};
-use super::cell::{Cell, Measure};
+use super::cell::{Cell, Measure, decoded_row_bytes};
 use super::group::KeyValue;
 use super::merge_cells;
 use super::partials::{Undecodable, decode_current, encode};
@@ -365,6 +365,28 @@ fn a_sketch_of_few_values_is_small_and_a_grown_one_is_charged() {
     assert!((retained..retained * 4).contains(&quantiles.heap_bytes()), "{} {retained}", quantiles.heap_bytes());
     let texts = top.to_bytes().unwrap().len();
     assert!(top.heap_bytes() >= texts, "{} {texts}", top.heap_bytes());
+}
+
+#[test]
+fn what_a_decoded_row_of_few_values_takes_is_not_estimated_too_low() {
+    let contract = contract();
+    let row = |sequence| Row {
+        shard: 0,
+        sequence,
+        sub: 0,
+        arrived_at_us: 0,
+        text: Some(format!("{sequence}")),
+        whole: Some(sequence as i64),
+        number: Some(sequence as f64),
+        flag: Some(true),
+    };
+    let estimate = decoded_row_bytes(&contract.windows[0]);
+    for records in 1..4 {
+        let cells = cells(&contract, &(0..records).map(row).collect::<Vec<_>>());
+        let (group, cell) = cells.iter().next().unwrap();
+        let bytes = group.bytes() + cell.bytes();
+        assert!((estimate / 8..=estimate).contains(&bytes), "{records} records: {bytes} bytes, estimated {estimate}");
+    }
 }
 
 fn hex(bytes: Option<Vec<u8>>) -> String {

@@ -11,7 +11,8 @@
 //! cells of batches that no commit covers yet; they are the next partial. A commit moves cells from pending to
 //! committed; a fence throws the shard's pending cells away, and what people saw of them stays on show until it was
 //! read again. Other processes' commits come from the lake. Nothing is ever subtracted, and after a start nothing is
-//! shown before it has caught up with what an earlier process may have shown.
+//! shown before it has caught up with what an earlier process may have shown. Beside it is the history of what is
+//! sealed, as the lake has it.
 
 mod aggregate;
 mod cell;
@@ -25,6 +26,8 @@ mod others;
 mod partials;
 mod pending;
 mod rows;
+mod sealed;
+mod shared;
 mod sketch;
 mod slide;
 mod view;
@@ -39,13 +42,17 @@ use deltalake::arrow::array::RecordBatch;
 pub use aggregate::NotTheContracts;
 pub use others::{FoundCommit, OthersCells};
 pub use partials::Undecodable;
+pub use sealed::{SealedRow, SealedRows, SealedStart, SealedWindow};
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 /// What it takes to add up the rows of a partials table outside of this room: pure, like all that is done to cells.
 pub(crate) mod merging {
-    pub use super::cell::Cell;
+    pub use super::cell::{Cell, decoded_row_bytes};
     pub use super::group::{Group, KeyValue};
-    pub use super::partials::{Sealing, Undecodable, decode_current, decode_groups, encode_merged, encode_sealed};
+    pub use super::partials::{
+        Sealing, Undecodable, decode_current, decode_groups, decode_sealed, encode_merged, encode_sealed,
+    };
+    pub use super::sealed::SealedCell;
 }
 
 use crate::checkpoint::{PositionRange, ShardId};
@@ -58,6 +65,7 @@ use cell::Cell;
 use committed::Committed;
 use gauges::ShownKeys;
 use pending::{Batch, ShardCells};
+use sealed::History;
 
 /// The live windows of one stream. Readers add, the writer moves, anybody looks.
 #[derive(Debug)]
@@ -70,6 +78,8 @@ pub struct StreamWindows {
     pending: DashMap<ShardId, ShardCells>,
     committed: Committed,
     shown: Mutex<ShownKeys>,
+    /// By window.
+    sealed: Mutex<Vec<History>>,
     catching_up: AtomicBool,
     /// Since when other processes' commits cannot be looked for, epoch ms.
     blind_since_ms: AtomicI64,
@@ -82,6 +92,7 @@ impl StreamWindows {
         Self {
             stream: stream.to_owned(),
             committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
+            sealed: Mutex::new(contract.windows.iter().map(|_| History::of_one_in(contract.windows.len())).collect()),
             contract,
             moving: RwLock::new(()),
             shown: Mutex::default(),

@@ -52,6 +52,13 @@ impl StreamWindows {
         ranges.iter().all(|range| known(range) == Some(true))
     }
 
+    /// Whether a commit of these ranges is most likely this process's own, whose writer has not been told yet: then there
+    /// is no need to read what it holds. If it is not, the writer is fenced soon, and this is not so any more.
+    pub fn await_commit_of(&self, ranges: &[PositionRange]) -> bool {
+        let awaited = |range: &PositionRange| self.pending.get(&range.shard).is_some_and(|it| it.awaits(range.through));
+        !ranges.is_empty() && ranges.iter().all(awaited)
+    }
+
     /// Starts of the window before this (epoch us) are not in memory, nor will they be.
     pub fn live_since_us(&self, window: usize) -> i64 {
         self.committed.since_us(window)

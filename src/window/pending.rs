@@ -118,6 +118,12 @@ impl ShardCells {
         self.known.has(after.into(), through.into())
     }
 
+    /// Whether what was read here ends there and no commit that was told of covers it: one that does is most likely ours,
+    /// and on its way.
+    pub fn awaits(&self, through: Position) -> bool {
+        self.batches.iter().any(|batch| !batch.grant.is_revoked() && batch.through == through)
+    }
+
     /// A commit was found in the lake, and all before it were. Nothing happens if it is this process's own. `None`: its
     /// cells cannot be had, so what was on show of it stays. Returns the cells that pass into the committed layer.
     pub fn found(

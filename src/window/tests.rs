@@ -19,7 +19,7 @@ use crate::metrics::Registry;
 use crate::record::ShardGrant;
 use crate::toml_doc::Problems;
 
-const CONTRACT: &str = r#"
+const COLUMNS: &str = r#"
 table = "orders"
 
 [[column]]
@@ -37,7 +37,9 @@ type = "double"
 [[column]]
 name = "at"
 type = "timestamp"
+"#;
 
+const WINDOWS: &str = r#"
 [[window]]
 name = "by_place"
 every = "1m"
@@ -72,8 +74,12 @@ pub(super) struct Order {
 }
 
 pub(super) fn windows() -> StreamWindows {
+    windows_of(&format!("{COLUMNS}{WINDOWS}"))
+}
+
+fn windows_of(contract: &str) -> StreamWindows {
     let problems = Problems::default();
-    let contract = contract::parse("orders.toml", CONTRACT.to_owned(), &problems);
+    let contract = contract::parse("orders.toml", contract.to_owned(), &problems);
     problems.into_result().unwrap();
     StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"))
 }

@@ -38,18 +38,18 @@ pub struct LiveFilter {
 }
 
 impl LiveFilter {
-    fn wants(&self, plan: &WindowPlan) -> bool {
+    pub(super) fn wants(&self, plan: &WindowPlan) -> bool {
         let has = |name: &str| plan.keys.iter().any(|key| key.name == name);
         self.window.as_ref().is_none_or(|name| *name == plan.name) && self.keys.iter().all(|(name, _)| has(name))
     }
 
-    fn wants_start(&self, start_us: i64) -> bool {
+    pub(super) fn wants_start(&self, start_us: i64) -> bool {
         let start_ms = start_us.div_euclid(1000);
         self.since_ms.is_none_or(|since_ms| start_ms >= since_ms)
             && self.until_ms.is_none_or(|until_ms| start_ms < until_ms)
     }
 
-    fn wants_key(&self, plan: &WindowPlan, key: &[KeyValue]) -> bool {
+    pub(super) fn wants_key(&self, plan: &WindowPlan, key: &[KeyValue]) -> bool {
         self.keys.iter().all(|(name, text)| {
             let mut values = plan.keys.iter().zip(key).filter(|(plan, _)| plan.name == *name);
             values.all(|(plan, value)| key_text(&value_json(Some(plan.output()), value)) == *text)
@@ -162,7 +162,7 @@ impl StreamWindows {
         windows.flat_map(|plan| &plan.keys).map(|key| key.name.as_str()).collect()
     }
 
-    fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
+    pub(super) fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
         let catching_up = self.catching_up.load(Ordering::Relaxed);
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
         let (starts, weighed, panes, committed_version, as_of_ms) = {
@@ -326,7 +326,7 @@ fn quantiles_json(values: [f64; QUANTILES.len()]) -> Value {
     Value::Object(named.map(|((_, suffix), value)| (suffix[1..].to_owned(), Value::from(value))).collect())
 }
 
-fn value_json(column_type: Option<ColumnType>, value: &KeyValue) -> Value {
+pub(super) fn value_json(column_type: Option<ColumnType>, value: &KeyValue) -> Value {
     match value {
         KeyValue::Null => Value::Null,
         KeyValue::Text(text) => Value::from(text.as_ref()),
@@ -337,7 +337,7 @@ fn value_json(column_type: Option<ColumnType>, value: &KeyValue) -> Value {
     }
 }
 
-fn measure_json(plan: &MeasurePlan, state: &Measure) -> Value {
+pub(super) fn measure_json(plan: &MeasurePlan, state: &Measure) -> Value {
     match state {
         Measure::Count(count) => Value::from(*count),
         Measure::SumInteger(sum) => sum.map_or(Value::Null, big_json),

@@ -1,7 +1,8 @@
 //! Path 1: the body of GetRecords to records: the SDK's own, by its own protocol, and ours, by ours.
 
 use std::hint::black_box;
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use aws_sdk_kinesis::config::ConfigBag;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
@@ -24,7 +25,7 @@ pub fn run(rounds: Rounds) {
     for (size, bytes) in SIZES {
         let (body, records) = data::body(bytes);
         let times = (TURN_BYTES / body.len()).max(1);
-        let response = response(body);
+        let response = response(body.clone());
         let side = |name| {
             let protocol = protocol(name);
             let response = &response;
@@ -37,22 +38,30 @@ pub fn run(rounds: Rounds) {
         let title = format!("path 1: a body of GetRecords, {size}, {records} pins, to records");
         compare(&title, rounds, vec![side("aws-sdk-kinesis"), side("pintail")]);
         for name in ["aws-sdk-kinesis", "pintail"] {
-            let program = std::env::current_exe().expect("this program");
-            let child = Command::new(program).args(["--memory-of", name, &bytes.to_string()]).output();
-            println!("{name:<34} {}", String::from_utf8_lossy(&child.expect("this program runs").stdout).trim());
+            println!("{name:<34} at most {} KiB above the body", peak_above(name, &body));
         }
     }
 }
 
-/// What a process of its own holds at most while it parses one body.
+/// KiB that a process of its own, which is given the body, holds at most while it parses it.
+fn peak_above(side: &str, body: &[u8]) -> u64 {
+    let program = std::env::current_exe().expect("this program");
+    let mut child = Command::new(program);
+    child.args(["--memory-of", side, &body.len().to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = child.spawn().expect("this program runs");
+    child.stdin.take().expect("piped").write_all(body).expect("the child reads");
+    let answer = child.wait_with_output().expect("the child ends").stdout;
+    String::from_utf8_lossy(&answer).trim().parse().expect("a number of KiB")
+}
+
+/// The child of [`peak_above`].
 pub fn one_body(side: &str, bytes: usize) {
-    let response = response(data::body(bytes).0);
-    let protocol = protocol(side);
-    // What making the body needed is given back before anything is looked at.
-    std::fs::write("/proc/self/clear_refs", "5").expect("Linux forgets the peak");
+    let mut body = vec![0; bytes];
+    std::io::stdin().read_exact(&mut body).expect("the whole body");
+    let (response, protocol) = (response(body), protocol(side));
     let before = peak_kib();
     black_box(parse(&protocol, &response));
-    println!("at most {} KiB above the body", peak_kib() - before);
+    println!("{}", peak_kib() - before);
 }
 
 fn peak_kib() -> u64 {

@@ -127,7 +127,6 @@ impl Committing {
             sequence_number: number,
             sub_sequence_number: 0,
             arrived_at_us: now_ms * 1000,
-            partition_key: None,
             refused: None,
         };
         let (records, permit) = (vec![record], Permit::default());

@@ -124,3 +124,36 @@ async fn revised_the_last_row_is_all_that_is_in_the_partials() -> anyhow::Result
     assert!(found.is_sorted_by(|a, b| a < b) && found.last().is_some_and(|(_, records)| *records == 3), "{found:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_a_window_whose_partials_are_gone_is_in_the_rows_and_counted_as_too_late() -> anyhow::Result<()> {
+    let mut scene = Scene::new(1).await?;
+    scene.settings.streams = vec![Kind::Geo];
+    scene.shorten_windows(1)?;
+    scene.edit_contract(Kind::Geo, "event_time = \"arrival\"", "event_time = \"timestamp\"")?;
+    scene.edit_contract(Kind::Geo, "every = \"1s\"", "every = \"1s\"\nkeep_partials = \"1d\"")?;
+    let pintail = scene.start().await?;
+    let registered = async || Ok((!scene.ledger(Kind::Geo).await?.shards.is_empty()).then_some(()));
+    until("the tables are there", registered).await?;
+    let long_ago_ms = now_ms() - 3 * 86_400_000;
+    put(&scene, "Chad", long_ago_ms).await?;
+    let sealed = async || Ok((scene.table(WINDOW).await?.rows() == 1).then_some(()));
+    until("it is sealed", sealed).await?;
+    let mut maintain = scene.call(PINTAIL, &["maintain"])?;
+    let (ended, story) = (maintain.ended().await?, maintain.stdout()?);
+    ensure!(ended.success() && story.contains("of windows before"), "{story}");
+    ensure!(scene.table("posts_by_country_partials").await?.rows() == 0, "{story}");
+
+    put(&scene, "Chad", long_ago_ms).await?;
+    let address = pintail.address;
+    until("it was noticed as too late", async || {
+        let metrics = get(address, "/metrics").await?.body;
+        Ok((metric(&metrics, "pintail_too_late_records_total", WINDOW) == Some(1.0)).then_some(()))
+    })
+    .await?;
+    let metrics = get(address, "/metrics").await?.body;
+    tokio::time::timeout(Duration::from_secs(20), pintail.drain()).await??;
+    assert_eq!(metric(&metrics, "pintail_late_records_total", WINDOW), Some(0.0), "it is counted once");
+    assert_eq!((scene.table("geo").await?.rows(), scene.table(WINDOW).await?.rows()), (2, 1));
+    Ok(())
+}

@@ -17,6 +17,7 @@ mod compact;
 mod fold;
 mod following;
 mod input;
+mod retention;
 mod service;
 mod small_files;
 mod table;
@@ -55,6 +56,8 @@ impl Default for MaintenanceOptions {
 /// What can be done for a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// Old partials go.
+    Retention,
     /// Small files become large ones.
     Compaction,
     /// The log gets a checkpoint.
@@ -69,6 +72,7 @@ impl Step {
     /// As a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Retention => "retention",
             Self::Compaction => "compaction",
             Self::Checkpoint => "checkpoint",
             Self::Cleanup => "cleanup",
@@ -95,7 +99,18 @@ pub enum Event {
         /// Their bytes after.
         bytes_out: u64,
     },
-    /// Another writer was faster; what was to be compacted will be looked at again.
+    /// Old partials were removed from their table, in this version.
+    Dropped {
+        /// The commit.
+        version: u64,
+        /// Windows that begin before this have no partials any more, epoch ms.
+        through_ms: i64,
+        /// Files removed.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Another writer was faster; what was to be compacted or removed will be looked at again.
     Overtaken {
         /// What it did.
         reason: String,
@@ -193,11 +208,17 @@ impl Maintainer {
         self.add_tables(stream, TableSet::of(contract, &identity));
     }
 
-    fn add_tables(&mut self, stream: &str, set: TableSet) {
+    pub(crate) fn add_tables(&mut self, stream: &str, set: TableSet) {
         let followers = set.following().map(|spec| spec.name.clone()).collect();
         let (rows, ours) = (set.rows.name.clone(), set.rejects.txn_prefix.clone());
         let tables = set.all().cloned().map(Table::new).collect();
         self.streams.push(Stream { name: stream.to_owned(), ours, rows, followers, tables });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn timed_by(mut self, clock: MomentClock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Looks at every table once and does what is worth doing; `thorough`: all that can be done. Tells `observe` what

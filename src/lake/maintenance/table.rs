@@ -1,4 +1,4 @@
-//! What is done for one table, in one look at it: compaction, checkpoint, log cleanup, vacuum.
+//! What is done for one table, in one look at it: retention, compaction, checkpoint, log cleanup, vacuum.
 //!
 //! In this order, so that the checkpoint has what compaction replaced and cleanup has the checkpoint. A step that
 //! fails is told and costs the others nothing; it is tried again after a while. A table that Pintail would not write is left alone.
@@ -8,18 +8,20 @@ use std::collections::HashSet;
 use super::checkpoint::Checkpointing;
 use super::cleanup::Cleanup;
 use super::following::{Waiting, needed_after};
+use super::retention::Retention;
 use super::small_files::SmallFiles;
 use super::trouble::Troubles;
 use super::vacuum::Vacuum;
 use super::{Ended, Event, MaintenanceOptions, Step};
 use crate::error_chain::chain;
+use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::listing::Span;
 use crate::lake::log::{TableState, read_table};
 use crate::lake::moment::{Moment, MomentClock};
 use crate::lake::store::LakeStore;
 use crate::lake::table::{Kind, LOG_CLEANUP_PROPERTY, TableSpec, check, file_retention_ms, log_retention_ms};
-use crate::limits::ORPHAN_AGE_MS_MIN;
+use crate::limits::{DROP_INTERVAL_MS, ORPHAN_AGE_MS_MIN};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Removals stay in checkpoints this much longer than their files, so that vacuum still finds them named.
@@ -33,6 +35,8 @@ pub(super) struct Table {
     /// Since the last cleanup there is a new checkpoint.
     is_cleanable: bool,
     vacuumed: Option<Moment>,
+    /// When old partials were last looked for.
+    dropped: Option<Moment>,
     troubles: Troubles,
 }
 
@@ -60,6 +64,7 @@ impl Look<'_> {
 /// What a look finds worth doing.
 struct Due {
     head: u64,
+    retention: bool,
     compaction: bool,
     checkpoint: bool,
     cleanup: bool,
@@ -71,7 +76,7 @@ impl Table {
         // Every application transaction matters: cleanup asks for those of all streams.
         let spec = TableSpec { txn_prefix: String::new(), ..spec };
         let (small_files, troubles) = (SmallFiles::default(), Troubles::default());
-        Self { spec, small_files, is_cleanable: true, vacuumed: None, troubles }
+        Self { spec, small_files, is_cleanable: true, vacuumed: None, dropped: None, troubles }
     }
 
     /// One look, and what there is to do.
@@ -91,8 +96,11 @@ impl Table {
         let is_grown = self.small_files.commits_since(head) >= look.options.compact_files as u64;
         let is_long = since_checkpoint >= look.checkpoint_commits();
         let is_vacuum_time = self.vacuumed.is_none_or(|at| look.clock.now().ms_since(at) >= DAY_MS);
+        let is_drop_time = self.dropped.is_none_or(|at| look.clock.now().ms_since(at) >= DROP_INTERVAL_MS);
+        let drops = self.spec.window.as_ref().is_some_and(|window| window.keep_us.is_some());
         Ok(Some(Due {
             head,
+            retention: drops && self.allows(Step::Retention, look, is_drop_time),
             compaction: self.allows(Step::Compaction, look, is_grown),
             checkpoint: (is_long || span.is_hint_wrong) && self.allows(Step::Checkpoint, look, true),
             cleanup: self.allows(Step::Cleanup, look, self.is_cleanable),
@@ -101,7 +109,7 @@ impl Table {
     }
 
     async fn work(&mut self, look: &Look<'_>, due: Due, tell: &mut dyn FnMut(Event)) -> Ended {
-        if !(due.compaction || due.checkpoint || due.cleanup || due.vacuum) {
+        if !(due.retention || due.compaction || due.checkpoint || due.cleanup || due.vacuum) {
             return self.ended(due.head);
         }
         let read_at = look.clock.now();
@@ -112,6 +120,10 @@ impl Table {
         };
         if let Err(error) = check(&self.spec, &state) {
             return Ended::Refused(chain(&error));
+        }
+        if due.retention {
+            let done = self.drop_old(look, &state, read_at, tell).await;
+            self.settle(Step::Retention, look, done, tell);
         }
         if due.compaction {
             let done = self.small_files.compact(&self.spec, look, &state, read_at, tell).await;
@@ -155,6 +167,28 @@ impl Table {
     #[cfg(test)]
     pub fn unfit(&self) -> usize {
         self.small_files.unfit()
+    }
+
+    // === Old partials ===
+
+    async fn drop_old(
+        &mut self,
+        look: &Look<'_>,
+        state: &TableState,
+        read_at: Moment,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), LakeError> {
+        let Some(window) = self.spec.window.clone() else { return Ok(()) };
+        let (store, clock) = (look.store.clone(), look.clock.clone());
+        let log = TableLog::new(store, self.spec.clone(), clock, state.clone(), read_at)?;
+        match (Retention { look, window: &window }).run(log, tell).await {
+            Err(LakeError::Overtaken { reason, .. }) => tell(Event::Overtaken { reason }),
+            done => {
+                done?;
+                self.dropped = Some(look.clock.now());
+            }
+        }
+        Ok(())
     }
 
     // === Checkpoint and log ===

@@ -9,6 +9,8 @@
 //! A sealer is a writer like any other and nobody's owner: what it remembers from look to look is a cache.
 
 mod bell;
+mod history;
+mod late;
 mod revise;
 mod rows;
 mod sealers;
@@ -24,15 +26,16 @@ use super::commit::{Outcome, Proposal, TableLog};
 use super::error::LakeError;
 use super::flush::OPERATION;
 use super::log::{TableState, read_table};
-use super::merge::{Input, Merge, MergeError, MergePlan, Starts, Stretches, stretches};
+use super::merge::{MergeError, MergePlan, Starts, Stretches, stretches};
 use super::moment::{Moment, MomentClock};
 use super::output::Output;
 use super::store::LakeStore;
 use super::table::{TableSpec, check};
 use crate::contract::WindowPlan;
 use crate::limits::STAGED_AGE_MS_MAX;
-use crate::window::merging::{Cell, Sealing};
+use crate::window::merging::Sealing;
 pub use bell::SealBell;
+pub use history::{SealedLook, SealedTable};
 use revise::Dirty;
 use rows::Rows;
 pub use sealers::{SealEvent, Sealers};
@@ -51,6 +54,8 @@ pub(crate) enum Sealed {
     Overtaken,
     /// Records came to windows that were sealed before.
     Late { records: u64 },
+    /// Records came to windows whose partials are not kept any more.
+    TooLate { records: u64 },
     /// Keys of sealed windows got a further row, in this version of their table.
     Revised { version: u64, revision: i64, rows: u64, files: u64, bytes: u64 },
 }
@@ -174,15 +179,10 @@ impl Sealer {
         Tail::read(&self.store, &self.plan.partials_table(), floor_us).await
     }
 
-    /// How far the window's table is, whichever stream of this name it was of.
+    /// How far the window's table is.
     fn progress(&self, state: &TableState) -> Progress {
-        let of = |kind: &str| {
-            let end = format!("/{kind}/{}", self.plan.name);
-            let found = state.txns.iter().filter(|(id, _)| id.ends_with(&end));
-            found.map(|(_, value)| *value).max()
-        };
-        let from_version = of(SEALED_FROM).and_then(|version| u64::try_from(version).ok());
-        Progress { through_ms: of(SEAL), from_version: from_version.unwrap_or(0) }
+        let from_version = said(state, SEALED_FROM, &self.plan.name).and_then(|version| u64::try_from(version).ok());
+        Progress { through_ms: sealed_through_ms(state, &self.plan.name), from_version: from_version.unwrap_or(0) }
     }
 
     async fn work(
@@ -195,7 +195,7 @@ impl Sealer {
         if self.is_due(tail, self.progress(log.state()), &clocks) {
             log.catch_up().await?;
         }
-        self.tell_late(tail, log, tell).await?;
+        self.tell_late(tail, log, clocks.dropped_us, tell).await?;
         loop {
             let progress = self.progress(log.state());
             tail.forget_before(self.floor_us(Some(&clocks), progress.through_us()));
@@ -325,50 +325,6 @@ impl Sealer {
             Outcome::Stopped(()) => None,
         })
     }
-
-    // === Late records ===
-
-    /// Records that came since the last look to windows which were sealed before they came.
-    async fn tell_late(
-        &mut self,
-        tail: &mut Tail,
-        log: &TableLog,
-        tell: &mut dyn FnMut(Sealed),
-    ) -> Result<(), MergeError> {
-        let progress = self.progress(log.state());
-        let sealed = Starts { from_us: i64::MIN, to_us: progress.through_us() };
-        let mut records = 0;
-        for fresh in tail.take_fresh() {
-            // What the last seal was made from was in time, or is counted by whoever made it.
-            if fresh.version <= progress.from_version || !sealed.meet(fresh.starts) {
-                continue;
-            }
-            records += self.count(&fresh.file, sealed).await?;
-        }
-        if records > 0 {
-            tell(Sealed::Late { records });
-        }
-        Ok(())
-    }
-
-    async fn count(&mut self, file: &Input, starts: Starts) -> Result<u64, MergeError> {
-        let partials = self.plan.partials_table();
-        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
-            // Its rows are in another file by now; who takes the difference finds them.
-            Err(MergeError::Gone(_)) => {
-                self.dirty = Dirty::Unknown;
-                return Ok(0);
-            }
-            opened => opened?,
-        };
-        let mut records = 0;
-        while let Some((group, cell)) = merge.next().await? {
-            records += cell.records;
-            self.dirty.note(group.start_us);
-        }
-        Ok(records)
-    }
 }
 
 /// Takes in windows until a commit has enough; the start of the first that is left, if one is.
@@ -386,6 +342,17 @@ async fn fill(rows: &mut Rows<'_>, windows: &mut Windows<'_>) -> Result<Option<i
 const SEAL: &str = "seal";
 const SEALED_FROM: &str = "sealed_from";
 const REVISIONS: &str = "revisions";
+
+/// What a window's table says under this, whichever stream of this name it was of.
+fn said(state: &TableState, kind: &str, window: &str) -> Option<i64> {
+    let end = format!("/{kind}/{window}");
+    state.txns.iter().filter(|(id, _)| id.ends_with(&end)).map(|(_, value)| *value).max()
+}
+
+/// All windows that end at or before this (epoch ms) are sealed, by the word of the window's table. `None`: none is.
+pub(crate) fn sealed_through_ms(state: &TableState, window: &str) -> Option<i64> {
+    said(state, SEAL, window)
+}
 
 impl Progress {
     fn through_us(self) -> i64 {

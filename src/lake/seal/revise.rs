@@ -15,7 +15,7 @@ use serde_json::json;
 use super::rows::Rows;
 use super::tail::{Clocks, Tail};
 use super::windows::{Windows, panes_of, windows_of};
-use super::{Made, REVISIONS, Sealed, Sealer};
+use super::{Made, REVISIONS, Sealed, Sealer, said};
 use crate::contract::WindowPlan;
 use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_START};
 use crate::lake::commit::TableLog;
@@ -98,8 +98,9 @@ impl Sealer {
         let SealPolicy::Revise { for_us } = self.plan.seal else { return None };
         let watermark_us = clocks.watermark_ms?.saturating_mul(1000);
         let oldest_us = watermark_us.saturating_sub(for_us).saturating_sub(self.plan.every_us);
-        Some(Starts { from_us: oldest_us, to_us: self.begins_after(through_us) })
-            .filter(|starts| starts.from_us < starts.to_us)
+        // What is left of a window's partials says nothing of the window.
+        let from_us = oldest_us.max(clocks.dropped_us);
+        Some(Starts { from_us, to_us: self.begins_after(through_us) }).filter(|starts| starts.from_us < starts.to_us)
     }
 
     /// Files of windows that begin before this are of no use any more.
@@ -225,12 +226,9 @@ impl Sealer {
         revisions: i64,
         made: Made,
     ) -> Result<Sealed, LakeError> {
-        let (revision, end) = (revisions.saturating_add(1), format!("/{REVISIONS}/{}", self.plan.name));
+        let revision = revisions.saturating_add(1);
         let id = format!("{}{REVISIONS}/{}", clocks.identity.prefix(), self.plan.name);
-        let known = |state: &TableState| {
-            let found = state.txns.iter().filter(|(found, _)| found.ends_with(&end));
-            found.map(|(_, value)| *value).max().unwrap_or(0)
-        };
+        let known = |state: &TableState| said(state, REVISIONS, &self.plan.name).unwrap_or(0);
         let (rows, files, bytes) = (made.output.rows, made.output.adds.len() as u64, made.output.bytes);
         let (txns, info) = (
             BTreeMap::from([(id, revision)]),

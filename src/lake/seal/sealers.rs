@@ -34,6 +34,11 @@ pub enum SealEvent {
         /// How many.
         records: u64,
     },
+    /// Records came to windows whose partials are not kept any more: they are in the rows, and in no window.
+    TooLate {
+        /// How many.
+        records: u64,
+    },
     /// Keys of sealed windows got a further row.
     Revised {
         /// In this version.
@@ -62,6 +67,7 @@ impl From<Sealed> for SealEvent {
             }
             Sealed::Overtaken => Self::Overtaken,
             Sealed::Late { records } => Self::Late { records },
+            Sealed::TooLate { records } => Self::TooLate { records },
             Sealed::Revised { version, revision, rows, files, bytes } => {
                 Self::Revised { version, revision, rows, files, bytes }
             }

@@ -12,15 +12,12 @@ use crate::contract::window::WINDOW_START;
 use crate::lake::checkpoint::{is_file, root};
 use crate::lake::error::LakeError;
 use crate::lake::files::Added;
-use crate::lake::ledger::{SINCE, StreamIdentity};
+use crate::lake::ledger::{SINCE, StreamIdentity, dropped_through_ms};
 use crate::lake::log::{each_action, entry_path};
 use crate::lake::merge::{Input, Starts};
 use crate::lake::store::LakeStore;
-use crate::lake::stream::HANDED_OVER;
+use crate::lake::stream::followed_now;
 use crate::limits::SEAL_FILES_MAX;
-
-/// Last part of the application id under which a following table keeps how far it has followed.
-const APPLIED: &str = "/applied";
 
 /// See the file's head.
 #[derive(Debug)]
@@ -53,6 +50,8 @@ pub(super) struct Clocks {
     pub watermark_ms: Option<i64>,
     /// From when on no record is missing in it.
     pub since_ms: Option<i64>,
+    /// Windows that begin before this have no partials any more, or have lost some; epoch us.
+    pub dropped_us: i64,
 }
 
 impl Tail {
@@ -139,6 +138,17 @@ impl Tail {
         met.map(|(path, (_, _, size))| Input { path: path.clone(), size: *size }).collect()
     }
 
+    /// About how many bytes of its files are of these windows.
+    pub fn bytes_in(&self, starts: Starts) -> u64 {
+        let met = self.files.values().filter(|(first_us, last_us, _)| starts.meet((*first_us, *last_us)));
+        let share = |(first_us, last_us, size): &(i64, i64, u64)| {
+            let windows_us = i128::from(starts.to_us) - i128::from(starts.from_us);
+            let file_us = i128::from(*last_us) - i128::from(*first_us) + windows_us;
+            u64::try_from(i128::from(*size) * windows_us / file_us.max(1)).unwrap_or(*size).max(1)
+        };
+        met.map(share).sum()
+    }
+
     /// Files that brought new rows since this was asked last.
     pub fn take_fresh(&mut self) -> Vec<Fresh> {
         std::mem::take(&mut self.fresh)
@@ -152,10 +162,10 @@ impl Tail {
     /// `None` if the table follows no stream of this name (`{pipeline}/{stream}@`) yet.
     pub fn clocks(&self, any_creation: &str) -> Option<Clocks> {
         let ours = || self.txns.iter().filter(|(id, _)| id.starts_with(any_creation));
-        let follows = ours().filter(|(id, applied)| id.ends_with(APPLIED) && **applied != HANDED_OVER);
-        let identity = follows.filter_map(|(id, _)| StreamIdentity::of(id)).max_by_key(|it| it.created_at_s)?;
+        let identity = followed_now(&self.txns, any_creation)?;
         let watermark_ms = self.txns.get(&identity.watermark_id()).copied();
         let since_ms = ours().filter(|(id, _)| id.ends_with(SINCE)).map(|(_, ms)| *ms).min();
-        Some(Clocks { identity, watermark_ms, since_ms })
+        let dropped_us = dropped_through_ms(&self.txns).map_or(i64::MIN, |ms| ms.saturating_mul(1000));
+        Some(Clocks { identity, watermark_ms, since_ms, dropped_us })
     }
 }

@@ -11,6 +11,7 @@ pub mod readers;
 mod replays;
 mod schedules;
 pub mod seal;
+mod sealed_history;
 mod watermarks;
 mod writing;
 
@@ -132,6 +133,7 @@ pub fn window() -> WindowPlan {
         definition: "d1".to_owned(),
         partials_schema: partials_schema(),
         seal: SealPolicy::Once,
+        keep_us: None,
         sealed_schema: schema(&[("window_start", instant()), ("_date", DataType::Date32)]),
     }
 }

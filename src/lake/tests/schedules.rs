@@ -1,8 +1,8 @@
 //! No schedule seals a window without a record that came in time.
 //!
 //! A stream with splits and merges, two processes without leases, and a scheduler that decides which of their commits,
-//! followers and sealers makes its next request of the store, when one of them dies between two requests, and what is
-//! put, read and left waiting meanwhile. Cleaner, windows, committer, follower and sealer are the service's own.
+//! followers, sealers and compactors makes its next request of the store, when one of them dies between two requests, and what is
+//! put, read and left waiting meanwhile. Cleaner, windows, committer, follower, sealer and maintenance are the service's own.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,14 +29,19 @@ use crate::checkpoint::LedgerView;
 use crate::contract::Contract;
 use crate::lake::follower::{Follower, Head};
 use crate::lake::seal::{SealEvent, Sealers};
+use crate::lake::{Maintainer, MaintenanceEvent, MaintenanceOptions};
 use crate::record::Heir;
 use crate::window::StreamWindows;
 
 const EVERY_MS: i64 = 10_000;
 const GRACE_MS: i64 = 2_000;
 const WORKERS: usize = 2;
-/// Of a process: committer, follower, sealer.
-const TASKS: usize = 3;
+/// Of a process: committer, follower, sealer, maintenance.
+const TASKS: usize = 4;
+
+/// Two files are worth a compaction, so that there is one behind every other commit.
+const MAINTENANCE: MaintenanceOptions =
+    MaintenanceOptions { checkpoint_commits: 10, compact_files: 2, target_file_bytes: 1 << 20 };
 
 // === A store that is asked one request at a time ===
 
@@ -223,6 +228,7 @@ struct Process {
     committer: Task<Committer>,
     follower: Task<Follower>,
     sealers: Task<Sealers>,
+    maintainer: Task<Maintainer>,
     /// As of its last commit.
     view: LedgerView,
     pending: MicroBatch,
@@ -237,7 +243,7 @@ struct Reader {
 }
 
 impl Process {
-    fn new(house: House) -> Self {
+    fn new((house, maintainer): (House, Maintainer)) -> Self {
         let House { contract, windows, committer, follower, sealers } = house;
         Self {
             contract,
@@ -246,6 +252,7 @@ impl Process {
             committer: Task::Idle(committer),
             follower: Task::Idle(follower),
             sealers: Task::Idle(sealers),
+            maintainer: Task::Idle(maintainer),
             pending: MicroBatch::default(),
             readers: BTreeMap::new(),
         }
@@ -337,11 +344,28 @@ impl Process {
         });
     }
 
+    fn maintain(&mut self) {
+        self.maintainer.start(|mut maintainer| {
+            Box::pin(async move {
+                let mut failed = None;
+                let mut note = |_: crate::lake::TableName<'_>, event| {
+                    if let MaintenanceEvent::Failed { reason, .. } = event {
+                        failed = Some(reason);
+                    }
+                };
+                maintainer.round(false, &mut note).await;
+                assert_eq!(failed, None);
+                maintainer
+            })
+        });
+    }
+
     async fn step(&mut self, which: usize, waits: &AtomicBool) {
         match which {
             0 => self.committer.step(waits).await,
             1 => self.follower.step(waits).await,
-            _ => self.sealers.step(waits).await,
+            2 => self.sealers.step(waits).await,
+            _ => self.maintainer.step(waits).await,
         }
     }
 
@@ -349,7 +373,8 @@ impl Process {
         match which {
             0 => self.committer.finish(waits).await,
             1 => self.follower.finish(waits).await,
-            _ => self.sealers.finish(waits).await,
+            2 => self.sealers.finish(waits).await,
+            _ => self.maintainer.finish(waits).await,
         }
     }
 }
@@ -433,10 +458,10 @@ impl World {
         let shards = (0..shards).map(|_| Shard::default()).collect();
         let stream = Stream { now_ms: 1_000_000, shards, ids: 0 };
         let mut world = Self { store, clock, waits, stream, processes: Vec::new(), contract };
-        let mut first = world.house().await;
+        let (mut first, maintainer) = world.house().await;
         let all: Vec<Registration> = (0..world.stream.shards.len()).map(|shard| register(&name(shard))).collect();
         first.committer.register(&all).await.unwrap();
-        world.processes.push(Process::new(first));
+        world.processes.push(Process::new((first, maintainer)));
         while world.processes.len() < WORKERS {
             let house = world.house().await;
             world.processes.push(Process::new(house));
@@ -448,8 +473,10 @@ impl World {
         self.contract.windows[0].pane_us / 1000
     }
 
-    async fn house(&self) -> House {
-        House::open(&self.store, self.clock.moments(), &self.contract).await
+    async fn house(&self) -> (House, Maintainer) {
+        let mut maintainer = Maintainer::new(self.store.clone(), MAINTENANCE).timed_by(self.clock.moments());
+        maintainer.add_tables("orders", TableSet::of(&self.contract, &identity()));
+        (House::open(&self.store, self.clock.moments(), &self.contract).await, maintainer)
     }
 
     async fn act(&mut self, act: Act) {
@@ -467,7 +494,8 @@ impl World {
                 match task {
                     0 => process.commit(),
                     1 => process.follow(),
-                    _ => process.seal(),
+                    2 => process.seal(),
+                    _ => process.maintain(),
                 }
                 if at_once {
                     process.finish(task, &self.waits).await;
@@ -498,6 +526,8 @@ impl World {
             survivor.finish(0, &self.waits).await;
             survivor.follow();
             survivor.finish(1, &self.waits).await;
+            survivor.maintain();
+            survivor.finish(3, &self.waits).await;
             survivor.seal();
             survivor.finish(2, &self.waits).await;
         }

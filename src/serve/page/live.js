@@ -56,7 +56,7 @@ function updateVerdict(summary, isLive, why) {
 
 // --- What is known, and showing it ---
 
-const told = { summary: null, windows: new Map(), rejects: null };
+const told = { summary: null, windows: new Map(), sealed: new Map(), rejects: null };
 let isLive = false, why = "Connecting.", isDrawing = false;
 
 /** Once a frame, and not while nobody looks. */
@@ -65,7 +65,7 @@ function render() {
   isDrawing = true;
   requestAnimationFrame(() => {
     isDrawing = false;
-    const { summary, windows, rejects } = told;
+    const { summary, windows, sealed, rejects } = told;
     say($("pipeline"), summary.pipeline);
     say($("uptime"), `up ${span(summary.now_ms - summary.started_ms)}`);
     say($("version"), `Pintail ${summary.version}`);
@@ -75,6 +75,9 @@ function render() {
     const live = [...windows.values()];
     show($("windows-part"), live.length > 0);
     each($("windows"), live.map(live => ({ live, now: summary.now_ms })), ({ live }) => `${live.stream} ${live.window}`, ({ live }) => windowCard(live), updateWindow);
+    const past = [...sealed.values()];
+    show($("sealed-part"), past.length > 0);
+    each($("sealed"), past.map(sealed => ({ sealed, now: summary.now_ms })), ({ sealed }) => `${sealed.stream} ${sealed.window}`, sealedCard, updateSealed);
     updateRejects(rejects, summary);
     updateShards(summary.streams);
   });
@@ -91,11 +94,15 @@ function takeWindow(change) {
   told.windows.set(key, { ...change, starts: shown.map(at => starts.get(at)).filter(known) });
 }
 
+const takeSealed = sealed => told.sealed.set(`${sealed.stream} ${sealed.window}`, sealed);
+
 const takes = {
-  hello({ summary, windows, rejects, history: past }) {
+  hello({ summary, windows, sealed, rejects, history: past }) {
     const declared = new Set(windows.map(live => `${live.stream} ${live.window}`));
     for (const key of told.windows.keys()) if (!declared.has(key)) told.windows.delete(key);
     windows.forEach(takeWindow);
+    told.sealed.clear();
+    sealed.forEach(takeSealed);
     remember(summary, past);
     Object.assign(told, { summary, rejects });
   },
@@ -104,6 +111,7 @@ const takes = {
     told.summary = summary;
   },
   windows(changes) { changes.forEach(takeWindow); },
+  sealed(changes) { changes.forEach(takeSealed); },
   rejects(rejects) { told.rejects = rejects; },
 };
 

@@ -27,7 +27,9 @@ function updateWindow(card, { live, now }) {
   sayName(p.name, live.window);
   card.classList.toggle("wide", live.keys.length + live.measures.length > 3);
   p.again = () => updateWindow(card, { live, now });
-  say(p.about, `${live.stream} · every ${span(live.every_ms).replace(/ 0 s$| 0 min$|\.0(?= s)/, "")}`);
+  // Others' records come from the lake, when they are committed; what this process reads is there at once.
+  const others = known(live.as_of_ms) ? ` · what others read: as of ${span(Math.max(0, now - live.as_of_ms))} ago` : "";
+  say(p.about, `${live.stream} · every ${span(live.every_ms).replace(/ 0 s$| 0 min$|\.0(?= s)/, "")}${others}`);
   if (!live.starts.some(start => start.start_ms === p.chosen)) p.chosen = null;
   const chosen = live.starts.find(start => start.start_ms === p.chosen) ?? live.starts[0];
   const top = most(live.starts.map(start => start.records));

@@ -27,7 +27,7 @@ impl Events {
         }
     }
 
-    async fn next_of(&mut self, wanted: &str) -> Value {
+    pub async fn next_of(&mut self, wanted: &str) -> Value {
         loop {
             let (name, data) = self.next().await;
             if name == wanted {
@@ -88,10 +88,10 @@ async fn a_page_that_does_not_take_its_events_is_cut_off() {
     let answer = feed.join(Line::open(SOON, close.clone(), Arc::default())).unwrap();
     let mut shown = Shown::default();
     for _ in 0..SERVE_STREAM_EVENTS_MAX {
-        feed.send(&Seen::of(&shared.sources, 0), &mut shown, &shared.history, true);
+        feed.send(&Seen::of(&shared.sources, 0, true), &mut shown, &shared.history, true);
         assert!(!close.is_cancelled() && feed.feeding() == 1);
     }
-    feed.send(&Seen::of(&shared.sources, 0), &mut shown, &shared.history, true);
+    feed.send(&Seen::of(&shared.sources, 0, true), &mut shown, &shared.history, true);
     assert!(close.is_cancelled() && feed.feeding() == 0);
     drop(answer);
     let others: Vec<_> = (0..SERVE_STREAMS_MAX).map(|_| Line::open(SOON, close.clone(), Arc::default())).collect();

@@ -127,7 +127,8 @@ fn parameters(operation: &Value) -> &[Value] {
 
 /// A house in which every list of every answer has something in it.
 async fn full_house() -> House {
-    let (house, _) = house_with_words().await;
+    let (house, windows) = house_with_words().await;
+    windows.seal_committed(0, 120_000, 1);
     let board = house.sources.status.stream("a");
     board.shard(&ShardId::new("shardId-0"), |shard| (shard.state, shard.records) = ("ended", 3));
     board.shard(&ShardId::new("shardId-1"), |shard| {
@@ -210,6 +211,7 @@ async fn the_streams_events_are_as_the_file_says() {
         left.retain(|known| **known != name);
         // Something new to tell of.
         number += 1;
+        house.sources.windows[0].seal_committed(0, 120_000, number as i64);
         house.sources.windows[0].observe(&batch(number, &[("noun", 120_000)])).unwrap();
         let rejects = [reject(RejectReason::Empty)];
         house.sources.status.stream("a").cleaned(&ShardId::new("shardId-1"), 0, &rejects, &CleanCounts::default());

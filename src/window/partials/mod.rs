@@ -16,9 +16,10 @@ pub use self::columns::{mean, top_json};
 use super::aggregate::WindowCells;
 use super::cell::Cell;
 use super::group::{Group, KeyValue, integers};
+use super::sealed::SealedCell;
 use super::sketch::SketchError;
 use crate::checkpoint::ShardId;
-use crate::contract::window::{DEFINITION, RECORDS, WINDOW_START};
+use crate::contract::window::{COMPLETE, DEFINITION, RECORDS, REVISION, WINDOW_START};
 use crate::contract::{ColumnType, WindowPlan};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -154,6 +155,24 @@ pub enum Undecodable {
 pub fn decode_current(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
     let rows = of_definition(plan, rows)?;
     if rows.num_rows() == 0 { Ok(Vec::new()) } else { decode(plan, &rows) }
+}
+
+/// What is in sealed rows that have this very definition, each with its group.
+pub fn decode_sealed(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, SealedCell)>, Undecodable> {
+    let rows = of_definition(plan, rows)?;
+    if rows.num_rows() == 0 {
+        return Ok(Vec::new());
+    }
+    let missing = |column: &str| Undecodable::Column { column: column.to_owned() };
+    let complete = rows.column_by_name(COMPLETE).and_then(|column| column.as_boolean_opt());
+    let revisions = rows.column_by_name(REVISION).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let (complete, revisions) =
+        (complete.ok_or_else(|| missing(COMPLETE))?, revisions.ok_or_else(|| missing(REVISION))?);
+    let cells = decode(plan, &rows)?.into_iter().zip(complete.iter().zip(revisions));
+    let sealed = cells.map(|((group, cell), (complete, revision))| {
+        (group, SealedCell { cell, revision: revision.unwrap_or(0), complete: complete.unwrap_or(false) })
+    });
+    Ok(sealed.collect())
 }
 
 /// The rows that have this very definition. The columns of another one need not be these.

@@ -142,19 +142,6 @@ proptest! {
 }
 
 const ESTIMATES: &str = r#"
-table = "orders"
-[[column]]
-name = "place"
-type = "string"
-[[column]]
-name = "amount"
-type = "integer"
-[[column]]
-name = "weight"
-type = "double"
-[[column]]
-name = "at"
-type = "timestamp"
 [[window]]
 name = "by_place"
 every = "1m"
@@ -170,10 +157,7 @@ places_often = "top(place, 3)"
 
 #[test]
 fn estimates_are_numbers_under_the_names_of_their_columns_and_texts_are_none() {
-    let problems = Problems::default();
-    let contract = contract::parse("orders.toml", ESTIMATES.to_owned(), &problems);
-    problems.into_result().unwrap();
-    let windows = StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"));
+    let windows = windows_of(&format!("{COLUMNS}{ESTIMATES}"));
     let orders = [order("x", 5, 8), order("y", 7, 8), order("y", 7, 8)];
     windows.observe(&batch(&windows, range("a", 0, 1), &orders)).unwrap();
     let gauges = by_place(&windows, NOW_US, 2);
@@ -213,10 +197,7 @@ measure = { n = "count" }
 
 #[test]
 fn of_windows_that_overlap_the_running_one_ends_with_the_pane_of_now() {
-    let problems = Problems::default();
-    let contract = contract::parse("orders.toml", SLIDING.to_owned(), &problems);
-    problems.into_result().unwrap();
-    let windows = StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"));
+    let windows = windows_of(SLIDING);
     let orders = [orders_of("x", 5, 1), orders_of("x", 6, 2), orders_of("x", 7, 4), orders_of("y", 8, 8)].concat();
     windows.observe(&batch(&windows, range("a", 0, 1), &orders)).unwrap();
     let gauges = by_place(&windows, NOW_US, 1);

@@ -10,7 +10,7 @@ use crate::lake::stream::TableSet;
 use crate::lake::tests::seal::{House, Order, Row, SEALED, SEALED_PARTIALS, contract_with, house, order, rows_of};
 use crate::lake::tests::{after, identity, register};
 
-fn folding(lake: &Lake, house: &House) -> Maintainer {
+pub fn folding(lake: &Lake, house: &House) -> Maintainer {
     let mut maintainer = Maintainer::new(lake.store.clone(), OPTIONS);
     maintainer.clock = lake.clock.moments();
     maintainer.add_tables("orders", TableSet::of(&house.contract, &identity()));

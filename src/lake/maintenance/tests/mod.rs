@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod compaction;
+mod dropping;
 mod folding;
 mod many_commits;
 mod readers;
