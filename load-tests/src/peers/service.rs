@@ -100,14 +100,15 @@ pub struct Served {
     pub differences: Vec<String>,
 }
 
-/// All rounds of one mix; `lines` are the files whose first `count` lines are put into each stream.
+/// All rounds of one mix; `lines` are the files whose first `count` lines are put into each stream. What was done before
+/// something failed is in `served`.
 pub async fn rounds(
     program: &str,
     python: &str,
     (mix, rounds): (Mix, usize),
-    lines: &[(Kind, &Lines)],
-    count: u64,
-) -> anyhow::Result<Vec<Served>> {
+    (lines, count): (&[(Kind, &Lines)], u64),
+    served: &mut Vec<Served>,
+) -> anyhow::Result<()> {
     let mut scene = Scene::on_s3(SHARDS).await?;
     scene.settings.streams = mix.kinds();
     scene.settings.flush_interval_ms = 5_000;
@@ -116,7 +117,6 @@ pub async fn rounds(
         records.push((*kind, put(&scene, *kind, &lines.whole, count).await?));
     }
     let service = Service { program, python, scene, mix, count, records };
-    let mut served = Vec::new();
     for round in 0..rounds {
         // Both need the other's table to be compared with, and neither is always the first.
         let (ours, theirs) = if round % 2 == 0 {
@@ -133,7 +133,7 @@ pub async fn rounds(
         served.push(turn(Reader::Consumer, theirs.0, differences));
         eprintln!("{}: round {} of {rounds} done", mix.name(), round + 1);
     }
-    Ok(served)
+    Ok(())
 }
 
 struct Service<'a> {
@@ -180,9 +180,17 @@ impl Service<'_> {
     async fn committed(&self, child: &mut Child) -> anyhow::Result<Usage> {
         let address = child.address().await?;
         let deadline = Instant::now() + PATIENCE;
+        let mut unanswered = String::new();
         loop {
             child.alive()?;
-            let metrics = get(address, "/metrics").await?.body;
+            // A server that is told to be patient with nobody may close on us while the machine is busy: we look again.
+            let metrics = match get(address, "/metrics").await {
+                Ok(answer) => answer.body,
+                Err(error) => {
+                    unanswered = format!("; once it did not answer: {error:#}");
+                    String::new()
+                }
+            };
             let usage = Usage::of(child.pid()?)?;
             let of = |table: &str| {
                 metric(&metrics, "pintail_rows_committed_total", &format!("table=\"{table}\"")).unwrap_or_default()
@@ -193,7 +201,7 @@ impl Service<'_> {
             if committed.sum::<u64>() >= self.count * kinds.len() as u64 {
                 return Ok(usage);
             }
-            ensure!(Instant::now() < deadline, "not everything was committed in {PATIENCE:?}");
+            ensure!(Instant::now() < deadline, "not everything was committed in {PATIENCE:?}{unanswered}");
             sleep(LOOK).await;
         }
     }
