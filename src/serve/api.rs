@@ -105,7 +105,7 @@ async fn answer<T: Serialize + 'static>(
     look: fn(&WindowsQuestion, &Sources) -> Vec<T>,
     csv: fn(&T) -> String,
 ) -> Result<Response, RequestError> {
-    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), headers, &shared.sources)?;
+    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), headers, &shared.sources, now_ms())?;
     // The semaphore is never closed.
     let _look = shared.looks.acquire().await.ok();
     let (sources, format) = (shared.sources, question.format);

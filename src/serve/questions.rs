@@ -33,8 +33,8 @@ pub struct WindowsQuestion {
 }
 
 impl WindowsQuestion {
-    /// A question that these sources can answer. `format` in the query goes before what the client would accept.
-    pub fn parse(query: &str, headers: &HeaderMap, sources: &Sources) -> Result<Self, RequestError> {
+    /// A question that these sources can answer at `now_ms` (epoch ms). `format` in the query goes before what the client would accept.
+    pub fn parse(query: &str, headers: &HeaderMap, sources: &Sources, now_ms: i64) -> Result<Self, RequestError> {
         let mut filter = LiveFilter { rows_max: Some(SERVE_ROWS_DEFAULT), ..LiveFilter::default() };
         let mut format = accepted(headers);
         let mut given = BTreeSet::new();
@@ -58,6 +58,7 @@ impl WindowsQuestion {
                 },
             }
         }
+        filter.now_ms = Some(now_ms);
         let question = Self { filter, format };
         question.check(sources)?;
         Ok(question)
