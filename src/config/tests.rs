@@ -90,6 +90,30 @@ fn the_environment_overrides_and_a_misspelt_variable_is_refused() {
 }
 
 #[test]
+fn an_empty_text_is_no_default_wherever_it_comes_from() {
+    let text = "pipeline = \"p\"\n[lake]\nuri = \"\"\nregion = \" \"\n[aws]\nregion = \"\"\nendpoint = \"\"\n\
+                [serve]\ntoken_file = \"\"\n[[stream]]\nname = \"\"\ncontract = \"\"\n";
+    let problems = load(text, &[("PINTAIL__LAKE__ENDPOINT", ""), ("PINTAIL__SERVE__TOKEN", "")]).unwrap_err();
+    let mend = "; expected a text in quotes that is not empty (what is not to be set is left out)";
+    let expected = [
+        "pintail.toml:3: `lake.uri` = \"\"",
+        "pintail.toml:4: `lake.region` = \" \"",
+        "environment variable PINTAIL__LAKE__ENDPOINT: `lake.endpoint` = \"\"",
+        "pintail.toml:6: `aws.region` = \"\"",
+        "pintail.toml:7: `aws.endpoint` = \"\"",
+        "pintail.toml:9: `serve.token_file` = \"\"",
+        "pintail.toml:11: `stream.name` = \"\"",
+        "pintail.toml:12: `stream.contract` = \"\"",
+    ];
+    for problem in expected.map(|problem| format!("{problem}{mend}")) {
+        assert!(problems.contains(&problem), "{problem} not in {problems:#?}");
+    }
+    let token = "environment variable PINTAIL__SERVE__TOKEN: the token cannot be used; expected 16 to 256";
+    assert!(problems.iter().any(|problem| problem.starts_with(token)), "{problems:#?}");
+    assert_eq!(problems.len(), expected.len() + 1, "{problems:#?}");
+}
+
+#[test]
 fn a_budget_that_a_stream_could_starve_in_is_refused() {
     let problems = load(SMALL, &[("PINTAIL__BUDGET__BYTES", "81MiB")]).unwrap_err();
     assert!(problems[0].contains("expected at least 82MiB"), "{problems:?}");

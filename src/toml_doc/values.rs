@@ -22,6 +22,21 @@ impl FromToml for String {
     }
 }
 
+/// A text with something in it: what an unset shell variable leaves behind is no name, address or folder, and must not
+/// quietly mean the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled(pub String);
+
+impl FromToml for Filled {
+    const EXPECTED: &'static str = "a text in quotes that is not empty (what is not to be set is left out)";
+    fn from_value(value: &Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        (!text.trim().is_empty()).then(|| Self(text.to_owned()))
+    }
+}
+
 impl FromToml for bool {
     const EXPECTED: &'static str = "true or false";
     fn from_value(value: &Value) -> Option<Self> {
