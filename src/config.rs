@@ -255,7 +255,7 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfi
     if let Some(At { value: DurationMs(ms), place }) = &interval
         && !(100..=3_600_000).contains(ms)
     {
-        problems.note(place, format_args!("`lake.flush_interval` = {ms} ms; expected between 100ms and 1h"));
+        problems.note(place, format_args!("`lake.flush_interval` = {}; expected \"100ms\" to \"1h\"", DurationMs(*ms)));
     }
     if let Some(At { value: ByteSize(bytes), place }) = &flush_bytes
         && *bytes < 1 << 20
@@ -308,7 +308,10 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
     if let Some(At { value: DurationMs(ms), place }) = &align
         && *ms < 1_000
     {
-        problems.note(place, format_args!("`source.align_within` = {ms} ms; expected at least 1s (`366d` is never)"));
+        problems.note(
+            place,
+            format_args!("`source.align_within` = {}; expected at least \"1s\" (\"366d\" is never)", DurationMs(*ms)),
+        );
     }
     section.finish();
     let source = SourceSection {

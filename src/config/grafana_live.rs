@@ -18,7 +18,8 @@ pub(super) fn read(mut section: Section<'_>, folder: &Path, problems: &Problems)
     if let Some(At { value: DurationMs(ms), place }) = &interval
         && !(100..=60_000).contains(ms)
     {
-        problems.note(place, format_args!("`grafana_live.interval` = {ms} ms; expected between 100ms and 60s"));
+        problems
+            .note(place, format_args!("`grafana_live.interval` = {}; expected \"100ms\" to \"60s\"", DurationMs(*ms)));
     }
     let (Some(url), Some(token)) = (url, token) else {
         if !both {

@@ -41,11 +41,11 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
     let problems = load(text, &[]).unwrap_err();
     let starts = [
         "pintail.toml:1: `pipeline` = \"a/b\"",
-        "pintail.toml:4: `lake.flush_interval` = 1 ms",
+        "pintail.toml:4: `lake.flush_interval` = \"1ms\"; expected \"100ms\" to \"1h\"",
         "pintail.toml:3: `lake.uri` = \"gs://x\"",
         "pintail.toml:6: `source.start` = \"oldest\"",
         "pintail.toml:7: `source.reads_per_second` = 9",
-        "pintail.toml:8: `source.align_within` = 1 ms",
+        "pintail.toml:8: `source.align_within` = \"1ms\"",
         "pintail.toml:10: `serve.listen` = \"9464\"",
         "pintail.toml:11: `serve.window_series_max` = 5000",
         "pintail.toml:12: a stream needs `name` or `arn`",
@@ -66,7 +66,7 @@ fn maintenance_that_cannot_be_meant_is_refused() {
     );
     let problems = load(&text, &[]).unwrap_err();
     let starts = [
-        "pintail.toml:8: `maintenance.interval` = 50 ms",
+        "pintail.toml:8: `maintenance.interval` = \"50ms\"",
         "pintail.toml:9: `maintenance.checkpoint_commits` = 0",
         "pintail.toml:10: `maintenance.compact_files` = 1",
         "pintail.toml:11: `maintenance.target_file_bytes` = 1024 bytes",
@@ -237,7 +237,7 @@ fn grafana_live_is_off_until_it_is_asked_for_and_whole() {
         ("url = \"http://me:secret@g\"\ntoken_file = \"a.toml\"\n", "pintail.toml:8: `grafana_live.url` is not one"),
         (
             "url = \"http://g\"\ntoken_file = \"a.toml\"\ninterval = \"1ms\"\n",
-            "pintail.toml:10: `grafana_live.interval` = 1 ms",
+            "pintail.toml:10: `grafana_live.interval` = \"1ms\"",
         ),
     ] {
         let problems = load(&with(keys), &[]).unwrap_err();
