@@ -126,7 +126,7 @@ pub const SEALED_READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Live windows: bytes of committed cells kept, shared by the streams, beside `[budget]`; new keys beyond a stream's part
 /// show as `__other__`.
-pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const LIVE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Batches between a stream's readers and its writer. Bytes are bounded by the budget; this bounds the count.
 pub const WRITER_QUEUE_BATCHES: usize = 64;
@@ -255,7 +255,7 @@ pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 pub const SEAL_WINDOWS_MAX: usize = 100_000;
 
 /// Sealing: rows decoded at a time, over all files that are merged side by side, about.
-pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub const MERGE_DECODED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
 pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;

@@ -73,4 +73,5 @@ pub use restore::RecentPartials;
 pub use seal::{SealBell, SealEvent, SealedLook, SealedTable, Sealers};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;
+pub use turn::Turn;
 pub use writer::{Writer, WriterOptions};

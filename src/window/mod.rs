@@ -279,9 +279,11 @@ fn histories(contract: &Contract, streams: usize) -> Vec<History> {
     contract.windows.iter().map(|_| History::of_one_in(contract.windows.len() * streams)).collect()
 }
 
-/// Estimated bytes of heap and stack.
+/// Estimated bytes of heap and stack, free places in the table included: it may have as many again as it has cells.
 fn cells_bytes(cells: &WindowCells) -> usize {
-    cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
+    let free = cells.capacity() - cells.len();
+    free * size_of::<(group::Group, Cell)>()
+        + cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum::<usize>()
 }
 
 /// A commit may list several ranges of one shard, in order: here they are one.
