@@ -56,7 +56,8 @@ pub struct Usage {
     pub bytes: u64,
     /// From the first answer to the last one behind which there was more, before the readers had caught up.
     pub behind_s: f64,
-    /// Payload bytes that were given in this time; what had been saved up before is not among them.
+    /// Payload bytes that were earned and given in this time: without what had been saved up or overdrawn before, and
+    /// without what is still to be paid back. So they are at most the rate's.
     pub behind_bytes: f64,
     /// Whether the readers have caught up.
     pub caught_up: bool,
@@ -68,7 +69,7 @@ pub struct Meter {
     bytes: Bucket,
     calls: Bucket,
     refused_until: Option<Instant>,
-    /// The first answer: when, what had been given with it, and what was saved up after it.
+    /// The first answer: when, what had been given with it, and what was left after it.
     first: Option<(Instant, f64, f64)>,
     usage: Usage,
 }
@@ -77,7 +78,8 @@ impl Meter {
     /// Of a shard that has saved up all that it may.
     pub fn new(quota: Quota, stream: &str, shard: &str, now: Instant) -> Self {
         let usage = Usage { stream: stream.to_owned(), shard: shard.to_owned(), ..Usage::default() };
-        let (bytes, calls) = (Bucket::new(quota.bytes_per_second, now), Bucket::new(quota.calls_per_second, now));
+        let bytes = Bucket::new(quota.bytes_per_second, quota.bytes_per_second * SAVED_S, now);
+        let calls = Bucket::new(quota.calls_per_second, (quota.calls_per_second * SAVED_S).max(1.0), now);
         Self { bytes, calls, refused_until: None, first: None, usage }
     }
 
@@ -110,15 +112,16 @@ impl Meter {
     pub fn gave(&mut self, now: Instant, bytes: u64, behind: bool) {
         self.bytes.take(now, bytes as f64);
         self.usage.bytes += bytes;
-        let Some((since, given, saved)) = self.first else {
-            self.first = Some((now, bytes as f64, self.bytes.level(now).max(0.0)));
+        let left = self.bytes.level(now);
+        let Some((since, given, left_before)) = self.first else {
+            self.first = Some((now, bytes as f64, left));
             self.usage.caught_up = !behind;
             return;
         };
         self.usage.caught_up |= !behind;
         if !self.usage.caught_up {
             self.usage.behind_s = now.saturating_duration_since(since).as_secs_f64();
-            self.usage.behind_bytes = self.usage.bytes as f64 - given - saved;
+            self.usage.behind_bytes = self.usage.bytes as f64 - given - left_before + left.min(0.0);
         }
     }
 
@@ -132,18 +135,20 @@ impl Meter {
 #[derive(Debug)]
 struct Bucket {
     rate: f64,
+    most: f64,
     level: f64,
     at: Instant,
 }
 
 impl Bucket {
-    fn new(rate: f64, now: Instant) -> Self {
-        Self { rate, level: rate * SAVED_S, at: now }
+    /// Full, which is this much at most.
+    fn new(rate: f64, most: f64, now: Instant) -> Self {
+        Self { rate, most, level: most, at: now }
     }
 
     fn level(&self, now: Instant) -> f64 {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.level + elapsed * self.rate).min(self.rate * SAVED_S)
+        (self.level + elapsed * self.rate).min(self.most)
     }
 
     fn take(&mut self, now: Instant, much: f64) {
@@ -212,16 +217,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sustained_is_without_the_savings_and_ends_where_the_readers_have_caught_up() {
+    fn what_was_sustained_is_without_savings_and_debts_and_ends_where_the_readers_have_caught_up() {
         let (mut meter, start) = meter();
         meter.gave(start, 400, true);
         meter.gave(after(start, 1_000), 1_400, true);
         meter.gave(after(start, 2_000), 1_000, true);
-        // 600 were left of the first second when the second answer was drawn.
-        assert_eq!((meter.usage().behind_s, meter.usage().behind_bytes), (2.0, 1_800.0));
+        // Of 2,400 that were given then, 600 had been saved up before, and 400 are owed.
+        assert_eq!((meter.usage().behind_s, meter.usage().behind_bytes), (2.0, 1_400.0));
         meter.gave(after(start, 9_000), 50, false);
         meter.gave(after(start, 9_500), 50, true);
         let usage = meter.usage();
         assert_eq!((usage.behind_s, usage.bytes, usage.caught_up), (2.0, 2_900, true));
+    }
+
+    #[test]
+    fn a_reader_that_asks_whenever_it_may_has_sustained_the_whole_rate_and_no_more() {
+        for (interval_ms, answer) in [(200, 200), (200, 333), (500, 500), (4_000, 3_999)] {
+            let (mut meter, start) = meter();
+            for ms in (0..60_000).step_by(interval_ms).map(|ms| after(start, ms as u64)) {
+                if meter.bytes.level(ms) >= 0.0 {
+                    meter.ask(ms).unwrap();
+                    meter.gave(ms, answer, true);
+                }
+            }
+            let share = meter.usage().behind_bytes / meter.usage().behind_s / QUOTA.bytes_per_second;
+            assert!((0.95..=1.0 + ROUNDING).contains(&share), "{answer} bytes at a time: {share}");
+        }
     }
 }

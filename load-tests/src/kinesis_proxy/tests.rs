@@ -279,7 +279,7 @@ async fn a_shard_gives_its_quota_to_all_its_readers_says_what_it_gave_and_how_fa
 
     let place = Place::new(1).await;
     place.put("aaaa").await;
-    place.proxy.limit(Quota { bytes_per_second: 1e9, calls_per_second: 1.0 });
+    place.proxy.limit(Quota { bytes_per_second: 1e9, calls_per_second: 1e-3 });
     assert_eq!(place.read_from_the_start().await.unwrap().millis_behind_latest(), Some(0));
     assert_eq!(place.refusal().await, "ProvisionedThroughputExceededException");
     assert!(place.proxy.usage()[0].caught_up);
