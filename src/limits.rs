@@ -107,6 +107,10 @@ pub const LIVE_OTHERS_FILES_MAX: usize = 256;
 /// See [`LIVE_OTHERS_FILES_MAX`].
 pub const LIVE_OTHERS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Live windows: cells of one commit of another process that are kept until all of it is decoded, estimated; keys beyond
+/// it show as `__other__`, unless they are on show already.
+pub const LIVE_OTHERS_CELLS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Sealed history: starts of each window that are kept for people. Older ones are in the window's table.
 pub const SEALED_STARTS_MAX: usize = 120;
 

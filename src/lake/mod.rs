@@ -46,6 +46,7 @@ mod stats;
 mod store;
 mod stream;
 mod table;
+mod turn;
 mod upload;
 mod writer;
 
