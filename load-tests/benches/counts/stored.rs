@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/counts/stored.json");
 
-/// Hash seeds and addresses move a count by less than one in a hundred.
-const MARGIN: f64 = 0.03;
+/// Hash seeds and addresses move a count by one or two in a thousand, those of windows by two in a hundred.
+const MARGIN: f64 = 0.05;
 
 /// Of one build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
