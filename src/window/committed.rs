@@ -41,6 +41,11 @@ impl Committed {
         Self { since_us, starts_max, starts: DashMap::new(), bytes, bytes_max, version, metrics }
     }
 
+    /// Folds keys beyond so many bytes from now on.
+    pub fn hold_at_most(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Starts before `since_us` are in the lake, but not wholly in memory.
     pub fn begin_at(&self, window: usize, since_us: i64) {
         self.since_us[window].store(since_us, Ordering::Relaxed);

@@ -93,7 +93,7 @@ impl StreamWindows {
         Self {
             stream: stream.to_owned(),
             committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
-            sealed: Mutex::new(contract.windows.iter().map(|_| History::of_one_in(contract.windows.len())).collect()),
+            sealed: Mutex::new(histories(&contract, 1)),
             contract,
             moving: RwLock::new(()),
             shown: Mutex::default(),
@@ -102,6 +102,13 @@ impl StreamWindows {
             blind_since_ms: AtomicI64::new(others::NEVER_MS),
             metrics,
         }
+    }
+
+    /// One of so many streams, which share the memory for what people look at.
+    pub fn one_of(mut self, streams: usize) -> Self {
+        self.committed.hold_at_most(LIVE_BYTES_MAX / streams.max(1));
+        self.sealed = Mutex::new(histories(&self.contract, streams));
+        self
     }
 
     /// Counts a batch. Its reader calls this before it hands the batch on, so that no commit can cover records
@@ -266,6 +273,10 @@ impl WindowSink for StreamWindows {
 fn starts_max(contract: &Contract) -> Vec<usize> {
     let panes = contract.windows.iter().map(|plan| usize::try_from(plan.panes()).unwrap_or(1));
     panes.map(|panes| LIVE_WINDOWS_MAX + panes - 1).collect()
+}
+
+fn histories(contract: &Contract, streams: usize) -> Vec<History> {
+    contract.windows.iter().map(|_| History::of_one_in(contract.windows.len() * streams)).collect()
 }
 
 /// Estimated bytes of heap and stack.
