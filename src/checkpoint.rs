@@ -134,11 +134,47 @@ impl SequenceNumber {
     }
 }
 
+/// The decimal digits of a sequence number, most significant first, without leading zeros.
+#[derive(Debug, Clone, Copy)]
+pub struct SequenceDigits {
+    padded: [u8; SEQUENCE_DIGITS_MAX],
+    begin: usize,
+}
+
+impl SequenceDigits {
+    /// The digits as text.
+    pub fn as_str(&self) -> &str {
+        // Digits are text.
+        std::str::from_utf8(&self.padded[self.begin..]).unwrap_or_default()
+    }
+}
+
+impl SequenceNumber {
+    /// Its digits: every row has them, so they are written without the machinery of formatting.
+    pub fn digits(self) -> SequenceDigits {
+        const HALF: i64 = 1_000_000_000;
+        let mut padded = [b'0'; SEQUENCE_DIGITS_MAX];
+        for (limb, digits) in self.0.iter().zip(padded.chunks_exact_mut(LIMB_DIGITS)) {
+            let (high, low) = digits.split_at_mut(LIMB_DIGITS / 2);
+            write_digits(high, (limb / HALF) as u32);
+            write_digits(low, (limb % HALF) as u32);
+        }
+        let begin = padded.iter().position(|digit| *digit != b'0').unwrap_or(SEQUENCE_DIGITS_MAX - 1);
+        SequenceDigits { padded, begin }
+    }
+}
+
+/// Right-aligned; zeros before it stand already.
+fn write_digits(digits: &mut [u8], mut value: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
 impl fmt::Display for SequenceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.0.iter().position(|limb| *limb != 0).unwrap_or(LIMBS - 1);
-        write!(f, "{}", self.0[first])?;
-        self.0[first + 1..].iter().try_for_each(|limb| write!(f, "{limb:018}"))
+        f.write_str(self.digits().as_str())
     }
 }
 
