@@ -3,11 +3,15 @@
 //! A position is always *after* something: the last number that was processed, never the next one to read. It
 //! travels with the data it covers as a [`PositionRange`] and is committed together with it.
 
+mod digits;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+
+pub use digits::SequenceDigits;
 
 use crate::limits::SEQUENCE_DIGITS_MAX;
 
@@ -134,47 +138,9 @@ impl SequenceNumber {
     }
 }
 
-/// The decimal digits of a sequence number, most significant first, without leading zeros.
-#[derive(Debug, Clone, Copy)]
-pub struct SequenceDigits {
-    padded: [u8; SEQUENCE_DIGITS_MAX],
-    begin: usize,
-}
-
-impl SequenceDigits {
-    /// The digits as text.
-    pub fn as_str(&self) -> &str {
-        // Digits are text.
-        std::str::from_utf8(&self.padded[self.begin..]).unwrap_or_default()
-    }
-}
-
-impl SequenceNumber {
-    /// Its digits: every row has them, so they are written without the machinery of formatting.
-    pub fn digits(self) -> SequenceDigits {
-        const HALF: i64 = 1_000_000_000;
-        let mut padded = [b'0'; SEQUENCE_DIGITS_MAX];
-        for (limb, digits) in self.0.iter().zip(padded.chunks_exact_mut(LIMB_DIGITS)) {
-            let (high, low) = digits.split_at_mut(LIMB_DIGITS / 2);
-            write_digits(high, (limb / HALF) as u32);
-            write_digits(low, (limb % HALF) as u32);
-        }
-        let begin = padded.iter().position(|digit| *digit != b'0').unwrap_or(SEQUENCE_DIGITS_MAX - 1);
-        SequenceDigits { padded, begin }
-    }
-}
-
-/// Right-aligned; zeros before it stand already.
-fn write_digits(digits: &mut [u8], mut value: u32) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
-}
-
 impl fmt::Display for SequenceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.digits().as_str())
+        f.write_str(SequenceDigits::default().of(*self))
     }
 }
 

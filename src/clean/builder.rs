@@ -13,7 +13,7 @@ use super::counts::{NullCounts, NullReason};
 use super::fault::Fault;
 use super::timestamp::day_of;
 use super::value::{self, Fields};
-use crate::checkpoint::ShardId;
+use crate::checkpoint::{SequenceDigits, ShardId};
 use crate::contract::{Column, ColumnType, Constant, Contract, EventTime};
 use crate::record::{CleanCounts, RawRecord, RejectReason};
 
@@ -306,6 +306,7 @@ fn settle<T>(value: Result<T, NullReason>, default: Option<T>, nulls: &mut NullC
 pub(super) struct PlaceBuilder {
     shards: StringBuilder,
     sequence_numbers: StringBuilder,
+    digits: SequenceDigits,
     sub_sequence_numbers: Int64Builder,
     arrivals: TimestampMicrosecondBuilder,
 }
@@ -324,6 +325,7 @@ impl PlaceBuilder {
         Self {
             shards: StringBuilder::with_capacity(rows, rows * SHARD_BYTES),
             sequence_numbers: StringBuilder::with_capacity(rows, rows * NUMBER_BYTES),
+            digits: SequenceDigits::default(),
             sub_sequence_numbers: Int64Builder::with_capacity(rows),
             arrivals: times(rows),
         }
@@ -331,7 +333,7 @@ impl PlaceBuilder {
 
     pub fn append(&mut self, shard: &ShardId, record: &RawRecord) {
         self.shards.append_value(shard.as_str());
-        self.sequence_numbers.append_value(record.sequence_number.digits().as_str());
+        self.sequence_numbers.append_value(self.digits.of(record.sequence_number));
         self.sub_sequence_numbers.append_value(record.sub_sequence_number);
         self.arrivals.append_value(record.arrived_at_us);
     }

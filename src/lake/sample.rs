@@ -11,7 +11,7 @@ use std::iter::zip;
 
 use deltalake::arrow::array::{Array, AsArray};
 use deltalake::arrow::datatypes::{
-    DataType, Date32Type, Field, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use deltalake::parquet::basic::Encoding;
 use deltalake::parquet::file::properties::WriterPropertiesBuilder;
@@ -51,36 +51,29 @@ pub(super) fn set_form(
 }
 
 fn form(values: &dyn Array) -> Form {
-    let rarely = |repeats: bool, encoding| if repeats { Form::Dictionary } else { Form::Each(encoding) };
-    match values.data_type() {
-        DataType::Utf8 => {
-            let sample: Vec<&str> = values.as_string::<i32>().iter().flatten().take(SAMPLE_ROWS).collect();
-            rarely(repeats(sample.iter().copied()), of_texts(&sample))
-        }
-        DataType::Int32 => {
-            let sample = values.as_primitive::<Int32Type>().iter().flatten();
-            rarely(repeats(sample), Encoding::DELTA_BINARY_PACKED)
-        }
-        DataType::Int64 => {
-            let sample = values.as_primitive::<Int64Type>().iter().flatten();
-            rarely(repeats(sample), Encoding::DELTA_BINARY_PACKED)
-        }
-        DataType::Date32 => {
-            let sample = values.as_primitive::<Date32Type>().iter().flatten();
-            rarely(repeats(sample), Encoding::DELTA_BINARY_PACKED)
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let sample = values.as_primitive::<TimestampMicrosecondType>().iter().flatten();
-            rarely(repeats(sample), Encoding::DELTA_BINARY_PACKED)
-        }
-        DataType::Float64 => {
-            let sample = values.as_primitive::<Float64Type>().iter().flatten();
-            rarely(repeats(sample.map(f64::to_bits)), Encoding::PLAIN)
-        }
-        // Payloads of rejects: a dictionary of them would be a copy of megabytes beside the page.
-        DataType::Binary => Form::Each(Encoding::PLAIN),
-        _ => Form::Dictionary,
+    let each = |encoding| move |repeats: bool| if repeats { Form::Dictionary } else { Form::Each(encoding) };
+    let number = each(Encoding::DELTA_BINARY_PACKED);
+    if let Some(texts) = values.as_string_opt::<i32>() {
+        let sample: Vec<&str> = texts.iter().flatten().take(SAMPLE_ROWS).collect();
+        return each(of_texts(&sample))(repeats(sample.iter().copied()));
     }
+    if let Some(wholes) = values.as_primitive_opt::<Int64Type>() {
+        return number(repeats(wholes.iter().flatten()));
+    }
+    if let Some(wholes) = values.as_primitive_opt::<Int32Type>() {
+        return number(repeats(wholes.iter().flatten()));
+    }
+    if let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>() {
+        return number(repeats(times.iter().flatten()));
+    }
+    if let Some(dates) = values.as_primitive_opt::<Date32Type>() {
+        return number(repeats(dates.iter().flatten()));
+    }
+    if let Some(doubles) = values.as_primitive_opt::<Float64Type>() {
+        return each(Encoding::PLAIN)(repeats(doubles.iter().flatten().map(f64::to_bits)));
+    }
+    // Payloads of rejects: a dictionary of them would be a copy of megabytes beside the page.
+    each(Encoding::PLAIN)(values.data_type() != &DataType::Binary)
 }
 
 /// Whether most of the first values occur more than once. Without any there is nothing to write.
@@ -100,4 +93,27 @@ fn of_texts(sample: &[&str]) -> Encoding {
     let shared_bytes: usize = zip(sample, sample.get(1..).unwrap_or_default()).map(shared).sum();
     let bytes: usize = sample.iter().map(|text| text.len()).sum();
     if shared_bytes > bytes / 2 { Encoding::DELTA_BYTE_ARRAY } else { Encoding::DELTA_LENGTH_BYTE_ARRAY }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn a_dictionary_is_for_what_repeats_itself_and_differences_for_what_does_not() {
+        let texts = |text: fn(usize) -> String| StringArray::from_iter_values((0..2000).map(text));
+        let of = |values: &dyn Array| form(values);
+        assert_eq!(of(&texts(|n| (n % 20).to_string())), Form::Dictionary);
+        assert_eq!(of(&texts(|n| format!("{} and more", n * 7919))), Form::Each(Encoding::DELTA_LENGTH_BYTE_ARRAY));
+        assert_eq!(of(&texts(|n| format!("4959033827149025660{n:04}"))), Form::Each(Encoding::DELTA_BYTE_ARRAY));
+        assert_eq!(of(&Int64Array::from_iter_values((0..2000).map(|n| n % 20))), Form::Dictionary);
+        assert_eq!(of(&Int64Array::from_iter_values(0..2000)), Form::Each(Encoding::DELTA_BINARY_PACKED));
+        let doubles = Float64Array::from_iter_values((0..2000).map(f64::from));
+        assert_eq!(of(&doubles), Form::Each(Encoding::PLAIN));
+        assert_eq!(of(&BooleanArray::from(vec![true, false])), Form::Dictionary);
+        let nothing: ArrayRef = std::sync::Arc::new(Int64Array::new_null(9));
+        assert_eq!(of(&nothing), Form::Dictionary);
+    }
 }
