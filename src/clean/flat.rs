@@ -162,6 +162,7 @@ fn inside(field: Option<usize>) -> Option<Lead> {
 
 impl<'a> FlatRecord<'a> {
     /// A field's value; `None` if its key is absent.
+    #[inline]
     pub fn get(self, field: usize) -> Option<Json<'a>> {
         let Spot::Value(value) = *self.reader.spots.get(field)? else { return None };
         Some(match value {

@@ -81,7 +81,9 @@ impl<'a> Cursor<'a> {
         self.text.get(begin..self.at)
     }
 
-    /// Goes over a value. Texts that have escapes are added to `unescaped`, without.
+    /// Goes over a value. Texts that have escapes are added to `unescaped`, without. Inlined, since a value that is handed
+    /// back through memory is waited for.
+    #[inline(always)]
     pub fn scalar(&mut self, unescaped: &mut String) -> Option<Scalar> {
         match self.peek()? {
             b'"' => self.string(unescaped),
@@ -95,6 +97,7 @@ impl<'a> Cursor<'a> {
 
     // === Texts ===
 
+    #[inline(always)]
     fn string(&mut self, unescaped: &mut String) -> Option<Scalar> {
         let begin = self.at + 1;
         self.at = begin + memchr2(b'"', b'\\', self.bytes.get(begin..)?)?;
