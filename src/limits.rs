@@ -107,20 +107,25 @@ pub const LIVE_OTHERS_FILES_MAX: usize = 256;
 /// See [`LIVE_OTHERS_FILES_MAX`].
 pub const LIVE_OTHERS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Live windows: cells of one commit of another process that are kept until all of it is decoded, estimated; keys beyond
+/// it show as `__other__`, unless they are on show already.
+pub const LIVE_OTHERS_CELLS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Sealed history: starts of each window that are kept for people. Older ones are in the window's table.
 pub const SEALED_STARTS_MAX: usize = 120;
 
 /// Sealed history: keys of each start that are kept, the largest; all are counted.
 pub const SEALED_KEYS_MAX: usize = 1_000;
 
-/// Sealed history: bytes kept per stream, shared by its windows, beside `[budget]`.
+/// Sealed history: bytes kept, shared by all windows of all streams, beside `[budget]`.
 pub const SEALED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Sealed history: bytes of a window's table that one look reads, about. A start does not hold up for seconds, nor does a
 /// window of millions of keys.
 pub const SEALED_READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// Live windows: bytes of committed cells kept per stream, beside `[budget]`; new keys beyond it show as `__other__`.
+/// Live windows: bytes of committed cells kept, shared by the streams, beside `[budget]`; new keys beyond a stream's part
+/// show as `__other__`.
 pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Batches between a stream's readers and its writer. Bytes are bounded by the budget; this bounds the count.

@@ -71,7 +71,8 @@ impl App {
                 let metrics = registry.stream(stream.name());
                 metrics.tables(&stream.contract.tables());
                 metrics.flush_interval(config.lake.flush.flush_interval);
-                Arc::new(StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics))
+                let windows = StreamWindows::new(stream.name(), Arc::clone(&stream.contract), metrics);
+                Arc::new(windows.one_of(config.streams.len()))
             })
             .collect();
         windows.iter().for_each(|windows| windows.hold_back());

@@ -7,12 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-
 use crate::clock::now_ms;
 use crate::error_chain::chain;
 use crate::lake::{CommitLog, LakeError, LoggedCommit};
-use crate::window::{FoundCommit, OthersCells, StreamWindows};
+use crate::window::{FoundCommit, Knowledge, OthersCells, StreamWindows};
 
 /// The lake is looked into this often at most, and at least.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
@@ -77,7 +75,7 @@ impl Others {
     async fn take_all(&mut self, through: u64) -> Result<(), LakeError> {
         while self.log.version() < through {
             let Some(commit) = self.log.next().await? else { return Ok(()) };
-            if !self.windows.knows(&commit.ranges) && self.windows.await_commit_of(&commit.ranges) {
+            if self.windows.knowledge(&commit.ranges) == Knowledge::Awaited {
                 return Ok(());
             }
             self.take(&commit).await?;
@@ -94,7 +92,7 @@ impl Others {
             ranges: commit.ranges.clone(),
             ended: commit.ended.clone(),
         };
-        let cells = if self.windows.knows(&found.ranges) {
+        let cells = if self.windows.knowledge(&found.ranges) == Knowledge::Counted {
             None
         } else {
             match self.cells(commit).await? {
@@ -122,20 +120,18 @@ impl Others {
             if commit.version <= *restored_through {
                 continue;
             }
-            let rows = match self.log.partials(commit, window, self.windows.live_since_us(window)).await {
-                Ok(rows) => rows,
+            match self.decode(commit, window, &mut cells).await {
+                Ok(()) => {}
                 Err(error) if error.is_passing() => return Err(error),
                 Err(error) => return Ok(Err(chain(&error))),
-            };
-            let windows = Arc::clone(&self.windows);
-            let decoded = spawn_blocking(move || windows.decode(window, &rows, &mut cells).map(|()| cells));
-            cells = match decoded.await {
-                Ok(Ok(cells)) => cells,
-                Ok(Err(error)) => return Ok(Err(chain(&error))),
-                Err(error) => return Ok(Err(error.to_string())),
-            };
+            }
         }
         Ok(Ok(cells))
+    }
+
+    async fn decode(&self, commit: &LoggedCommit, window: usize, cells: &mut OthersCells) -> Result<(), LakeError> {
+        let recent = self.log.partials(commit, window, self.windows.live_since_us(window))?;
+        recent.each(|rows| self.windows.decode(window, rows, cells)).await
     }
 }
 
@@ -294,10 +290,10 @@ mod tests {
         world.commit(0, 3).await;
         let ranges = std::slice::from_ref(&ours.range);
         others.look(u64::MAX).await;
-        assert_eq!((shown(&windows), windows.knows(ranges)), (vec![3, 3], false));
+        assert_eq!((shown(&windows), windows.knowledge(ranges)), (vec![3, 3], Knowledge::Awaited));
         ours.grant.revoke();
         windows.discard(&ours.range.shard);
         others.look(u64::MAX).await;
-        assert_eq!((shown(&windows), windows.knows(ranges)), (vec![3, 3], true), "it was not ours");
+        assert_eq!((shown(&windows), windows.knowledge(ranges)), (vec![3, 3], Knowledge::Counted), "it was not ours");
     }
 }

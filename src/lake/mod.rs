@@ -48,6 +48,7 @@ mod stats;
 mod store;
 mod stream;
 mod table;
+mod turn;
 mod upload;
 mod writer;
 

@@ -7,15 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use deltalake::arrow::array::RecordBatch;
 use serde_json::Value;
 
 use super::entry::{Keep, LogEntry};
 use super::error::LakeError;
 use super::ledger::{self, StreamIdentity};
 use super::log::{entry_path, read_entry, read_table};
-use super::parquet::joined;
-use super::restore::{decode, newest_start_us, path_of};
+use super::restore::{RecentPartials, newest_start_us, path_of, size_of};
 use super::staging::staged_in;
 use super::store::LakeStore;
 use super::stream::StreamLake;
@@ -89,12 +87,7 @@ impl CommitLog {
 
     /// The recent rows that a commit stages for a window: of files that may hold a start at or after `since_us` (epoch
     /// us), by their statistics.
-    pub async fn partials(
-        &self,
-        commit: &LoggedCommit,
-        window: usize,
-        since_us: i64,
-    ) -> Result<Vec<RecordBatch>, LakeError> {
+    pub fn partials(&self, commit: &LoggedCommit, window: usize, since_us: i64) -> Result<RecentPartials, LakeError> {
         let table = &self.partials[window];
         let wrong = |reason| LakeError::Log { table: self.rows.clone(), version: commit.version, reason };
         let Some(staged) = &commit.staged else {
@@ -102,22 +95,17 @@ impl CommitLog {
         };
         let is_recent = |add: &&Value| newest_start_us(add).is_none_or(|newest_us| newest_us >= since_us);
         let adds: Vec<&Value> = staged[window].iter().filter(is_recent).collect();
-        let bytes: u64 = adds.iter().filter_map(|add| add.get("size")?.as_u64()).sum();
+        let bytes = adds.iter().map(|add| size_of(add)).fold(0, u64::saturating_add);
         if adds.len() > LIVE_OTHERS_FILES_MAX || bytes > LIVE_OTHERS_BYTES_MAX {
             let files = adds.len();
             return Err(wrong(format!(
                 "it stages {files} files of {bytes} bytes for {table}, too many to be shown live"
             )));
         }
-        let mut rows = Vec::new();
-        for add in adds {
-            let path = path_of(add).map_err(wrong)?;
-            let found = self.store.read(&self.store.path(table, path)).await?;
-            let (bytes, _) = found.ok_or_else(|| wrong(format!("file {path} that it stages for {table} is gone")))?;
-            let decoded = joined(tokio::task::spawn_blocking(move || decode(bytes)).await).await;
-            rows.extend(decoded.map_err(|source| LakeError::Encode { table: table.clone(), source })?);
-        }
-        Ok(rows)
+        let files = adds.into_iter().map(|add| Ok((path_of(add)?.to_owned(), size_of(add))));
+        let files = files.collect::<Result<_, String>>().map_err(wrong)?;
+        let (store, table, version) = (self.store.clone(), table.clone(), commit.version);
+        Ok(RecentPartials { since_us, through: version, store, table, version, files })
     }
 
     fn logged(&self, version: u64, mut entry: LogEntry) -> Result<LoggedCommit, LakeError> {

@@ -6,12 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use chrono::DateTime;
 use deltalake::arrow::array::RecordBatch;
-use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use deltalake::parquet::errors::ParquetError;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use serde_json::Value;
@@ -52,10 +49,10 @@ pub struct RecentPartials {
     pub since_us: i64,
     /// Up to this version of the rows table: that of the opened ledger, or a later one that somebody has applied since.
     pub through: u64,
-    store: LakeStore,
-    table: String,
-    version: u64,
-    files: Vec<(String, u64)>,
+    pub(super) store: LakeStore,
+    pub(super) table: String,
+    pub(super) version: u64,
+    pub(super) files: Vec<(String, u64)>,
 }
 
 impl RecentPartials {
@@ -154,12 +151,6 @@ impl StreamLake {
     }
 }
 
-/// All rows of a Parquet file.
-pub(super) fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
-    let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
-    Ok(batches.collect::<Result<_, _>>()?)
-}
-
 fn note_files(lines: &[u8], since_us: i64, files: &mut Files, applied: &mut Applied) -> Result<(), String> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let action: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no action: {error}"))?;
@@ -177,15 +168,18 @@ fn note_files(lines: &[u8], since_us: i64, files: &mut Files, applied: &mut Appl
 fn note_add(add: &Value, since_us: i64, files: &mut Files) -> Result<(), String> {
     let (path, newest_us) = (path_of(add)?, newest_start_us(add));
     if newest_us.is_none_or(|newest| newest >= since_us) {
-        // Of unknown size it is read by ranges.
-        let size = add.get("size").and_then(Value::as_u64).unwrap_or(u64::MAX);
-        files.insert(path.to_owned(), Found { newest_us, size });
+        files.insert(path.to_owned(), Found { newest_us, size: size_of(add) });
     }
     Ok(())
 }
 
 pub(super) fn path_of(action: &Value) -> Result<&str, String> {
     action.get("path").and_then(Value::as_str).ok_or_else(|| format!("no text \"path\" in {action}"))
+}
+
+/// What is of unknown size is read by ranges.
+pub(super) fn size_of(add: &Value) -> u64 {
+    add.get("size").and_then(Value::as_u64).unwrap_or(u64::MAX)
 }
 
 /// The newest `max` files, and the start from which nothing is missing without the others.

@@ -19,11 +19,18 @@ pub struct Committed {
     /// By window: the oldest start that is wholly in memory, epoch us.
     since_us: Vec<AtomicI64>,
     starts_max: Vec<usize>,
-    starts: DashMap<(usize, i64), HashMap<Vec<KeyValue>, Cell>>,
+    starts: DashMap<(usize, i64), Start>,
     bytes: AtomicUsize,
     bytes_max: usize,
     version: AtomicU64,
     metrics: StreamMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Start {
+    cells: HashMap<Vec<KeyValue>, Cell>,
+    /// Some key was folded here. Any new one may be that one, and would show a part of its records only.
+    folds: bool,
 }
 
 impl Committed {
@@ -32,6 +39,11 @@ impl Committed {
         let since_us = starts_max.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
         let (bytes, version) = (AtomicUsize::new(0), AtomicU64::new(0));
         Self { since_us, starts_max, starts: DashMap::new(), bytes, bytes_max, version, metrics }
+    }
+
+    /// Folds keys beyond so many bytes from now on.
+    pub fn hold_at_most(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
     }
 
     /// Starts before `since_us` are in the lake, but not wholly in memory.
@@ -45,31 +57,44 @@ impl Committed {
     }
 
     /// Adds a cell.
-    pub fn add(&self, window: usize, group: Group, cell: &Cell) {
+    pub fn add(&self, window: usize, group: &Group, cell: &Cell) {
         if group.start_us < self.since_us(window) {
             return;
         }
-        let mut cells = self.starts.entry((window, group.start_us)).or_default();
+        let mut start = self.starts.entry((window, group.start_us)).or_default();
+        let Start { cells, folds } = &mut *start;
         if group.key.is_empty() {
-            self.put(&mut cells, &group.key, cell);
+            self.put(cells, &group.key, cell);
             return;
         }
-        let other = vec![KeyValue::Other; group.key.len()];
         let known = cells.contains_key(&group.key);
-        // Of a start that has folded a key, any new one may be that one, and would show a part of its records only.
-        if !known && (self.is_full(group.bytes() + cell.bytes()) || cells.contains_key(&other)) {
+        if !known && (*folds || self.is_full(group.bytes() + cell.bytes())) {
+            *folds = true;
             self.metrics.live_folded(1);
-            self.put(&mut cells, &other, cell);
+            self.put(cells, &group.folded().key, cell);
             return;
         }
-        let grows = self.put(&mut cells, &group.key, cell);
+        let grows = self.put(cells, &group.key, cell);
         if known && grows && self.is_full(0) {
+            *folds = true;
             self.metrics.live_folded(1);
             if let Some(grown) = cells.remove(&group.key) {
                 self.bytes.fetch_sub(key_bytes(&group.key) + grown.bytes(), Ordering::Relaxed);
-                self.put(&mut cells, &other, &grown);
+                self.put(cells, &group.folded().key, &grown);
             }
         }
+    }
+
+    /// Of a cell that is to be added later, and that would better not be kept until then: whether its key may be folded
+    /// already. If so, the start folds what is new to it from now on.
+    pub fn folds(&self, window: usize, group: &Group) -> bool {
+        if group.key.is_empty() {
+            return false;
+        }
+        let mut start = self.starts.entry((window, group.start_us)).or_default();
+        let known = start.cells.contains_key(&group.key);
+        start.folds |= !known;
+        !known
     }
 
     fn is_full(&self, more_bytes: usize) -> bool {
@@ -91,7 +116,7 @@ impl Committed {
     /// Calls `with` for every start of a window, in no order.
     pub fn each_start(&self, window: usize, mut with: impl FnMut(i64, &HashMap<Vec<KeyValue>, Cell>)) {
         for entry in self.starts.iter().filter(|entry| entry.key().0 == window) {
-            with(entry.key().1, entry.value());
+            with(entry.key().1, &entry.value().cells);
         }
     }
 
@@ -113,8 +138,8 @@ impl Committed {
     }
 
     fn drop_start(&self, window: usize, start_us: i64) {
-        if let Some((_, cells)) = self.starts.remove(&(window, start_us)) {
-            let bytes: usize = cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();
+        if let Some((_, start)) = self.starts.remove(&(window, start_us)) {
+            let bytes: usize = start.cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
@@ -138,7 +163,7 @@ impl Committed {
 
     /// Tells the metrics how large the layer is.
     pub fn report_sizes(&self) {
-        let cells = self.starts.iter().map(|entry| entry.value().len()).sum();
+        let cells = self.starts.iter().map(|entry| entry.value().cells.len()).sum();
         self.metrics.live("committed", cells, self.bytes.load(Ordering::Relaxed));
     }
 }
@@ -152,6 +177,11 @@ impl Group {
     /// Estimated bytes of heap and stack.
     pub fn bytes(&self) -> usize {
         key_bytes(&self.key)
+    }
+
+    /// The one of this start into which others are folded.
+    pub fn folded(&self) -> Self {
+        Self { start_us: self.start_us, key: vec![KeyValue::Other; self.key.len()] }
     }
 }
 
@@ -193,13 +223,13 @@ mod tests {
     #[test]
     fn sketches_are_charged_as_they_grow_and_what_is_evicted_is_taken_off() {
         let committed = committed(usize::MAX);
-        committed.add(0, group(0, "x"), &cell(0..1));
+        committed.add(0, &group(0, "x"), &cell(0..1));
         let small = committed.bytes.load(Ordering::Relaxed);
-        committed.add(0, group(0, "x"), &cell(1..5_000));
+        committed.add(0, &group(0, "x"), &cell(1..5_000));
         let grown = committed.bytes.load(Ordering::Relaxed);
         assert!(grown >= small + 4_000, "{small} {grown}");
         for start in 1..=120 {
-            committed.add(0, Group { start_us: start, key: Vec::new() }, &cell(0..0));
+            committed.add(0, &Group { start_us: start, key: Vec::new() }, &cell(0..0));
         }
         committed.evict();
         let left: usize = 120 * (key_bytes(&[]) + cell(0..0).bytes());
@@ -210,13 +240,13 @@ mod tests {
     fn keys_whose_sketches_outgrow_memory_fold_and_never_come_back_with_a_part_of_their_records() {
         let text = |text: &str| KeyValue::Text(text.into());
         let committed = committed(4_000);
-        committed.add(0, group(0, "x"), &cell(0..3));
-        committed.add(0, group(0, "y"), &cell(0..2));
-        committed.add(0, group(7, "z"), &cell(0..1));
-        committed.add(0, group(0, "y"), &cell(0..5_000));
-        committed.add(0, group(0, "y"), &cell(5_000..10_000));
+        committed.add(0, &group(0, "x"), &cell(0..3));
+        committed.add(0, &group(0, "y"), &cell(0..2));
+        committed.add(0, &group(7, "z"), &cell(0..1));
+        committed.add(0, &group(0, "y"), &cell(0..5_000));
+        committed.add(0, &group(0, "y"), &cell(5_000..10_000));
         assert_eq!(records(&committed), [(0, text("x"), 3), (0, KeyValue::Other, 10_002), (7, text("z"), 1)]);
-        committed.add(0, group(7, "z"), &cell(0..1));
+        committed.add(0, &group(7, "z"), &cell(0..1));
         assert_eq!(records(&committed)[2], (7, text("z"), 2), "what does not grow stays");
     }
 }

@@ -119,7 +119,7 @@ fn cells(contract: &Contract, rows: &[Row]) -> WindowCells {
 /// The same as it comes back from the table.
 fn there_and_back(contract: &Contract, cells: WindowCells) -> WindowCells {
     let plan = &contract.windows[0];
-    let table = encode(plan, &[(ShardId::new(SHARDS[0]), cells)]).unwrap();
+    let table = encode(plan, [(&ShardId::new(SHARDS[0]), &cells)].into_iter()).unwrap();
     assert_eq!(table.schema(), plan.partials_schema);
     decode_current(plan, &table).unwrap().into_iter().collect()
 }
@@ -475,7 +475,7 @@ fn rows_that_cannot_be_decoded_are_an_error_and_those_of_another_definition_are_
         number: Some(1.0),
         flag: None,
     };
-    let table = encode(plan, &[(ShardId::new("a"), cells(&contract, &[row]))]).unwrap();
+    let table = encode(plan, [(&ShardId::new("a"), &cells(&contract, &[row]))].into_iter()).unwrap();
     let replaced = |name: &str, column: ArrayRef| {
         let mut columns = table.columns().to_vec();
         columns[table.schema().index_of(name).unwrap()] = column;

@@ -42,6 +42,7 @@ use deltalake::arrow::array::RecordBatch;
 pub use aggregate::NotTheContracts;
 pub use others::{FoundCommit, OthersCells};
 pub use partials::Undecodable;
+pub use pending::Knowledge;
 pub use sealed::{SealedRow, SealedRows, SealedStart, SealedWindow};
 pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
 
@@ -92,7 +93,7 @@ impl StreamWindows {
         Self {
             stream: stream.to_owned(),
             committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
-            sealed: Mutex::new(contract.windows.iter().map(|_| History::of_one_in(contract.windows.len())).collect()),
+            sealed: Mutex::new(histories(&contract, 1)),
             contract,
             moving: RwLock::new(()),
             shown: Mutex::default(),
@@ -101,6 +102,13 @@ impl StreamWindows {
             blind_since_ms: AtomicI64::new(others::NEVER_MS),
             metrics,
         }
+    }
+
+    /// One of so many streams, which share the memory for what people look at.
+    pub fn one_of(mut self, streams: usize) -> Self {
+        self.committed.hold_at_most(LIVE_BYTES_MAX / streams.max(1));
+        self.sealed = Mutex::new(histories(&self.contract, streams));
+        self
     }
 
     /// Counts a batch. Its reader calls this before it hands the batch on, so that no commit can cover records
@@ -118,12 +126,12 @@ impl StreamWindows {
             let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
             let (grant, after, through) = (batch.grant.clone(), batch.range.after, batch.range.through);
             // Asked under the shard's lock: a fence first revokes, then discards under the same lock.
-            !grant.is_revoked() && pending.push(Batch { grant, after, through, windows })
+            !grant.is_revoked() && pending.push(Batch { grant, after, through, windows: Arc::new(windows) })
         };
         if settles {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             let settled = self.pending.get_mut(&batch.range.shard).and_then(|mut pending| pending.settle());
-            self.add_committed(settled.into_iter().collect());
+            self.add_committed(settled.map(Arc::new));
         }
         Ok(bytes)
     }
@@ -138,10 +146,10 @@ impl StreamWindows {
         self.catching_up.store(false, Ordering::Relaxed);
     }
 
-    fn add_committed(&self, batches: Vec<Vec<WindowCells>>) {
+    fn add_committed(&self, batches: impl IntoIterator<Item = Arc<Vec<WindowCells>>>) {
         for windows in batches {
-            for (window, cells) in windows.into_iter().enumerate() {
-                cells.into_iter().for_each(|(group, cell)| self.committed.add(window, group, &cell));
+            for (window, cells) in windows.iter().enumerate() {
+                cells.iter().for_each(|(group, cell)| self.committed.add(window, group, cell));
             }
         }
     }
@@ -164,7 +172,7 @@ impl StreamWindows {
     /// one row cannot be decoded, none of the window may be shown: less than all of them would be wrong numbers.
     pub fn restore(&self, window: usize, rows: &RecordBatch) -> Result<(), Undecodable> {
         for (group, cell) in partials::decode_current(&self.contract.windows[window], rows)? {
-            self.committed.add(window, group, &cell);
+            self.committed.add(window, &group, &cell);
         }
         Ok(())
     }
@@ -182,17 +190,15 @@ impl StreamWindows {
         self.contract.windows.len()
     }
 
-    fn cells_through(&self, window: usize, ranges: &[PositionRange]) -> Vec<(ShardId, WindowCells)> {
-        let mut by_shard = Vec::new();
+    /// The cells of the batches that a commit of these ranges covers.
+    fn covered(&self, ranges: &[PositionRange]) -> Vec<(ShardId, Arc<Vec<WindowCells>>)> {
+        let mut covered = Vec::new();
         for range in ranges {
             let Some(pending) = self.pending.get(&range.shard) else { continue };
-            let mut merged = WindowCells::new();
-            for batch in pending.covered(range.through) {
-                merge_cells(&mut merged, &batch.windows[window]);
-            }
-            by_shard.push((range.shard.clone(), merged));
+            let batches = pending.covered(range.through);
+            covered.extend(batches.map(|batch| (range.shard.clone(), Arc::clone(&batch.windows))));
         }
-        by_shard
+        covered
     }
 
     /// Whether memory has records of a window that closes when the watermark goes from here to there.
@@ -222,12 +228,12 @@ impl StreamWindows {
 
 impl WindowSink for StreamWindows {
     fn partials(&self, ranges: &[PositionRange]) -> Vec<RecordBatch> {
-        let spans = spans_by_shard(ranges);
-        // One window after the other: each is a copy of its cells.
+        let covered = self.covered(&spans_by_shard(ranges));
         let windows = self.contract.windows.iter().enumerate();
         windows
             .map(|(window, plan)| {
-                partials::encode(plan, &self.cells_through(window, &spans)).unwrap_or_else(|error| {
+                let cells = covered.iter().map(|(shard, windows)| (shard, &windows[window]));
+                partials::encode(plan, cells).unwrap_or_else(|error| {
                     // The columns are built from the same plan as the schema: only a defect gets here, and writing
                     // rows without their partials would break the tables' agreement for good.
                     panic!("partials of {} do not fit their own schema: {error}", plan.name)
@@ -253,7 +259,7 @@ impl WindowSink for StreamWindows {
         let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut pending) = self.pending.get_mut(shard) {
             pending.discard();
-            self.add_committed(pending.settle().into_iter().collect());
+            self.add_committed(pending.settle().map(Arc::new));
         }
     }
 
@@ -267,6 +273,10 @@ impl WindowSink for StreamWindows {
 fn starts_max(contract: &Contract) -> Vec<usize> {
     let panes = contract.windows.iter().map(|plan| usize::try_from(plan.panes()).unwrap_or(1));
     panes.map(|panes| LIVE_WINDOWS_MAX + panes - 1).collect()
+}
+
+fn histories(contract: &Contract, streams: usize) -> Vec<History> {
+    contract.windows.iter().map(|_| History::of_one_in(contract.windows.len() * streams)).collect()
 }
 
 /// Estimated bytes of heap and stack.

@@ -5,15 +5,19 @@
 //! made it and however late its answer came.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use deltalake::arrow::array::{AsArray, RecordBatch};
 
 use super::aggregate::WindowCells;
-use super::{StreamWindows, Undecodable, merge_cells, partials};
+use super::group::Group;
+use super::pending::Knowledge;
+use super::{StreamWindows, Undecodable, partials};
 use crate::checkpoint::{LedgerView, Position, PositionRange, ShardId};
 use crate::contract::SHARD_ID;
+use crate::limits::LIVE_OTHERS_CELLS_BYTES_MAX;
 
 /// Of a time that never comes.
 pub(super) const NEVER_MS: i64 = i64::MAX;
@@ -31,9 +35,13 @@ pub struct FoundCommit {
     pub ended: Vec<ShardId>,
 }
 
-/// The cells of one commit: by shard, one entry a declared window.
+/// The cells of one commit. Beyond [`LIVE_OTHERS_CELLS_BYTES_MAX`] keys that the committed layer does not have are folded.
 #[derive(Debug, Default)]
-pub struct OthersCells(HashMap<ShardId, Vec<WindowCells>>);
+pub struct OthersCells {
+    /// One entry a declared window.
+    shards: HashMap<ShardId, Vec<WindowCells>>,
+    pub(super) bytes: usize,
+}
 
 impl StreamWindows {
     /// What was restored stands for this ledger: what is committed beyond it is yet to come.
@@ -45,18 +53,14 @@ impl StreamWindows {
         self.committed.set_version(ledger.version);
     }
 
-    /// Whether a commit of these ranges is in the committed layer: this process made it.
-    pub fn knows(&self, ranges: &[PositionRange]) -> bool {
-        let known =
-            |range: &PositionRange| self.pending.get(&range.shard).map(|it| it.knows(range.after, range.through));
-        ranges.iter().all(|range| known(range) == Some(true))
-    }
-
-    /// Whether a commit of these ranges is most likely this process's own, whose writer has not been told yet: then there
-    /// is no need to read what it holds. If it is not, the writer is fenced soon, and this is not so any more.
-    pub fn await_commit_of(&self, ranges: &[PositionRange]) -> bool {
-        let awaited = |range: &PositionRange| self.pending.get(&range.shard).is_some_and(|it| it.awaits(range.through));
-        !ranges.is_empty() && ranges.iter().all(awaited)
+    /// What is known of a commit of these ranges. While it is awaited, shard after shard may be told of it, and there is
+    /// no need to read what it holds. If it is not ours after all, its writer is fenced soon and it is news.
+    pub fn knowledge(&self, ranges: &[PositionRange]) -> Knowledge {
+        let of_range = |range: &PositionRange| {
+            let pending = self.pending.get(&range.shard);
+            pending.map_or(Knowledge::News, |pending| pending.knowledge(range.after, range.through))
+        };
+        ranges.iter().map(of_range).max().unwrap_or(Knowledge::Counted)
     }
 
     /// Starts of the window before this (epoch us) are not in memory, nor will they be.
@@ -64,30 +68,45 @@ impl StreamWindows {
         self.committed.since_us(window)
     }
 
-    /// The cells in rows that were staged for a window by one commit, added to those of its other windows.
-    pub fn decode(&self, window: usize, rows: &[RecordBatch], cells: &mut OthersCells) -> Result<(), Undecodable> {
+    /// Adds rows that one commit staged for a window to the cells of that commit.
+    pub fn decode(&self, window: usize, rows: &RecordBatch, cells: &mut OthersCells) -> Result<(), Undecodable> {
         let missing = || Undecodable::Column { column: SHARD_ID.to_owned() };
         let plan = &self.contract.windows[window];
-        for rows in rows {
-            let rows = partials::of_definition(plan, rows)?;
-            if rows.num_rows() == 0 {
-                continue;
-            }
-            let shards = rows.column_by_name(SHARD_ID).and_then(|column| column.as_string_opt::<i32>());
-            let shards = shards.ok_or_else(missing)?;
-            for ((group, cell), shard) in partials::decode(plan, &rows)?.into_iter().zip(shards) {
-                let shard = ShardId::new(shard.ok_or_else(missing)?);
-                let windows = cells.0.entry(shard).or_insert_with(|| self.no_cells());
-                merge_cells(&mut windows[window], &HashMap::from([(group, cell)]));
+        let rows = partials::of_definition(plan, rows)?;
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let shards = rows.column_by_name(SHARD_ID).and_then(|column| column.as_string_opt::<i32>());
+        let shards = shards.ok_or_else(missing)?;
+        for ((group, cell), shard) in partials::decode(plan, &rows)?.into_iter().zip(shards) {
+            let shard = ShardId::new(shard.ok_or_else(missing)?);
+            let windows = cells.shards.entry(shard).or_insert_with(|| self.no_cells());
+            let group = self.fitting(window, group, &windows[window], cells.bytes);
+            match windows[window].entry(group) {
+                Entry::Occupied(mut mine) => mine.get_mut().merge(&cell),
+                Entry::Vacant(new) => {
+                    cells.bytes += new.key().bytes() + cell.bytes();
+                    new.insert(cell);
+                }
             }
         }
         Ok(())
     }
 
+    /// The group under which one more cell is kept beside so many bytes of cells.
+    fn fitting(&self, window: usize, group: Group, cells: &WindowCells, bytes: usize) -> Group {
+        let fits = bytes <= LIVE_OTHERS_CELLS_BYTES_MAX || cells.contains_key(&group);
+        if fits || !self.committed.folds(window, &group) {
+            return group;
+        }
+        self.metrics.live_folded(1);
+        group.folded()
+    }
+
     /// A commit was found in the lake, and all before it were. It is added to the committed layer unless it is there
     /// already. `None`: its cells cannot be had, and the live view lacks them until the next start.
     pub fn found(&self, commit: &FoundCommit, cells: Option<OthersCells>) {
-        let mut cells = cells.map(|cells| cells.0);
+        let mut cells = cells.map(|cells| cells.shards);
         {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             for range in &commit.ranges {
@@ -95,7 +114,7 @@ impl StreamWindows {
                     cells.as_mut().map(|cells| cells.remove(&range.shard).unwrap_or_else(|| self.no_cells()));
                 let mut pending = self.pending.entry(range.shard.clone()).or_default();
                 let added = pending.found(range.after, range.through, of_shard, commit.at_ms);
-                self.add_committed(added.into_iter().collect());
+                self.add_committed(added.map(Arc::new));
             }
             for shard in &commit.ended {
                 self.pending.entry(shard.clone()).or_default().ended();

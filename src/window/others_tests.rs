@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{after, batch, order, range, windows};
 use super::*;
+use crate::limits::LIVE_OTHERS_CELLS_BYTES_MAX;
 use crate::record::CleanBatch;
 
 const RECORDS: u32 = 400;
@@ -23,11 +24,14 @@ fn commit(version: u64, shard: &str, from: u32, through: u32) -> FoundCommit {
 
 /// What another process stages with its commit of these records.
 fn staged(windows: &StreamWindows, shard: &str, from: u32, through: u32) -> OthersCells {
+    staged_beside(windows, shard, from, through, OthersCells::default())
+}
+
+fn staged_beside(windows: &StreamWindows, shard: &str, from: u32, through: u32, mut cells: OthersCells) -> OthersCells {
     let theirs = super::tests::windows();
     theirs.observe(&read(&theirs, shard, from, through)).unwrap();
-    let mut cells = OthersCells::default();
     for (window, rows) in theirs.partials(&[range(shard, from, through)]).into_iter().enumerate() {
-        windows.decode(window, &[rows], &mut cells).unwrap();
+        windows.decode(window, &rows, &mut cells).unwrap();
     }
     cells
 }
@@ -114,7 +118,7 @@ impl World {
         let Some((from, through)) = self.log.get(self.found).copied() else { return };
         self.found += 1;
         let found = commit(self.found as u64, "a", from, through);
-        let is_known = self.windows.knows(&found.ranges);
+        let is_known = self.windows.knowledge(&found.ranges) == Knowledge::Counted;
         self.lost |= lost && !is_known;
         let cells = (!lost).then(|| staged(&self.windows, "a", from, through));
         self.windows.found(&found, cells);
@@ -235,4 +239,45 @@ fn the_view_says_as_of_when_it_has_what_others_read() {
     windows.looked(None);
     windows.found(&FoundCommit { ended: vec![ShardId::new("c")], ranges: Vec::new(), ..commit(8, "c", 2, 2) }, None);
     assert_eq!(as_of_ms(), None, "nothing comes after it");
+}
+
+#[test]
+fn a_commit_of_which_one_shard_is_told_and_the_next_is_about_to_be_is_still_awaited() {
+    let windows = windows();
+    windows.observe(&read(&windows, "a", 0, 3)).unwrap();
+    windows.observe(&read(&windows, "b", 0, 2)).unwrap();
+    let ranges = [range("a", 0, 3), range("b", 0, 2)];
+    assert_eq!(windows.knowledge(&ranges), Knowledge::Awaited);
+    windows.committed(&ranges[..1], 1);
+    assert_eq!(windows.knowledge(&ranges), Knowledge::Awaited);
+    windows.committed(&ranges[1..], 1);
+    assert_eq!(windows.knowledge(&ranges), Knowledge::Counted);
+    assert_eq!(windows.knowledge(&[range("a", 3, 5)]), Knowledge::News);
+    assert_eq!(windows.knowledge(&[]), Knowledge::Counted, "it moves nothing");
+}
+
+#[test]
+fn keys_of_a_huge_commit_fold_unless_they_are_on_show_and_never_show_a_part() {
+    let windows = windows();
+    let rows = || {
+        let rows = live(&windows).starts.into_iter().flat_map(|start| start.rows);
+        rows.map(|row| (row.key[0].as_str().unwrap().to_owned(), row.records)).collect::<Vec<_>>()
+    };
+    let named = |rows: &[(&str, u64)]| rows.iter().map(|(key, records)| ((*key).to_owned(), *records)).collect();
+    let commit_ours = |from, through| {
+        windows.observe(&read(&windows, "a", from, through)).unwrap();
+        windows.committed(&[range("a", from, through)], 1);
+    };
+    commit_ours(1, 2);
+    let mut full = OthersCells::default();
+    full.bytes = LIVE_OTHERS_CELLS_BYTES_MAX + 1;
+    let theirs = staged_beside(&windows, "b", 1, 4, full);
+    windows.found(&commit(2, "b", 1, 4), Some(theirs));
+    let sorted = |mut rows: Vec<(String, u64)>| {
+        rows.sort();
+        rows
+    };
+    assert_eq!(sorted(rows()), sorted(named(&[("1", 2), ("__other__", 2)])));
+    commit_ours(2, 3);
+    assert_eq!(sorted(rows()), sorted(named(&[("1", 2), ("__other__", 3)])), "2 is folded already");
 }

@@ -12,6 +12,7 @@
 //! start some records may be missing from the live view, and none is in it twice.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::aggregate::WindowCells;
 use super::known::{Known, Mark};
@@ -28,14 +29,26 @@ pub struct Batch {
     pub after: Position,
     /// Where it ends.
     pub through: Position,
-    /// One entry a declared window.
-    pub windows: Vec<WindowCells>,
+    /// One entry a declared window. Shared with whoever makes partials of it while readers go on.
+    pub windows: Arc<Vec<WindowCells>>,
 }
 
 impl Batch {
     fn marks(&self) -> (Mark, Mark) {
         (self.after.into(), self.through.into())
     }
+}
+
+/// What is known of a commit; of several, the greatest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Knowledge {
+    /// It has been taken into account.
+    Counted,
+    /// What was read here ends where it ends, and no commit that was told of covers that: it is most likely ours, and on
+    /// its way.
+    Awaited,
+    /// It is somebody else's, and has not been looked at.
+    News,
 }
 
 /// One shard's part of the view.
@@ -93,7 +106,7 @@ impl ShardCells {
     }
 
     /// A commit of this process landed. Returns the cells that pass into the committed layer.
-    pub fn commit(&mut self, after: Position, through: Position) -> Vec<Vec<WindowCells>> {
+    pub fn commit(&mut self, after: Position, through: Position) -> Vec<Arc<Vec<WindowCells>>> {
         let (after, through) = (after.into(), through.into());
         let covered = covered_by(&self.batches, through);
         let landed: Vec<Batch> = self.batches.drain(..covered).collect();
@@ -106,22 +119,23 @@ impl ShardCells {
         let floor = self.floor;
         let (shown, counted): (Vec<Batch>, Vec<Batch>) =
             landed.into_iter().partition(|batch| begins_before(batch.after, floor));
-        let counted: Vec<Vec<WindowCells>> = counted.into_iter().map(|batch| batch.windows).collect();
+        let counted: Vec<_> = counted.into_iter().map(|batch| batch.windows).collect();
         let Some(held) = self.held.as_mut().filter(|held| held.overlaps(after, through)) else { return counted };
         held.torn |= !shown.is_empty();
-        counted.into_iter().for_each(|windows| merge_windows(&mut held.again, windows));
-        self.settle().into_iter().collect()
+        counted.into_iter().for_each(|windows| merge_windows(&mut held.again, Arc::unwrap_or_clone(windows)));
+        self.settle().into_iter().map(Arc::new).collect()
     }
 
-    /// Whether a commit of this range has been taken into account.
-    pub fn knows(&self, after: Position, through: Position) -> bool {
-        self.known.has(after.into(), through.into())
-    }
-
-    /// Whether what was read here ends there and no commit that was told of covers it: one that does is most likely ours,
-    /// and on its way.
-    pub fn awaits(&self, through: Position) -> bool {
-        self.batches.iter().any(|batch| !batch.grant.is_revoked() && batch.through == through)
+    /// What is known of a commit of this range.
+    pub fn knowledge(&self, after: Position, through: Position) -> Knowledge {
+        let ends_there = |batch: &Batch| !batch.grant.is_revoked() && batch.through == through;
+        if self.known.has(after.into(), through.into()) {
+            Knowledge::Counted
+        } else if self.batches.iter().any(ends_there) {
+            Knowledge::Awaited
+        } else {
+            Knowledge::News
+        }
     }
 
     /// A commit was found in the lake, and all before it were. Nothing happens if it is this process's own. `None`: its
@@ -162,7 +176,7 @@ impl ShardCells {
         let is_cut = shown.iter().any(|batch| batch.marks().0 < through && through < batch.marks().1);
         (is_lost || is_cut).then(|| {
             let mut cells = Vec::new();
-            shown[first..].iter().for_each(|batch| merge_windows(&mut cells, batch.windows.clone()));
+            shown[first..].iter().for_each(|batch| merge_windows(&mut cells, Vec::clone(&batch.windows)));
             let end = shown.last().map_or(through, |last| last.marks().1);
             Held { after: shown[first].marks().0, through: end, shown: cells, again: Vec::new(), torn: false }
         })
@@ -201,7 +215,7 @@ impl ShardCells {
             });
             if held.through == after {
                 held.through = through;
-                merge_windows(&mut held.shown, batch.windows);
+                merge_windows(&mut held.shown, Arc::unwrap_or_clone(batch.windows));
             }
         }
     }
@@ -233,7 +247,7 @@ impl ShardCells {
     pub fn shown(&self) -> impl Iterator<Item = &Vec<WindowCells>> {
         let held = self.held.as_ref();
         let batches = if held.is_some() { Vec::new() } else { self.batches_shown() };
-        held.map(|held| &held.shown).into_iter().chain(batches.into_iter().map(|batch| &batch.windows))
+        held.map(|held| &held.shown).into_iter().chain(batches.into_iter().map(|batch| &*batch.windows))
     }
 
     fn is_counted(&self, batch: &Batch) -> bool {
@@ -255,7 +269,7 @@ impl ShardCells {
     /// How many cells, and their estimated bytes.
     pub fn size(&self) -> (usize, usize) {
         let held = self.held.iter().flat_map(|held| held.shown.iter().chain(&held.again));
-        let windows = self.batches.iter().flat_map(|batch| &batch.windows).chain(held);
+        let windows = self.batches.iter().flat_map(|batch| batch.windows.iter()).chain(held);
         windows.fold((0, 0), |(cells, bytes), window| (cells + window.len(), bytes + cells_bytes(window)))
     }
 }
@@ -304,7 +318,7 @@ mod tests {
                 grant: ShardGrant::new(),
                 after: Position::Beginning,
                 through: through(*n),
-                windows: Vec::new(),
+                windows: Arc::default(),
             };
             ends.iter().map(batch).collect()
         };

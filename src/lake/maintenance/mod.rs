@@ -6,7 +6,7 @@
 //! engine's, lose some work and no row. It deletes only what is older than the table's own retention, and never what
 //! a table that follows still needs.
 //!
-//! One table at a time, in memory that is bounded by [`crate::limits`]: some 64 MiB, and one row group of a foreign
+//! One table at a time, and never beside a look at what can be sealed, in memory that is bounded by [`crate::limits`]: some 64 MiB, and one row group of a foreign
 //! file that is compacted.
 
 mod actions;
@@ -31,6 +31,7 @@ use super::ledger::StreamIdentity;
 use super::moment::MomentClock;
 use super::store::LakeStore;
 use super::stream::TableSet;
+use super::turn::Turn;
 use crate::contract::Contract;
 
 pub use service::{MaintenancePlan, MaintenanceService};
@@ -183,6 +184,7 @@ pub struct Maintainer {
     store: LakeStore,
     clock: MomentClock,
     options: MaintenanceOptions,
+    turn: Turn,
     streams: Vec<Stream>,
 }
 
@@ -198,7 +200,13 @@ struct Stream {
 impl Maintainer {
     /// Of a lake in which nobody has looked yet.
     pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
-        Self { store, clock: MomentClock::system(), options, streams: Vec::new() }
+        Self { store, clock: MomentClock::system(), options, turn: Turn::default(), streams: Vec::new() }
+    }
+
+    /// Each look at a table takes its turn.
+    pub(crate) fn taking(mut self, turn: &Turn) -> Self {
+        self.turn = turn.clone();
+        self
     }
 
     /// Takes in the tables of a pipeline's stream.
@@ -231,6 +239,7 @@ impl Maintainer {
                 let mut tell = |event| observe(TableName { stream: name, table: &spec }, event);
                 tell(Event::Begins);
                 let (store, clock, options) = (&self.store, &self.clock, self.options);
+                let _turn = self.turn.taken().await;
                 let look = Look { store, clock, options, thorough, ours, rows, followers };
                 let ended = table.maintain(&look, &mut tell).await;
                 tell(Event::Ended(ended));

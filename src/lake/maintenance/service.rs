@@ -16,6 +16,7 @@ use crate::contract::Contract;
 use crate::error_chain::chain;
 use crate::lake::seal::{SealBell, SealEvent, Sealers};
 use crate::lake::store::{LakeConfig, LakeStore};
+use crate::lake::turn::Turn;
 
 /// Above the default of 0: what else wants the core gets nine tenths of it.
 const NICENESS: i32 = 10;
@@ -79,8 +80,8 @@ async fn work(
     observe: &mut (dyn FnMut(TableName<'_>, Event) + Send),
     observe_seals: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
 ) {
-    let store = open(&plan).await;
-    tokio::join!(seal(&plan, store.clone(), observe_seals), maintain(&plan, store, observe));
+    let (store, turn) = (open(&plan).await, Turn::default());
+    tokio::join!(seal(&plan, store.clone(), &turn, observe_seals), maintain(&plan, store, &turn, observe));
 }
 
 async fn open(plan: &MaintenancePlan) -> LakeStore {
@@ -94,8 +95,13 @@ async fn open(plan: &MaintenancePlan) -> LakeStore {
 }
 
 /// Seals when the bell rings, and looks at every window at once and then now and then. Never ends.
-async fn seal(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send)) {
-    let mut sealers = Sealers::new(store, plan.options);
+async fn seal(
+    plan: &MaintenancePlan,
+    store: LakeStore,
+    turn: &Turn,
+    observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
+) {
+    let mut sealers = Sealers::new(store, plan.options).taking(turn);
     for (stream, contract) in &plan.streams {
         sealers.add(&plan.pipeline, stream, contract);
     }
@@ -116,8 +122,13 @@ async fn rung_before(due: Instant, bell: &SealBell) -> Option<BTreeSet<String>> 
 }
 
 /// Never ends.
-async fn maintain(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, Event) + Send)) {
-    let mut maintainer = Maintainer::new(store, plan.options);
+async fn maintain(
+    plan: &MaintenancePlan,
+    store: LakeStore,
+    turn: &Turn,
+    observe: &mut (dyn FnMut(TableName<'_>, Event) + Send),
+) {
+    let mut maintainer = Maintainer::new(store, plan.options).taking(turn);
     for (stream, contract) in &plan.streams {
         maintainer.add(&plan.pipeline, stream, contract);
     }

@@ -10,6 +10,7 @@ use crate::lake::maintenance::{MaintenanceOptions, TableName};
 use crate::lake::moment::MomentClock;
 use crate::lake::store::LakeStore;
 use crate::lake::stream::TableSet;
+use crate::lake::turn::Turn;
 
 /// What happened to a window's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,7 @@ pub struct Sealers {
     store: LakeStore,
     clock: MomentClock,
     options: MaintenanceOptions,
+    turn: Turn,
     /// With their streams, and the names of the partials tables.
     sealers: Vec<(String, String, Sealer)>,
 }
@@ -88,7 +90,13 @@ pub struct Sealers {
 impl Sealers {
     /// Of no window yet.
     pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
-        Self { store, clock: MomentClock::system(), options, sealers: Vec::new() }
+        Self { store, clock: MomentClock::system(), options, turn: Turn::default(), sealers: Vec::new() }
+    }
+
+    /// Each look at a window takes its turn.
+    pub(crate) fn taking(mut self, turn: &Turn) -> Self {
+        self.turn = turn.clone();
+        self
     }
 
     /// Takes in the windows of a pipeline's stream.
@@ -118,6 +126,7 @@ impl Sealers {
     pub async fn look(&mut self, only: Option<&BTreeSet<String>>, observe: &mut dyn FnMut(TableName<'_>, SealEvent)) {
         let wanted = |partials: &String| only.is_none_or(|only| only.contains(partials));
         for (stream, _, sealer) in self.sealers.iter_mut().filter(|(_, partials, _)| wanted(partials)) {
+            let _turn = self.turn.taken().await;
             let table = sealer.table().to_owned();
             let mut tell = |event| observe(TableName { stream, table: &table }, event);
             if let Err(error) = sealer.look(&mut |sealed| tell(sealed.into())).await {

@@ -2,6 +2,7 @@
 
 mod columns;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use deltalake::arrow::array::{
@@ -24,14 +25,28 @@ use crate::contract::{ColumnType, WindowPlan};
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// One row a cell and shard, sorted by (start, key), so that a later reader merges files with one cursor each.
-pub fn encode(plan: &WindowPlan, shards: &[(ShardId, WindowCells)]) -> Result<RecordBatch, ArrowError> {
-    let mut rows: Vec<(&Group, &Cell, &ShardId)> =
-        shards.iter().flat_map(|(shard, cells)| cells.iter().map(move |(group, cell)| (group, cell, shard))).collect();
-    rows.sort_by(|a, b| (a.0, a.2).cmp(&(b.0, b.2)));
-    let mut columns = shared_columns(plan, plan.pane_us, rows.iter().map(|row| (row.0, row.1)))?;
-    columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2.as_str()))));
-    columns.push(days(rows.iter().map(|row| row.0)));
+/// One row a group and shard, sorted by (start, key), so that a later reader merges files with one cursor each. A shard
+/// may come several times, in the order of its records.
+pub fn encode<'a>(
+    plan: &WindowPlan,
+    shards: impl Iterator<Item = (&'a ShardId, &'a WindowCells)>,
+) -> Result<RecordBatch, ArrowError> {
+    let mut cells: Vec<(&Group, &ShardId, &Cell)> =
+        shards.flat_map(|(shard, cells)| cells.iter().map(move |(group, cell)| (group, shard, cell))).collect();
+    cells.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    let of_one_row = cells.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
+    // A million groups of one batch each are not copied.
+    let rows: Vec<(&Group, &ShardId, Cow<'_, Cell>)> = of_one_row
+        .map(|cells| {
+            let (group, shard, first) = cells[0];
+            let mut sum = Cow::Borrowed(first);
+            cells[1..].iter().for_each(|(_, _, cell)| sum.to_mut().merge(cell));
+            (group, shard, sum)
+        })
+        .collect();
+    let mut columns = shared_columns(plan, plan.pane_us, rows.iter().map(|(group, _, cell)| (*group, &**cell)))?;
+    columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, shard, _)| shard.as_str()))));
+    columns.push(days(rows.iter().map(|(group, ..)| *group)));
     RecordBatch::try_new(Arc::clone(&plan.partials_schema), columns)
 }
 

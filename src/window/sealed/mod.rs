@@ -77,14 +77,14 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Nothing yet, of one of so many windows of a stream.
+    /// Nothing yet, of one of so many windows.
     pub fn of_one_in(windows: usize) -> Self {
         Self { rows: SealedRows::of_one_in(windows), through_ms: None, since_us: None, blind_since_ms: None }
     }
 }
 
 impl SealedRows {
-    /// None yet, of one of so many windows of a stream: they share what all of them may hold.
+    /// None yet, of one of so many windows: they share what all of them may hold.
     pub fn of_one_in(windows: usize) -> Self {
         Self::within(SEALED_BYTES_MAX / windows.max(1), SEALED_KEYS_MAX)
     }
