@@ -198,6 +198,12 @@ pub const TOP_TEXT_BYTES_MAX: usize = 256;
 /// Scratch memory that a cleaner keeps from one batch to the next; what one huge record needed beyond it is freed.
 pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 
+/// Names of members that a cleaner remembers in their order; a record with more is read more slowly.
+pub const FLAT_NAMES_MAX: usize = 128;
+
+/// A longer name, with its quotes, is not remembered.
+pub const FLAT_NAME_BYTES_MAX: usize = 128;
+
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
