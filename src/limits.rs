@@ -240,13 +240,13 @@ pub const READ_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Compaction: rows, encoded, before they are sent off as a row group.
-pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
+pub const COMPACT_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of rows, decoded, after which a row group of a data file ends. A reader may have to hold all of one, since
 /// three payloads of 10 MiB are one page; of usual rows it is some 8 MiB in the file.
 pub const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Sealing: encoded bytes of the files that are merged side by side. With more, some are compacted first.
-pub const MERGE_ENCODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+pub const MERGE_ENCODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Sealing: files of one partials table with windows that are not sealed yet, some hundred bytes each.
 pub const SEAL_FILES_MAX: usize = 200_000;
