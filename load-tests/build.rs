@@ -1,4 +1,4 @@
-//! Writes down what is built, for the reports: the commit, and whether the sources were as committed.
+//! Writes down what is built, for the reports: the commit, whether the sources were as committed, and by which compiler.
 
 use std::process::Command;
 
@@ -9,6 +9,13 @@ fn main() {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     let changed = git(&["status", "--porcelain", "--", "..", "."]).is_some_and(|files| !files.is_empty());
     println!("cargo::rustc-env=LOAD_TESTS_COMMIT={commit}{}", if changed { " with changes" } else { "" });
+    println!("cargo::rustc-env=LOAD_TESTS_RUSTC={}", compiler().unwrap_or_else(|| "an unknown compiler".to_owned()));
+}
+
+/// Its name and version, as `rustc --version` has them.
+fn compiler() -> Option<String> {
+    let answer = Command::new(std::env::var_os("RUSTC")?).arg("--version").output().ok()?;
+    Some(String::from_utf8(answer.stdout).ok()?.trim().to_owned())
 }
 
 /// What it answers; `None` without git, or outside of a checkout.

@@ -3,11 +3,15 @@
 //! A position is always *after* something: the last number that was processed, never the next one to read. It
 //! travels with the data it covers as a [`PositionRange`] and is committed together with it.
 
+mod digits;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+
+pub use digits::SequenceDigits;
 
 use crate::limits::SEQUENCE_DIGITS_MAX;
 
@@ -136,9 +140,7 @@ impl SequenceNumber {
 
 impl fmt::Display for SequenceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.0.iter().position(|limb| *limb != 0).unwrap_or(LIMBS - 1);
-        write!(f, "{}", self.0[first])?;
-        self.0[first + 1..].iter().try_for_each(|limb| write!(f, "{limb:018}"))
+        f.write_str(SequenceDigits::default().of(*self))
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken promise ends the run, as in a test")]
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aws_sdk_kinesis::config::ConfigBag;
@@ -117,6 +118,21 @@ pub fn clean(data: &[u8]) {
     };
     let taken = disaggregate(read, Rules { foreign_records, hash_range: Some((0, u128::MAX / 2)) });
     HOUSES.with_borrow_mut(|houses| houses[usize::from(choice % 3)].account_for(taken.records));
+}
+
+/// A record under a shipped contract, as it is and after a space. With that only the parser reads it; it says the same.
+pub fn flat(data: &[u8]) {
+    let Some((choice, payload)) = data.split_first().filter(|(_, payload)| payload.starts_with(b"{")) else { return };
+    let spaced = [b" ", payload].concat();
+    HOUSES.with_borrow_mut(|houses| {
+        let cleaner = &mut houses[usize::from(choice % 3)].cleaner;
+        let mut said = |payload: &[u8]| {
+            let records = &mut VecDeque::from([(ShardId::new(SHARD), raw(1, payload))]);
+            let (rows, rejects) = cleaner.clean_some(records);
+            (rows, rejects.first().map(|reject| reject.reason))
+        };
+        assert_eq!(said(payload), said(&spaced), "a record says what the parser finds in it");
+    });
 }
 
 fn split<'a>(mut bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
@@ -290,6 +306,11 @@ mod tests {
     #[test]
     fn what_was_worth_keeping_of_fuzzed_reads_is_accounted_for() {
         replay("clean", clean);
+    }
+
+    #[test]
+    fn what_was_worth_keeping_of_fuzzed_records_is_read_as_the_parser_reads_it() {
+        replay("flat", flat);
     }
 
     #[test]

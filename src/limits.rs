@@ -126,7 +126,7 @@ pub const SEALED_READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Live windows: bytes of committed cells kept, shared by the streams, beside `[budget]`; new keys beyond a stream's part
 /// show as `__other__`.
-pub const LIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const LIVE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Batches between a stream's readers and its writer. Bytes are bounded by the budget; this bounds the count.
 pub const WRITER_QUEUE_BATCHES: usize = 64;
@@ -198,6 +198,12 @@ pub const TOP_TEXT_BYTES_MAX: usize = 256;
 /// Scratch memory that a cleaner keeps from one batch to the next; what one huge record needed beyond it is freed.
 pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 
+/// Names of members that a cleaner remembers in their order; a record with more is read more slowly.
+pub const FLAT_NAMES_MAX: usize = 128;
+
+/// A longer name, with its quotes, is not remembered.
+pub const FLAT_NAME_BYTES_MAX: usize = 128;
+
 /// One entry of a Delta log that somebody else wrote is refused beyond this.
 pub const LOG_ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -234,13 +240,13 @@ pub const READ_WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Compaction: rows, encoded, before they are sent off as a row group.
-pub const COMPACT_GROUP_BYTES: usize = 16 * 1024 * 1024;
+pub const COMPACT_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of rows, decoded, after which a row group of a data file ends. A reader may have to hold all of one, since
 /// three payloads of 10 MiB are one page; of usual rows it is some 8 MiB in the file.
 pub const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Sealing: encoded bytes of the files that are merged side by side. With more, some are compacted first.
-pub const MERGE_ENCODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+pub const MERGE_ENCODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Sealing: files of one partials table with windows that are not sealed yet, some hundred bytes each.
 pub const SEAL_FILES_MAX: usize = 200_000;
@@ -255,7 +261,7 @@ pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 pub const SEAL_WINDOWS_MAX: usize = 100_000;
 
 /// Sealing: rows decoded at a time, over all files that are merged side by side, about.
-pub const MERGE_DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub const MERGE_DECODED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
 pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;

@@ -16,8 +16,10 @@ use crate::compare::{self, CompareArgs};
 use crate::growth;
 use crate::keys;
 use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
+use crate::peers::parts::PeersPartsArgs;
 use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
+use crate::series::{FootprintArgs, WindowsCostArgs};
 use crate::soak::{self, Filling};
 
 /// How long is posted before a stall, and after it.
@@ -72,7 +74,8 @@ enum Command {
         load-tests run --profile burst --rate 1000 --report burst       another rate, for once\n  \
         load-tests run --profile ./mine.toml --report mine              a profile of one's own\n  \
         load-tests run --aws --region eu-west-1 --report aws            at AWS, after asking\n\n\
-        Shipped profiles: canonical, burst, skewed, hot_shard, dirty, reshard, catch_up, soak, many_shards, huge.\n\
+        Shipped profiles: canonical, burst, skewed, hot_shard, dirty, reshard, catch_up, quota, soak,\n\
+        many_shards, huge.\n\
         DIR gets report.json and report.html. `load-tests compare A B` holds two of them against each other.\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Run(RunArgs),
@@ -110,12 +113,29 @@ enum Command {
         load-tests growth --commits 10000 --compact --report compacted.json\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
     Growth(GrowthArgs),
+    /// What Pintail has resident: with three streams before the first record, and what each shard of a large stream adds,
+    /// idle and under load.
+    ///
+    /// A shard's part is what a stream of many has more than a stream of one, under the same load, over the shards that it
+    /// has more; so what every process has is in none of it. Each run ends with the reckoning of `run`.
+    #[command(after_help = "Example: load-tests footprint --shards 500 --rounds 3 --report footprint.json\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    Footprint(FootprintArgs),
+    /// CPU of the whole service for a million records, by how many windows are declared: the same profile without any, with
+    /// five and with twenty, in turns.
+    ///
+    /// Ratios are taken within a round. Up to five windows are the shipped ones, more are copies of other sizes.
+    #[command(after_help = "Examples: load-tests windows-cost --rounds 5 --report windows-cost.json\n          \
+        load-tests windows-cost --windows 0,20 --profile burst --duration 60s\n\
+        Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
+    WindowsCost(WindowsCostArgs),
     /// Pintail against other engines at the same work on the same records, in turns: how many times as fast it is, and
     /// how much of what its parts allow.
     ///
     /// Everybody gets a file of JSON lines, cleans them by the shipped contracts and ends with columns in memory (`clean`)
     /// or with Parquet under zstd 1 (`parquet`), on one core. The whole service (`service`) is held against a consumer in
-    /// Python that reads the same streams of a local Kinesis and commits to the same S3. CPU time of the work alone
+    /// Python that reads the same streams of a local Kinesis and commits to the same S3, and against the sum of its own
+    /// parts in process; `cores` does without others: JSON to Parquet and windows on one core and on all of them. CPU time of the work alone
     /// counts, without imports and the engine's start. Ratios are taken within a round; the median and the spread are
     /// told. Each table is compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that
     /// is no JSON, or loses others with it, gets the file without such lines, and the table says so.
@@ -131,6 +151,9 @@ enum Command {
     /// The component ceiling's turn at `peers`.
     #[command(hide = true)]
     PeersCeiling(PeersCeilingArgs),
+    /// What Pintail's parts cost by themselves, for `peers`.
+    #[command(hide = true)]
+    PeersParts(PeersPartsArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -306,9 +329,13 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
         Command::Role { role } => role.play().await.map(|()| true),
         Command::Keys(args) => until_told(keys(&args, program)).await,
         Command::Growth(args) => until_told(growth(&args, program)).await,
+        Command::Footprint(args) => until_told(args.run(program)).await,
+        Command::WindowsCost(args) => until_told(args.run(program)).await,
         Command::Peers(args) => until_told(args.run(program)).await,
         Command::PeersRoom(args) => args.run().map(|()| true),
         Command::PeersCeiling(args) => args.run().map(|()| true),
+        // It has a runtime of its own, for what is put, and nobody waits beside it.
+        Command::PeersParts(args) => tokio::task::spawn_blocking(move || args.run()).await?.map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }
@@ -459,7 +486,7 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-        for command in ["chaos", "growth", "keys", "peers", "soak", "stall"] {
+        for command in ["chaos", "footprint", "growth", "keys", "peers", "soak", "stall", "windows-cost"] {
             let help = Cli::command().find_subcommand_mut(command).unwrap().render_long_help().to_string();
             assert!(help.contains(EXIT_CODES), "{help}");
         }

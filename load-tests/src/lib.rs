@@ -9,7 +9,7 @@
 //! The same pieces in long are [`chaos`] (processes die in every phase of their life), [`soak`] (memory under load,
 //! and while S3 does not answer), [`keys`] (more keys than memory may hold) and [`growth`] (thousands of commits).
 //! [`run`] measures a load in processes of its own, [`peers`] holds the engine's [`rooms`] against other engines.
-//! [`cli`] is how they are called, `tests/` has their quick versions.
+//! [`series`] runs a profile with one thing changed, in turns. [`cli`] is how they are called, `tests/` has their quick versions.
 //!
 //! Nothing waits for a fixed time. Everything waits [`until`] something can be seen, for a bounded time.
 
@@ -33,6 +33,7 @@ pub mod run;
 mod s3;
 mod scene;
 mod seed;
+pub mod series;
 pub mod soak;
 mod tables;
 mod usage;

@@ -37,6 +37,7 @@ pub struct Rooms {
     cleaner: Cleaner,
     shard: ShardId,
     records: i64,
+    delivered: Position,
     held: Vec<RecordBatch>,
     held_bytes: u64,
 }
@@ -49,8 +50,9 @@ impl Rooms {
         let contract = contract::parse(file, text.to_owned(), &problems);
         problems.into_result().with_context(|| file.to_owned())?;
         let contract = Arc::new(contract.with_context(|| format!("{file} holds no contract"))?);
-        let cleaner = Cleaner::new(Arc::clone(&contract));
-        Ok(Self { contract, cleaner, shard: ShardId::new(SHARD), records: 0, held: Vec::new(), held_bytes: 0 })
+        let (cleaner, shard) = (Cleaner::new(Arc::clone(&contract)), ShardId::new(SHARD));
+        let delivered = Position::Beginning;
+        Ok(Self { contract, cleaner, shard, records: 0, delivered, held: Vec::new(), held_bytes: 0 })
     }
 
     /// The names of the columns that a stranger would call the table's: without the bookkeeping.
@@ -58,9 +60,22 @@ impl Rooms {
         self.contract.columns.iter().map(|column| column.name.clone()).collect()
     }
 
+    /// What they were made by.
+    pub fn contract(&self) -> Arc<Contract> {
+        Arc::clone(&self.contract)
+    }
+
+    /// Records that the source has read, as its answer.
+    pub fn batch(&mut self, records: Vec<RawRecord>) -> RawBatch {
+        let through = records.last().map_or(self.delivered, |last| Position::After(last.sequence_number));
+        let range = PositionRange { shard: self.shard.clone(), after: self.delivered, through };
+        self.delivered = through;
+        let (grant, permit) = (ShardGrant::new(), Permit::default());
+        RawBatch { range, records, seen_ms: None, end: None, grant, permit }
+    }
+
     /// One answer of the source with these payloads.
     pub fn read<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<RawBatch> {
-        let after = self.position()?;
         let mut records = Vec::new();
         for payload in payloads {
             self.records += 1;
@@ -72,13 +87,7 @@ impl Rooms {
                 refused: None,
             });
         }
-        let range = PositionRange { shard: self.shard.clone(), after, through: self.position()? };
-        let (grant, permit) = (ShardGrant::new(), Permit::default());
-        Ok(RawBatch { range, records, seen_ms: None, end: None, grant, permit })
-    }
-
-    fn position(&self) -> anyhow::Result<Position> {
-        if self.records == 0 { Ok(Position::Beginning) } else { Ok(Position::After(self.number()?)) }
+        Ok(self.batch(records))
     }
 
     fn number(&self) -> anyhow::Result<SequenceNumber> {

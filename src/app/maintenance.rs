@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::lake::{
-    MaintenanceEnded, MaintenanceEvent, MaintenancePlan, MaintenanceService, SealBell, SealEvent, TableName,
+    MaintenanceEnded, MaintenanceEvent, MaintenancePlan, MaintenanceService, SealBell, SealEvent, TableName, Turn,
 };
 use crate::metrics::{MaintenanceMetrics, Registry};
 use crate::status::{StatusBoard, StreamBoard};
@@ -20,7 +20,7 @@ pub fn start(
     config: &Config,
     registry: &Registry,
     status: &StatusBoard,
-    bell: SealBell,
+    (bell, turn): (SealBell, Turn),
     stop: CancellationToken,
 ) -> Option<MaintenanceService> {
     if !config.maintenance.enabled {
@@ -33,6 +33,7 @@ pub fn start(
         interval: config.maintenance.interval,
         options: config.maintenance.options,
         bell,
+        turn,
     };
     let watcher = |stream: &StreamConfig| {
         let (name, tables) = (stream.name(), stream.contract.tables());

@@ -27,7 +27,7 @@ use self::stream::Stream;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::cores::Cores;
-use crate::lake::{LakeStore, SealBell};
+use crate::lake::{LakeStore, SealBell, Turn};
 use crate::metrics::Registry;
 use crate::record::ProbeRef;
 use crate::serve::{GrafanaLive, Server, Sources};
@@ -118,16 +118,17 @@ impl App {
                 Ok(())
             });
         }
-        let bell = SealBell::default();
-        let stop = reading.child_token();
-        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, bell.clone(), stop);
+        let (bell, turn) = (SealBell::default(), Turn::default());
+        let (stop, theirs) = (reading.child_token(), (bell.clone(), turn.clone()));
+        let maintenance = maintenance::start(&self.config, &self.registry, &self.status, theirs, stop);
         let cores = Cores::available();
         let mut streams = JoinSet::new();
         for (config, windows) in self.config.streams.iter().zip(&self.windows) {
             let (metrics, board) = (self.registry.stream(config.name()), self.status.stream(config.name()));
             let (kinesis, store, windows) = (self.kinesis.clone(), self.store.clone(), Arc::clone(windows));
             let stream = Stream::new(&self.config, config.clone(), kinesis, store, windows, metrics, board);
-            let stream = Stream { probe: self.probe.clone(), bell: bell.clone(), cores: cores.clone(), ..stream };
+            let (probe, bell, turn, cores) = (self.probe.clone(), bell.clone(), turn.clone(), cores.clone());
+            let stream = Stream { probe, bell, turn, cores, ..stream };
             let (name, reading, cut_off) = (config.name().to_owned(), reading.clone(), cut_off.clone());
             streams.spawn(async move { (name, stream.run(reading, cut_off).await) });
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::now_ms;
 use crate::error_chain::chain;
-use crate::lake::{SealedTable, StreamLake};
+use crate::lake::{SealedTable, StreamLake, Turn};
 use crate::window::StreamWindows;
 
 /// How often each table is looked into. Windows are sealed seconds after their end at the soonest.
@@ -18,6 +18,7 @@ pub struct SealedTables {
     stream: String,
     windows: Arc<StreamWindows>,
     tables: Vec<Followed>,
+    turn: Turn,
 }
 
 struct Followed {
@@ -29,11 +30,11 @@ struct Followed {
 }
 
 impl SealedTables {
-    /// All of this lake's.
-    pub fn of(lake: &StreamLake, windows: Arc<StreamWindows>, stream: &str) -> Self {
+    /// All of this lake's. Each look at one takes its turn.
+    pub fn of(lake: &StreamLake, windows: Arc<StreamWindows>, stream: &str, turn: Turn) -> Self {
         let tables = lake.sealed_tables().into_iter();
         let tables = tables.map(|table| Followed { table, looked_ms: now_ms(), blind: false });
-        Self { stream: stream.to_owned(), windows, tables: tables.collect() }
+        Self { stream: stream.to_owned(), windows, tables: tables.collect(), turn }
     }
 
     /// Never ends.
@@ -48,6 +49,7 @@ impl SealedTables {
 
     async fn look(&mut self) {
         for (window, followed) in self.tables.iter_mut().enumerate() {
+            let _turn = self.turn.taken().await;
             let (stream, begun_ms) = (&self.stream, now_ms());
             match followed.table.look().await {
                 Ok(found) => {

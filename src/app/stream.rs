@@ -16,7 +16,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
-use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Writer, WriterOptions};
+use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Turn, Writer, WriterOptions};
 use crate::limits::WRITER_QUEUE_BATCHES;
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
@@ -48,6 +48,8 @@ pub struct Stream {
     pub range: Option<TimeRange>,
     /// Rung when a window may be sealed.
     pub bell: SealBell,
+    /// Taken for each look at what is sealed.
+    pub turn: Turn,
     /// One permit a core, shared by all streams.
     pub cores: Cores,
 }
@@ -78,6 +80,7 @@ impl Stream {
             probe: None,
             range: None,
             bell: SealBell::default(),
+            turn: Turn::default(),
             cores: Cores::available(),
         }
     }
@@ -182,7 +185,7 @@ impl Stream {
         reading: CancellationToken,
         cut_off: CancellationToken,
     ) -> anyhow::Result<()> {
-        let sealed = SealedTables::of(&lake, Arc::clone(&self.windows), self.config.name());
+        let sealed = SealedTables::of(&lake, Arc::clone(&self.windows), self.config.name(), self.turn.clone());
         let budget = Budget::new(self.budget_bytes);
         let open_before = open_shards(lake.ledger());
         let (batches, batch_queue) = mpsc::channel(WRITER_QUEUE_BATCHES);

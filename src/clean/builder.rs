@@ -1,12 +1,11 @@
 //! Rows, column by column, into Arrow memory.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use deltalake::arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Array, Int64Builder, ListBuilder,
-    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayBuilder, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Array,
+    Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use deltalake::arrow::datatypes::{DataType, SchemaRef};
 
@@ -14,15 +13,18 @@ use super::counts::{NullCounts, NullReason};
 use super::fault::Fault;
 use super::timestamp::day_of;
 use super::value::{self, Fields};
-use crate::checkpoint::ShardId;
+use crate::checkpoint::{SequenceDigits, ShardId};
 use crate::contract::{Column, ColumnType, Constant, Contract, EventTime};
 use crate::record::{CleanCounts, RawRecord, RejectReason};
 
 /// The rows of the batch at hand.
 #[derive(Debug)]
 pub(super) struct RowsBuilder {
-    columns: Vec<(ColumnBuilder, NullCounts)>,
+    columns: Vec<DataColumn>,
     place: PlaceBuilder,
+    /// Of the batch at hand.
+    rows_expected: usize,
+    payload_bytes: usize,
     dates: Date32Builder,
     /// The times that windows go by, each once.
     window_times: Vec<EventTime>,
@@ -33,16 +35,27 @@ pub(super) struct RowsBuilder {
 
 impl RowsBuilder {
     pub fn new(contract: &Contract) -> Self {
-        let columns =
-            contract.columns.iter().map(|column| (ColumnBuilder::new(column.column_type), NullCounts::default()));
         Self {
-            columns: columns.collect(),
+            columns: contract.columns.iter().map(|column| DataColumn::new(column.column_type)).collect(),
             place: PlaceBuilder::default(),
+            rows_expected: 0,
+            payload_bytes: 0,
             dates: Date32Builder::new(),
             window_times: window_times(contract),
             watermark_us: None,
             joined: String::new(),
         }
+    }
+
+    /// Makes room for the rows of these records: what grows is copied again and again, and into new memory each time.
+    pub fn begin_batch(&mut self, records: &[RawRecord]) {
+        let rows = records.len();
+        self.rows_expected = rows;
+        let payload_bytes = records.iter().map(|record| record.data.len()).sum();
+        let before = std::mem::replace(&mut self.payload_bytes, payload_bytes);
+        self.columns.iter_mut().for_each(|column| column.begin_batch(rows, payload_bytes, before));
+        self.place = PlaceBuilder::with_capacity(rows);
+        self.dates = Date32Builder::with_capacity(rows);
     }
 
     /// Adds one record, or nothing of it if a required column has no value.
@@ -58,8 +71,8 @@ impl RowsBuilder {
                 Fault::new(RejectReason::RequiredColumn, value::missing(column, &contract.fields, fields, null))
             })?;
         }
-        for ((builder, nulls), column) in self.columns.iter_mut().zip(&contract.columns) {
-            builder.append(column, fields, &mut self.joined, nulls);
+        for (data, column) in self.columns.iter_mut().zip(&contract.columns) {
+            data.builder.append(column, fields, &mut self.joined, &mut data.nulls);
         }
         self.place.append(shard, record);
         let event_time_us = time_of(contract.event_time, contract, fields, record);
@@ -82,17 +95,22 @@ impl RowsBuilder {
     /// The batch in the contract's rows schema; the next one starts empty.
     pub fn finish(&mut self, contract: &Contract, counts: &mut CleanCounts) -> RecordBatch {
         let mut arrays = Vec::with_capacity(contract.rows_schema.fields().len());
-        for ((builder, nulls), column) in self.columns.iter_mut().zip(&contract.columns) {
-            for (null, count) in std::mem::take(nulls).counted() {
+        for (data, column) in self.columns.iter_mut().zip(&contract.columns) {
+            for (null, count) in std::mem::take(&mut data.nulls).counted() {
                 counts.nulls.insert((column.name.clone(), null.as_str()), count);
             }
-            arrays.push(builder.finish());
+            data.text_bytes = data.builder.text_bytes();
+            arrays.push(data.builder.finish());
         }
         arrays.extend(self.place.finish());
         let dates = self.dates.finish();
         // Whoever re-cleans a reject says so afterwards.
         arrays.push(Arc::new(Int64Array::new_null(dates.len())));
         arrays.push(Arc::new(dates));
+        // Room that was made for rejects is nobody's.
+        if arrays.iter().any(|array| array.len() * 2 < self.rows_expected) {
+            arrays.iter_mut().for_each(Array::shrink_to_fit);
+        }
         batch_of(&contract.rows_schema, arrays)
     }
 }
@@ -119,9 +137,35 @@ pub(super) fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>) -> RecordBatc
     RecordBatch::try_new(Arc::clone(schema), columns).expect("columns of the schema's types and of one length")
 }
 
-// === ColumnBuilder ===
+// === DataColumn ===
 
 /// One data column under construction.
+#[derive(Debug)]
+struct DataColumn {
+    builder: ColumnBuilder,
+    nulls: NullCounts,
+    /// Bytes of its texts in the batch before.
+    text_bytes: usize,
+}
+
+impl DataColumn {
+    fn new(column_type: ColumnType) -> Self {
+        let builder = ColumnBuilder::new(column_type, 0, 0);
+        Self { builder, nulls: NullCounts::default(), text_bytes: 0 }
+    }
+
+    /// The texts of a batch are the share of its payloads that they were in the batch before, and a bit; so all columns
+    /// together never ask for much more than the payloads have.
+    fn begin_batch(&mut self, rows: usize, payload_bytes: usize, payload_bytes_before: usize) {
+        let share = self.text_bytes as f64 / payload_bytes_before.max(1) as f64;
+        let text_bytes = (share * SPARE * payload_bytes as f64) as usize;
+        self.builder = ColumnBuilder::new(self.builder.column_type(), rows, text_bytes.min(payload_bytes));
+    }
+}
+
+/// How much more room than last time.
+const SPARE: f64 = 1.06;
+
 #[derive(Debug)]
 enum ColumnBuilder {
     String(StringBuilder),
@@ -137,20 +181,40 @@ enum ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    fn new(column_type: ColumnType) -> Self {
+    fn new(column_type: ColumnType, rows: usize, text_bytes: usize) -> Self {
         let data_type = column_type.arrow();
         match column_type {
-            ColumnType::String => Self::String(StringBuilder::new()),
-            ColumnType::Integer => Self::Integer(Int32Builder::new()),
-            ColumnType::Long => Self::Long(Int64Builder::new()),
-            ColumnType::Double => Self::Double(Float64Builder::new()),
-            ColumnType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            ColumnType::Timestamp => Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type)),
-            ColumnType::Date => Self::Date(Date32Builder::new()),
-            ColumnType::StringArray => Self::StringArray(list_builder(StringBuilder::new(), data_type)),
-            ColumnType::LongArray => Self::LongArray(list_builder(Int64Builder::new(), data_type)),
-            ColumnType::DoubleArray => Self::DoubleArray(list_builder(Float64Builder::new(), data_type)),
+            ColumnType::String => Self::String(StringBuilder::with_capacity(rows, text_bytes)),
+            ColumnType::Integer => Self::Integer(Int32Builder::with_capacity(rows)),
+            ColumnType::Long => Self::Long(Int64Builder::with_capacity(rows)),
+            ColumnType::Double => Self::Double(Float64Builder::with_capacity(rows)),
+            ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+            ColumnType::Timestamp => Self::Timestamp(times(rows)),
+            ColumnType::Date => Self::Date(Date32Builder::with_capacity(rows)),
+            ColumnType::StringArray => Self::StringArray(list_builder(StringBuilder::new(), rows, data_type)),
+            ColumnType::LongArray => Self::LongArray(list_builder(Int64Builder::new(), rows, data_type)),
+            ColumnType::DoubleArray => Self::DoubleArray(list_builder(Float64Builder::new(), rows, data_type)),
         }
+    }
+
+    fn column_type(&self) -> ColumnType {
+        match self {
+            Self::String(_) => ColumnType::String,
+            Self::Integer(_) => ColumnType::Integer,
+            Self::Long(_) => ColumnType::Long,
+            Self::Double(_) => ColumnType::Double,
+            Self::Boolean(_) => ColumnType::Boolean,
+            Self::Timestamp(_) => ColumnType::Timestamp,
+            Self::Date(_) => ColumnType::Date,
+            Self::StringArray(_) => ColumnType::StringArray,
+            Self::LongArray(_) => ColumnType::LongArray,
+            Self::DoubleArray(_) => ColumnType::DoubleArray,
+        }
+    }
+
+    /// Bytes of the texts so far, of a column of texts.
+    fn text_bytes(&self) -> usize {
+        if let Self::String(builder) = self { builder.values_slice().len() } else { 0 }
     }
 
     fn append(&mut self, column: &Column, fields: Fields<'_>, joined: &mut String, nulls: &mut NullCounts) {
@@ -212,9 +276,13 @@ impl ColumnBuilder {
     }
 }
 
+fn times(rows: usize) -> TimestampMicrosecondBuilder {
+    TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(ColumnType::Timestamp.arrow())
+}
+
 /// A list builder whose element field is named as the schema's.
-fn list_builder<B: deltalake::arrow::array::ArrayBuilder>(values: B, list: DataType) -> ListBuilder<B> {
-    let builder = ListBuilder::new(values);
+fn list_builder<B: ArrayBuilder>(values: B, rows: usize, list: DataType) -> ListBuilder<B> {
+    let builder = ListBuilder::with_capacity(values, rows);
     if let DataType::List(element) = list { builder.with_field(element) } else { builder }
 }
 
@@ -237,30 +305,34 @@ fn settle<T>(value: Result<T, NullReason>, default: Option<T>, nulls: &mut NullC
 pub(super) struct PlaceBuilder {
     shards: StringBuilder,
     sequence_numbers: StringBuilder,
+    digits: SequenceDigits,
     sub_sequence_numbers: Int64Builder,
     arrivals: TimestampMicrosecondBuilder,
 }
 
 impl Default for PlaceBuilder {
     fn default() -> Self {
-        Self {
-            shards: StringBuilder::new(),
-            sequence_numbers: StringBuilder::new(),
-            sub_sequence_numbers: Int64Builder::new(),
-            arrivals: TimestampMicrosecondBuilder::new().with_data_type(ColumnType::Timestamp.arrow()),
-        }
+        Self::with_capacity(0)
     }
 }
 
 impl PlaceBuilder {
+    pub fn with_capacity(rows: usize) -> Self {
+        /// Of Kinesis's names of shards, and of its numbers.
+        const SHARD_BYTES: usize = 20;
+        const NUMBER_BYTES: usize = 56;
+        Self {
+            shards: StringBuilder::with_capacity(rows, rows * SHARD_BYTES),
+            sequence_numbers: StringBuilder::with_capacity(rows, rows * NUMBER_BYTES),
+            digits: SequenceDigits::default(),
+            sub_sequence_numbers: Int64Builder::with_capacity(rows),
+            arrivals: times(rows),
+        }
+    }
+
     pub fn append(&mut self, shard: &ShardId, record: &RawRecord) {
         self.shards.append_value(shard.as_str());
-        // Writing into a builder cannot fail; what is written becomes the value with the empty one after it.
-        if write!(self.sequence_numbers, "{}", record.sequence_number).is_ok() {
-            self.sequence_numbers.append_value("");
-        } else {
-            self.sequence_numbers.append_null();
-        }
+        self.sequence_numbers.append_value(self.digits.of(record.sequence_number));
         self.sub_sequence_numbers.append_value(record.sub_sequence_number);
         self.arrivals.append_value(record.arrived_at_us);
     }

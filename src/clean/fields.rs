@@ -28,7 +28,7 @@ impl Located {
     }
 
     /// Top-level keys that the contract does not name, as often as they occur.
-    pub fn unknown_names<'a>(&self, object: Object<'a>) -> impl Iterator<Item = &'a str> {
+    pub fn unknown_names<'a>(&'a self, object: Object<'a>) -> impl Iterator<Item = &'a str> {
         self.unknown.iter().filter_map(move |at| match object.get(*at) {
             Some(Node::String(name)) => Some(*name),
             Some(Node::Static(_) | Node::Array { .. } | Node::Object { .. }) | None => None,

@@ -4,13 +4,14 @@
 //! made null or ignored on the way is counted. No I/O, no clock, no waiting: the same batch gives the same answer.
 //!
 //! A record walks the files in this order: `repair` undoes transport damage, `json` parses, `fields` finds the
-//! contract's fields, `value` with `text`, `number` and `timestamp` makes one value of them, `builder` puts it into
-//! its column. Whatever is in the way is a `fault`, which makes the record a reject.
+//! contract's fields; the usual record, undamaged and flat, comes through `flat` instead. Then `value` with `text`,
+//! `number` and `timestamp` makes one value of them, and `builder` puts it into its column. Whatever is in the way is a `fault`, which makes the record a reject.
 
 mod builder;
 mod counts;
 mod fault;
 mod fields;
+mod flat;
 mod json;
 mod number;
 mod repair;
@@ -33,6 +34,7 @@ use builder::RowsBuilder;
 use counts::UnknownFields;
 use fault::Fault;
 use fields::Located;
+use flat::FlatReader;
 use repair::Opener;
 use value::Fields;
 
@@ -41,6 +43,7 @@ use value::Fields;
 #[derive(Debug)]
 pub struct Cleaner {
     contract: Arc<Contract>,
+    flat: FlatReader,
     opener: Opener,
     located: Located,
     rows: RowsBuilder,
@@ -51,6 +54,7 @@ impl Cleaner {
     /// A cleaner for the records of one stream.
     pub fn new(contract: Arc<Contract>) -> Self {
         Self {
+            flat: FlatReader::default(),
             opener: Opener::default(),
             located: Located::default(),
             rows: RowsBuilder::new(&contract),
@@ -66,6 +70,7 @@ impl Cleaner {
         let mut rejects = Vec::new();
         let is_empty = records.is_empty();
         self.opener.begin_batch();
+        self.rows.begin_batch(&records);
         for record in records {
             if let Err(fault) = self.clean_record(&range.shard, &record, &mut counts) {
                 rejects.push(fault.into_reject(record));
@@ -73,7 +78,7 @@ impl Cleaner {
         }
         counts.unknown_fields = self.unknown_fields.take();
         let rows = self.rows.finish(&self.contract, &mut counts);
-        self.opener.shrink();
+        self.shrink();
         // A read of nothing but rejects says when they came, as one of nothing at all does; among rows they say nothing.
         let rejected_us = || rejects.iter().map(|reject: &Reject| reject.record.arrived_at_us).max();
         let come_to_us = self.rows.take_watermark_us().or_else(rejected_us);
@@ -98,20 +103,31 @@ impl Cleaner {
         }
         self.unknown_fields.take();
         let rows = self.rows.finish(&self.contract, &mut counts);
-        self.opener.shrink();
+        self.shrink();
         (rows, rejects)
+    }
+
+    fn shrink(&mut self) {
+        self.flat.shrink();
+        self.opener.shrink();
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {
         if let Some(refusal) = record.refused {
             return Err(refused(refusal, shard, record));
         }
-        let Self { contract, opener, located, rows, unknown_fields } = self;
+        let Self { contract, flat, opener, located, rows, unknown_fields } = self;
+        let mut append = |fields: Fields<'_>| {
+            is_of_this_kind(contract, fields)?;
+            unknown_fields.count(fields.unknown_names());
+            rows.append(contract, fields, shard, record)
+        };
+        if let Some(object) = flat.read(&contract.fields, &record.data) {
+            return append(Fields::Flat(object));
+        }
         let cleaned = opener.open(&record.data, |object| {
             located.locate(&contract.fields, object);
-            is_of_this_kind(contract, located)?;
-            unknown_fields.count(located.unknown_names(object));
-            rows.append(contract, Fields::new(object, located), shard, record)
+            append(Fields::Tape { object, located })
         })?;
         for repair in opener.repairs() {
             *counts.repairs.entry(*repair).or_default() += 1;
@@ -131,8 +147,8 @@ fn refused(refusal: Refusal, shard: &ShardId, record: &RawRecord) -> Fault {
 }
 
 /// A record of another stream, or a test payload, has none of the fields that make this stream's records useful.
-fn is_of_this_kind(contract: &Contract, located: &Located) -> Result<(), Fault> {
-    if contract.kind_fields.is_empty() || contract.kind_fields.iter().any(|field| located.node(*field).is_some()) {
+fn is_of_this_kind(contract: &Contract, fields: Fields<'_>) -> Result<(), Fault> {
+    if contract.kind_fields.is_empty() || contract.kind_fields.iter().any(|field| fields.get(*field).is_some()) {
         return Ok(());
     }
     let paths: Vec<&str> = contract.kind_fields.iter().map(|field| contract.fields.path(*field)).collect();

@@ -41,7 +41,7 @@ fn shipped(name: &str) -> Arc<Contract> {
     Arc::new(contract.unwrap())
 }
 
-fn compiled(text: &str) -> Arc<Contract> {
+pub(super) fn compiled(text: &str) -> Arc<Contract> {
     let problems = Problems::default();
     let contract = contract::parse("test.toml", text.to_owned(), &problems);
     problems.into_result().unwrap();
@@ -258,4 +258,7 @@ fn memory_that_one_huge_record_needed_is_given_back() {
     let (batch, _) = cleaner.clean(raw(&[serde_json::to_string(&huge).unwrap().as_bytes()]));
     assert_eq!(batch.rows.num_rows(), 1);
     assert!(cleaner.opener.scratch_bytes() < 1 << 20, "{}", cleaner.opener.scratch_bytes());
+    let (batch, _) = cleaner.clean(raw(&[huge.replace('x', "\\n").as_bytes()]));
+    assert_eq!(batch.rows.num_rows(), 1);
+    assert!(cleaner.flat.scratch_bytes() < 1 << 20, "{}", cleaner.flat.scratch_bytes());
 }

@@ -2,7 +2,8 @@
 
 /// The text without ASCII white space and no-break spaces (U+00A0) at both ends.
 pub(super) fn trim(text: &str) -> &str {
-    text.trim_matches(is_blank)
+    // Most texts begin and end with what is neither, as their bytes tell.
+    if let [b'!'..=b'~', .., b'!'..=b'~'] = text.as_bytes() { text } else { text.trim_matches(is_blank) }
 }
 
 fn is_blank(c: char) -> bool {

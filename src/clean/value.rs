@@ -2,26 +2,36 @@
 
 use super::counts::{NullCounts, NullReason};
 use super::fields::Located;
+use super::flat::FlatRecord;
 use super::json::{Json, elements, value};
 use super::{Object, number, text, timestamp};
 use crate::contract::{Column, ColumnType, Source, SourceFields, Steps};
 
 /// The contract's fields in one record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a> {
-    object: Object<'a>,
-    located: &'a Located,
+pub(super) enum Fields<'a> {
+    /// As the parser found them.
+    Tape { object: Object<'a>, located: &'a Located },
+    /// As they were read without it.
+    Flat(FlatRecord<'a>),
 }
 
 impl<'a> Fields<'a> {
-    pub fn new(object: Object<'a>, located: &'a Located) -> Self {
-        Self { object, located }
-    }
-
     /// A field's value; `None` if its key is absent.
     pub fn get(self, field: usize) -> Option<Json<'a>> {
-        let at = self.located.node(field)?;
-        self.object.get(at..).map(value)
+        match self {
+            Self::Tape { object, located } => object.get(located.node(field)?..).map(value),
+            Self::Flat(record) => record.get(field),
+        }
+    }
+
+    /// Top-level keys that the contract does not name, as often as they occur.
+    pub fn unknown_names(self) -> impl Iterator<Item = &'a str> {
+        let (tape, flat) = match self {
+            Self::Tape { object, located } => (Some(located.unknown_names(object)), None),
+            Self::Flat(record) => (None, Some(record.unknown_names())),
+        };
+        tape.into_iter().flatten().chain(flat.into_iter().flatten())
     }
 
     /// The value of a column that reads one field.

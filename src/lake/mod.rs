@@ -15,6 +15,7 @@ mod backoff;
 mod checkpoint;
 mod commit;
 mod credentials;
+mod encode;
 mod entry;
 mod error;
 mod files;
@@ -39,6 +40,7 @@ mod rejected;
 mod rejects;
 mod replay;
 mod restore;
+mod sample;
 mod schema;
 mod seal;
 mod staging;
@@ -55,6 +57,7 @@ mod tests;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use checkpoint::action_lines;
+pub use encode::encoded_files;
 #[cfg(any(test, fuzzing))]
 pub(crate) use entry::{Keep, LogEntry};
 pub use error::LakeError;
@@ -64,7 +67,6 @@ pub use maintenance::{
     MaintenanceService, Step as MaintenanceStep, TableName,
 };
 pub use others::{CommitLog, LoggedCommit};
-pub use parquet::encoded_files;
 pub use plan::{StreamPlan, TablePlan, plan_tables};
 pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};
@@ -73,4 +75,5 @@ pub use restore::RecentPartials;
 pub use seal::{SealBell, SealEvent, SealedLook, SealedTable, Sealers};
 pub use store::{LakeConfig, LakeStore};
 pub use stream::StreamLake;
+pub use turn::Turn;
 pub use writer::{Writer, WriterOptions};

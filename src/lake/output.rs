@@ -12,9 +12,9 @@ use deltalake::parquet::errors::ParquetError;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::encode::{RowGroups, properties};
 use super::error::LakeError;
 use super::moment::MomentClock;
-use super::parquet::{RowGroups, properties};
 use super::partition::folder;
 use super::stats::{Counts, stats_json};
 use super::store::LakeStore;

@@ -51,9 +51,14 @@ pub(crate) fn day_text(day: i32) -> Option<String> {
 /// how many rows of further days went to the null partition.
 pub(crate) fn split(batches: &[RecordBatch], days_max: usize) -> Result<(Vec<Partition>, usize), ArrowError> {
     let mut rows_by_day: BTreeMap<Option<i32>, usize> = BTreeMap::new();
+    let mut count = |day: Option<i32>, rows: usize| {
+        *rows_by_day.entry(day.filter(|day| is_four_digit_year(*day))).or_default() += rows;
+    };
     for batch in batches {
-        for day in days(batch)?.iter() {
-            *rows_by_day.entry(day.filter(|day| is_four_digit_year(*day))).or_default() += 1;
+        let days = days(batch)?;
+        match only_day(days) {
+            Some(day) => count(Some(day), days.len()),
+            None => days.iter().for_each(|day| count(day, 1)),
         }
     }
     let kept = fullest(&rows_by_day, days_max);
@@ -83,16 +88,26 @@ fn fullest(rows_by_day: &BTreeMap<Option<i32>, usize>, days_max: usize) -> BTree
 }
 
 fn split_batch(batch: &RecordBatch, kept: &BTreeSet<i32>) -> Result<Vec<(Option<i32>, RecordBatch)>, ArrowError> {
-    let mut rows: BTreeMap<Option<i32>, Vec<u32>> = BTreeMap::new();
-    for (row, day) in (0u32..).zip(days(batch)?.iter()) {
-        rows.entry(day.filter(|day| kept.contains(day))).or_default().push(row);
-    }
     let mut without_day = batch.clone();
     without_day.remove_column(batch.schema().index_of(DATE)?);
+    let days = days(batch)?;
+    if let Some(day) = only_day(days) {
+        return Ok(vec![(Some(day).filter(|day| kept.contains(day)), without_day)]);
+    }
+    let mut rows: BTreeMap<Option<i32>, Vec<u32>> = BTreeMap::new();
+    for (row, day) in (0u32..).zip(days.iter()) {
+        rows.entry(day.filter(|day| kept.contains(day))).or_default().push(row);
+    }
     if rows.len() == 1 {
         return Ok(rows.into_keys().map(|day| (day, without_day.clone())).collect());
     }
     rows.into_iter().map(|(day, rows)| Ok((day, take_record_batch(&without_day, &UInt32Array::from(rows))?))).collect()
+}
+
+/// The day of every row, if they share one: so it is with what has just arrived.
+fn only_day(days: &Date32Array) -> Option<i32> {
+    let first = *days.values().first()?;
+    (days.null_count() == 0 && days.values().iter().all(|day| *day == first)).then_some(first)
 }
 
 fn days(batch: &RecordBatch) -> Result<&Date32Array, ArrowError> {

@@ -1,5 +1,5 @@
-//! Heavy work takes turns: what sealing or maintenance holds of a table in memory is held once, whoever of them is
-//! at it.
+//! Heavy work takes turns: what sealing, maintenance or a look at what is sealed holds of a table in memory is held
+//! once, whoever of them is at it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 /// Shared by all who take turns, who get it in the order in which they asked. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Turn(Arc<Mutex<()>>);
+pub struct Turn(Arc<Mutex<()>>);
 
 impl Turn {
     /// Waits for one's turn, which ends with what is returned.

@@ -17,8 +17,49 @@ use crate::contract::{
     ARRIVED_AT, ColumnType, Contract, EventTime, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER, WindowPlan,
 };
 
-/// The cells of one window over some records.
-pub type WindowCells = HashMap<Group, Cell>;
+/// The cells of one window over some records: each group once, in no order. A list and no table, for it is gone through
+/// and hardly ever asked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WindowCells(Vec<(Group, Cell)>);
+
+impl WindowCells {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&Group, &Cell)> + Clone {
+        self.0.iter().map(|(group, cell)| (group, cell))
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Estimated bytes of heap and stack.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
+    }
+
+    /// Adds the cells of further records.
+    pub fn merge(&mut self, more: Self) {
+        let mut places: HashMap<Group, usize> =
+            self.iter().enumerate().map(|(place, (group, _))| (group.clone(), place)).collect();
+        for (group, cell) in more.0 {
+            match places.get(&group) {
+                Some(place) => self.0[*place].1.merge(&cell),
+                None => {
+                    places.insert(group.clone(), self.0.len());
+                    self.0.push((group, cell));
+                }
+            }
+        }
+    }
+}
+
+impl FromIterator<(Group, Cell)> for WindowCells {
+    /// Of groups that come once each.
+    fn from_iter<I: IntoIterator<Item = (Group, Cell)>>(cells: I) -> Self {
+        Self(cells.into_iter().collect())
+    }
+}
 
 /// A batch that is not what its contract says. The cleaner builds batches by the contract's schema, so this is a
 /// defect and never an input.

@@ -82,9 +82,11 @@ impl Grouping {
             groups => number_pairs(&self.by_row, groups, &keys.by_row, keys.values.len()),
         };
         let group = |(group, value): (u32, u32)| {
-            let mut group = self.groups[group as usize].clone();
-            group.key.push(keys.values[value as usize].clone());
-            group
+            let Group { start_us, key: outer } = &self.groups[group as usize];
+            let mut key = Vec::with_capacity(outer.len() + 1);
+            key.extend_from_slice(outer);
+            key.push(keys.values[value as usize].clone());
+            Group { start_us: *start_us, key }
         };
         Self { by_row, groups: pairs.into_iter().map(group).collect() }
     }

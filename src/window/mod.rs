@@ -121,7 +121,7 @@ impl StreamWindows {
         for (column, records) in without_time {
             self.metrics.without_time(&self.contract.columns[column].name, records);
         }
-        let bytes = windows.iter().map(cells_bytes).sum();
+        let bytes = windows.iter().map(WindowCells::bytes).sum();
         let settles = {
             let mut pending = self.pending.entry(batch.range.shard.clone()).or_default();
             let (grant, after, through) = (batch.grant.clone(), batch.range.after, batch.range.through);
@@ -211,7 +211,7 @@ impl StreamWindows {
         };
         let mut found = false;
         self.committed.each_start(window, |start_us, _| found |= closes(start_us));
-        let is_pending = |batch: &Batch| batch.windows[window].keys().any(|group| closes(group.start_us));
+        let is_pending = |batch: &Batch| batch.windows[window].iter().any(|(group, _)| closes(group.start_us));
         found || self.pending.iter().any(|shard| shard.value().batches().any(is_pending))
     }
 
@@ -279,11 +279,6 @@ fn histories(contract: &Contract, streams: usize) -> Vec<History> {
     contract.windows.iter().map(|_| History::of_one_in(contract.windows.len() * streams)).collect()
 }
 
-/// Estimated bytes of heap and stack.
-fn cells_bytes(cells: &WindowCells) -> usize {
-    cells.iter().map(|(group, cell)| group.bytes() + cell.bytes()).sum()
-}
-
 /// A commit may list several ranges of one shard, in order: here they are one.
 fn spans_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
     let mut spans: BTreeMap<&ShardId, PositionRange> = BTreeMap::new();
@@ -291,17 +286,6 @@ fn spans_by_shard(ranges: &[PositionRange]) -> Vec<PositionRange> {
         spans.entry(&range.shard).or_insert_with(|| range.clone()).through = range.through;
     }
     spans.into_values().collect()
-}
-
-fn merge_cells(into: &mut WindowCells, from: &WindowCells) {
-    for (group, cell) in from {
-        match into.get_mut(group) {
-            Some(mine) => mine.merge(cell),
-            None => {
-                into.insert(group.clone(), cell.clone());
-            }
-        }
-    }
 }
 
 fn merge_cell(into: &mut HashMap<Vec<group::KeyValue>, Cell>, key: &[group::KeyValue], cell: &Cell) {

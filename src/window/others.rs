@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 use deltalake::arrow::array::{AsArray, RecordBatch};
 
 use super::aggregate::WindowCells;
+use super::cell::Cell;
 use super::group::Group;
 use super::pending::Knowledge;
 use super::{StreamWindows, Undecodable, partials};
@@ -39,7 +40,7 @@ pub struct FoundCommit {
 #[derive(Debug, Default)]
 pub struct OthersCells {
     /// One entry a declared window.
-    shards: HashMap<ShardId, Vec<WindowCells>>,
+    shards: HashMap<ShardId, Vec<HashMap<Group, Cell>>>,
     pub(super) bytes: usize,
 }
 
@@ -80,7 +81,7 @@ impl StreamWindows {
         let shards = shards.ok_or_else(missing)?;
         for ((group, cell), shard) in partials::decode(plan, &rows)?.into_iter().zip(shards) {
             let shard = ShardId::new(shard.ok_or_else(missing)?);
-            let windows = cells.shards.entry(shard).or_insert_with(|| self.no_cells());
+            let windows = cells.shards.entry(shard).or_insert_with(|| vec![HashMap::new(); self.count()]);
             let group = self.fitting(window, group, &windows[window], cells.bytes);
             match windows[window].entry(group) {
                 Entry::Occupied(mut mine) => mine.get_mut().merge(&cell),
@@ -94,7 +95,7 @@ impl StreamWindows {
     }
 
     /// The group under which one more cell is kept beside so many bytes of cells.
-    fn fitting(&self, window: usize, group: Group, cells: &WindowCells, bytes: usize) -> Group {
+    fn fitting(&self, window: usize, group: Group, cells: &HashMap<Group, Cell>, bytes: usize) -> Group {
         let fits = bytes <= LIVE_OTHERS_CELLS_BYTES_MAX || cells.contains_key(&group);
         if fits || !self.committed.folds(window, &group) {
             return group;
@@ -110,8 +111,9 @@ impl StreamWindows {
         {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             for range in &commit.ranges {
-                let of_shard =
-                    cells.as_mut().map(|cells| cells.remove(&range.shard).unwrap_or_else(|| self.no_cells()));
+                let none = || vec![HashMap::new(); self.count()];
+                let of_shard = cells.as_mut().map(|cells| cells.remove(&range.shard).unwrap_or_else(none));
+                let of_shard = of_shard.map(|windows| windows.into_iter().map(WindowCells::from_iter).collect());
                 let mut pending = self.pending.entry(range.shard.clone()).or_default();
                 let added = pending.found(range.after, range.through, of_shard, commit.at_ms);
                 self.add_committed(added.map(Arc::new));
@@ -139,9 +141,5 @@ impl StreamWindows {
         let others_ms = shards.filter_map(|shard| shard.value().others_ms()).min();
         let blind_ms = Some(self.blind_since_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NEVER_MS);
         others_ms.into_iter().chain(blind_ms).min()
-    }
-
-    fn no_cells(&self) -> Vec<WindowCells> {
-        self.contract.windows.iter().map(|_| WindowCells::new()).collect()
     }
 }

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use super::aggregate::WindowCells;
 use super::known::{Known, Mark};
-use super::{cells_bytes, merge_cells};
 use crate::checkpoint::Position;
 use crate::record::ShardGrant;
 
@@ -270,7 +269,7 @@ impl ShardCells {
     pub fn size(&self) -> (usize, usize) {
         let held = self.held.iter().flat_map(|held| held.shown.iter().chain(&held.again));
         let windows = self.batches.iter().flat_map(|batch| batch.windows.iter()).chain(held);
-        windows.fold((0, 0), |(cells, bytes), window| (cells + window.len(), bytes + cells_bytes(window)))
+        windows.fold((0, 0), |(cells, bytes), window| (cells + window.len(), bytes + window.bytes()))
     }
 }
 
@@ -285,7 +284,7 @@ fn merge_windows(into: &mut Vec<WindowCells>, from: Vec<WindowCells>) {
     if into.is_empty() {
         *into = from;
     } else {
-        into.iter_mut().zip(&from).for_each(|(into, from)| merge_cells(into, from));
+        into.iter_mut().zip(from).for_each(|(into, from)| into.merge(from));
     }
 }
 

@@ -229,8 +229,8 @@ impl StreamWindows {
             panes.insert(start_us);
         });
         for shard in &self.pending {
-            let cells = shard.value().shown().flat_map(|windows| windows[window].keys());
-            panes.extend(cells.map(|group| group.start_us));
+            let cells = shard.value().shown().flat_map(|windows| windows[window].iter());
+            panes.extend(cells.map(|(group, _)| group.start_us));
         }
         let since_us = self.committed.since_us(window);
         let whole = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
@@ -308,7 +308,7 @@ impl StreamWindows {
             }
         });
         for shard in &self.pending {
-            let cells = shard.value().shown().flat_map(|windows| &windows[window]);
+            let cells = shard.value().shown().flat_map(|windows| windows[window].iter());
             let cells = cells.filter(|(group, _)| panes_us.contains(&group.start_us));
             cells.for_each(|(group, cell)| with(group.start_us, &group.key, cell, true));
         }

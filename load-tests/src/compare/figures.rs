@@ -26,7 +26,7 @@ pub struct Figure {
 }
 
 /// All of them, in the order in which they are shown.
-pub const FIGURES: [Figure; 12] = [
+pub const FIGURES: [Figure; 13] = [
     Figure {
         name: "records posted",
         unit: "/s",
@@ -39,6 +39,13 @@ pub const FIGURES: [Figure; 12] = [
         unit: "/s",
         better: Better::More,
         of: |report| report.backlog.map(|backlog| backlog.records_per_s),
+        over_time: None,
+    },
+    Figure {
+        name: "of the shards' quota",
+        unit: "%",
+        better: Better::More,
+        of: |report| report.quota.map(|quota| quota.share * 1e2),
         over_time: None,
     },
     Figure {

@@ -3,11 +3,13 @@
 //! The embedded Kinesis knows no bad days. This proxy gives it some: it looks at each call's operation, stream and
 //! shard, and does to it what a test has asked for ([`Faults`]). Left alone, it is *more* like the real one than what
 //! is behind it: it names the children at a shard's end, pages its listings by tokens that must come alone, and
-//! answers with at most 10 MiB, after which the shard is locked for five seconds.
+//! answers with at most 10 MiB, after which the shard is locked for five seconds. Told so, it gives a shard's readers no
+//! more than Kinesis does ([`Quota`]).
 //!
 //! What is behind it can be asked directly at the same time: a poster is not to notice anything.
 
 mod faults;
+mod quota;
 mod server;
 mod shards;
 #[cfg(test)]
@@ -22,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 pub use faults::{Edit, Fault, Faults, Held, Operation, Request, RuleId};
+pub use quota::{Quota, Usage};
+pub use server::USAGE;
 
 use server::{Front, serve};
 
@@ -68,5 +72,15 @@ impl KinesisProxy {
     pub fn reply_bytes(&self, bytes: usize, lock: Duration) {
         let mut limits = self.front.limits();
         (limits.reply_bytes, limits.lock) = (bytes, lock);
+    }
+
+    /// From now on every shard gives its readers this much.
+    pub fn limit(&self, quota: Quota) {
+        self.front.limits().quota = Some(quota);
+    }
+
+    /// What each shard has given since it is limited. The same is at [`USAGE`] of its endpoint.
+    pub fn usage(&self) -> Vec<Usage> {
+        self.front.limits().usage()
     }
 }

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pintail::clock::now_ms;
 use serde_json::{Value, json};
@@ -20,10 +20,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::faults::{Act, Edit, Fault, Faults, Operation, Request};
-use super::shards::{children, cut, page, unwrap, wrap};
+use super::quota::{Meter, Quota, Usage};
+use super::shards::{children, cut, page, payload_bytes, unwrap, wrap};
 
 const TARGET: &str = "x-amz-target";
 const API: &str = "Kinesis_20131202.";
+/// What each shard has given; Kinesis itself is only ever POSTed to.
+pub const USAGE: &str = "/usage";
+/// In an answer, unless fewer are asked for.
+const RECORDS_MAX: u64 = 10_000;
 const JSON: &str = "application/x-amz-json-1.1";
 
 /// Kinesis's own limits.
@@ -33,6 +38,31 @@ pub struct Limits {
     pub lock: Duration,
     /// By stream and shard, until when.
     locked: BTreeMap<(String, String), Instant>,
+    /// What each shard gives, if that is limited.
+    pub quota: Option<Quota>,
+    /// By stream and shard, of those that were read since there is a quota.
+    meters: BTreeMap<(String, String), Meter>,
+}
+
+impl Limits {
+    fn new() -> Self {
+        let (reply_bytes, lock) = (10 << 20, Duration::from_secs(5));
+        let (locked, meters) = (BTreeMap::new(), BTreeMap::new());
+        Self { page_shards: 1000, reply_bytes, lock, locked, quota: None, meters }
+    }
+
+    /// What each shard has given since there is a quota.
+    pub fn usage(&self) -> Vec<Usage> {
+        self.meters.values().map(|meter| meter.usage().clone()).collect()
+    }
+
+    /// Whether a read may be made.
+    fn admits(&mut self, key: &(String, String), now: Instant) -> bool {
+        let is_locked = self.locked.get(key).is_some_and(|until| now < *until);
+        let Some(quota) = self.quota else { return !is_locked };
+        let meter = self.meters.entry(key.clone()).or_insert_with(|| Meter::new(quota, &key.0, &key.1, now));
+        !is_locked && meter.ask(now).is_ok()
+    }
 }
 
 /// What every connection shares.
@@ -84,11 +114,9 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>) {
 
 impl Front {
     pub fn new(endpoint: &str) -> Self {
-        let limits =
-            Limits { page_shards: 1000, reply_bytes: 10 << 20, lock: Duration::from_secs(5), locked: BTreeMap::new() };
         Self {
             faults: Faults::default(),
-            limits: Mutex::new(limits),
+            limits: Mutex::new(Limits::new()),
             behind: endpoint.to_owned(),
             client: reqwest::Client::new(),
         }
@@ -100,6 +128,10 @@ impl Front {
 
     async fn answer(&self, request: hyper::Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
         let (head, body) = request.into_parts();
+        if head.method == Method::GET && head.uri.path() == USAGE {
+            return Ok(Answer { status: StatusCode::OK, body: json!(self.limits().usage()).to_string().into() }
+                .respond(Duration::ZERO));
+        }
         let body = body.collect().await.map_err(Cut::Client)?.to_bytes();
         let call = Call::new(head.headers, body);
         let met = self.faults.meet(&call.request());
@@ -173,7 +205,7 @@ impl Front {
 
     async fn read(&self, call: &Call) -> Result<Answer, Cut> {
         let key = (call.stream.clone(), call.shard.clone());
-        if self.limits().locked.get(&key).is_some_and(|until| Instant::now() < *until) {
+        if !self.limits().admits(&key, Instant::now()) {
             return Ok(Answer::refuse(400, "ProvisionedThroughputExceededException"));
         }
         let mut body = call.json.clone();
@@ -183,18 +215,37 @@ impl Front {
             return Ok(answer);
         }
         let (mut json, bytes_max) = (answer.json(), self.limits().reply_bytes);
-        if let Some(last) = cut(&mut json, bytes_max) {
+        let cut_after = cut(&mut json, bytes_max);
+        let is_cut = cut_after.is_some();
+        if let Some(last) = cut_after {
             json["NextShardIterator"] = self.iterator_after(call, &last).await?;
             let mut limits = self.limits();
             let until = Instant::now() + limits.lock;
-            limits.locked.insert(key, until);
+            limits.locked.insert(key.clone(), until);
         }
+        self.charge(call, &key, &mut json, is_cut);
         if json["NextShardIterator"].is_string() {
             call.wrap_field(&mut json, "NextShardIterator");
         } else {
             json["ChildShards"] = children(&self.listing(call).await?.json(), &call.shard);
         }
         Ok(Answer { status: answer.status, body: json.to_string().into() })
+    }
+
+    /// Books what an answer gives. The Kinesis behind says of every answer that nothing is behind it; whoever catches up
+    /// under a quota is told the truth.
+    fn charge(&self, call: &Call, key: &(String, String), answer: &mut Value, is_cut: bool) {
+        let mut limits = self.limits();
+        let Some(meter) = limits.meters.get_mut(key) else { return };
+        let records = answer["Records"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let bytes: usize = records.iter().map(payload_bytes).sum();
+        let asked = call.json["Limit"].as_u64().unwrap_or(RECORDS_MAX);
+        let is_behind = is_cut || records.len() as u64 >= asked;
+        if let Some(last) = records.last().filter(|_| is_behind) {
+            let arrived_ms = (last["ApproximateArrivalTimestamp"].as_f64().unwrap_or_default() * 1e3) as i64;
+            answer["MillisBehindLatest"] = json!((now_ms() - arrived_ms).max(1));
+        }
+        meter.gave(Instant::now(), bytes as u64, is_behind);
     }
 
     async fn iterator_after(&self, call: &Call, number: &str) -> Result<Value, Cut> {

@@ -23,7 +23,7 @@ pub fn unwrap(token: &str) -> (&str, &str, &str) {
 }
 
 /// Payload bytes of a record as the wire has it.
-fn payload_bytes(record: &Value) -> usize {
+pub fn payload_bytes(record: &Value) -> usize {
     let text = record["Data"].as_str().unwrap_or_default();
     let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
     (text.len() / 4 * 3).saturating_sub(padding)

@@ -253,3 +253,34 @@ async fn the_last_answer_of_a_shard_names_its_children_unless_told_not_to() {
     place.proxy.faults().add(reads, Fault::without_children(), None);
     assert_eq!(last().await.child_shards, None);
 }
+
+#[tokio::test]
+async fn a_shard_gives_its_quota_to_all_its_readers_says_what_it_gave_and_how_far_they_are_behind() {
+    let place = Place::new(1).await;
+    for payload in ["aaaa", "bbbb", "cccc"] {
+        place.put(payload).await;
+    }
+    let two = async || {
+        let iterator = place.iterator().await;
+        place.client.get_records().shard_iterator(iterator).limit(2).send().await
+    };
+    assert_eq!(two().await.unwrap().millis_behind_latest(), Some(0), "so says the Kinesis behind");
+    place.proxy.limit(Quota { bytes_per_second: 1e-3, calls_per_second: 1e9 });
+    let first = two().await.unwrap();
+    assert!(first.millis_behind_latest() > Some(0) && first.records().len() == 2);
+    assert_eq!(two().await.unwrap_err().code(), Some("ProvisionedThroughputExceededException"));
+    assert_eq!(place.refusal().await, "ProvisionedThroughputExceededException");
+    let asked = reqwest::get(format!("{}{USAGE}", place.proxy.endpoint())).await.unwrap().bytes().await.unwrap();
+    let usage: Vec<Usage> = serde_json::from_slice(&asked).unwrap();
+    assert_eq!(usage, place.proxy.usage());
+    let [shard] = usage.as_slice() else { panic!("one shard was read: {usage:?}") };
+    assert_eq!((shard.stream.as_str(), shard.shard.as_str()), (STREAM, FIRST));
+    assert_eq!((shard.calls, shard.refused, shard.bytes, shard.caught_up), (1, 2, 8, false));
+
+    let place = Place::new(1).await;
+    place.put("aaaa").await;
+    place.proxy.limit(Quota { bytes_per_second: 1e9, calls_per_second: 1e-3 });
+    assert_eq!(place.read_from_the_start().await.unwrap().millis_behind_latest(), Some(0));
+    assert_eq!(place.refusal().await, "ProvisionedThroughputExceededException");
+    assert!(place.proxy.usage()[0].caught_up);
+}

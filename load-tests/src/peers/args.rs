@@ -18,6 +18,8 @@ enum Path {
     Clean,
     /// JSON lines to Parquet under zstd 1
     Parquet,
+    /// JSON to Parquet and windows in one process, on one core and on all of them
+    Cores,
     /// The whole service, from a local Kinesis to commits on a local S3, against a consumer in Python
     Service,
 }
@@ -27,7 +29,7 @@ impl Path {
         match self {
             Self::Clean => Some(Job::Clean),
             Self::Parquet => Some(Job::Parquet),
-            Self::Service => None,
+            Self::Cores | Self::Service => None,
         }
     }
 }
@@ -108,7 +110,8 @@ impl PeersArgs {
         Ok(Plan {
             rounds: usize::try_from(self.rounds)?,
             engines: without_repeats(&self.only),
-            jobs: paths.into_iter().filter_map(Path::job).collect(),
+            jobs: paths.iter().copied().filter_map(Path::job).collect(),
+            cores: paths.contains(&Path::Cores),
             served: if serves { u64::from(self.served) } else { 0 },
             lines: kinds.into_iter().map(|kind| (kind, lines(kind))).collect(),
             seed: self.seed,
@@ -162,7 +165,7 @@ impl PeersCeilingArgs {
     }
 }
 
-fn kind(name: &str) -> Result<Kind, String> {
+pub(super) fn kind(name: &str) -> Result<Kind, String> {
     let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| format!("expected one of {}", Kind::ALL.map(Kind::name).join(", ")))
 }

@@ -12,6 +12,7 @@ mod clock;
 pub mod data;
 mod engines;
 pub mod ours;
+pub mod parts;
 mod process;
 pub mod profile;
 mod report;
@@ -30,9 +31,12 @@ use self::data::Lines;
 pub use self::engines::Engine;
 use self::ours::{Job, Work};
 use self::profile::Profile;
-use self::report::{Ceilings, Turn};
+use self::report::{Ceilings, Threads, Turn};
 pub use self::report::{Input, Report, Terms};
-use self::service::Mix;
+use self::service::{Mix, Sittings};
+
+/// Each thread has so many lines at most; what it is given is in memory before the clock starts.
+const THREAD_LINES: u64 = 100_000;
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// Of how many records a stream the whole service is measured; not at all of none.
     pub served: u64,
+    /// Whether what is done in process is measured on one core and on all of them.
+    pub cores: bool,
     /// On which records, and how many lines of them.
     pub lines: Vec<(Kind, u32)>,
     /// Draws the dirt.
@@ -65,7 +71,8 @@ impl Plan {
 /// Runs a plan; `program` is this package's binary. `Err` only if the run itself could not be done.
 pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     let core = plan.core.map_or_else(process::last_core, Ok)?;
-    let python = engines::install(&plan.folder).await?;
+    let alone = plan.jobs.is_empty() && plan.served == 0;
+    let python = if alone { String::new() } else { engines::install(&plan.folder).await? };
     let sitting = Sitting { program, python, core, scratch: tempfile::tempdir_in(&plan.folder)? };
     let mut files = BTreeMap::new();
     for (kind, count) in &plan.lines {
@@ -91,13 +98,22 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
         }
         eprintln!("round {} of {} done", round + 1, plan.rounds);
     }
+    for round in (0..plan.rounds).filter(|_| plan.cores) {
+        for (kind, lines) in &files {
+            report.threads.extend(sitting.threads(round, *kind, lines).await?);
+        }
+        eprintln!("one core and all of them: round {} of {} done", round + 1, plan.rounds);
+    }
     for mix in Mix::ALL.into_iter().filter(|mix| plan.serves(*mix)) {
         let lines: Vec<(Kind, &Lines)> = files.iter().map(|(kind, lines)| (*kind, lines)).collect();
         let (rounds, lines) = ((mix, plan.rounds), (lines.as_slice(), plan.served));
+        let mut sittings = Sittings::default();
         // What the others took all that time to show is not lost with it.
-        if let Err(error) = service::rounds(program, &sitting.python, rounds, lines, &mut report.served).await {
+        if let Err(error) = service::rounds(program, &sitting.python, rounds, lines, &mut sittings).await {
             report.violations.push(format!("the service, {}: {error:#}", mix.name()));
         }
+        report.served.extend(sittings.served);
+        report.parts.extend(sittings.parts);
     }
     report.conclude(plan)?;
     Ok(report)
@@ -204,6 +220,22 @@ impl Sitting<'_> {
         let words = [script.as_os_str(), kind.name().as_ref(), job.as_str().as_ref(), input.as_ref(), out.as_ref()];
         remove(out)?;
         process::work(process::command(&self.python, words), Some(self.core)).await
+    }
+
+    /// Paths 2 to 4 on one core and on all of them, each round beginning with the other.
+    async fn threads(&self, round: usize, kind: Kind, lines: &Lines) -> anyhow::Result<[Threads; 2]> {
+        let mut counts = [1, std::thread::available_parallelism()?.get()];
+        counts.rotate_left(round % 2);
+        let count = lines.lines.min(THREAD_LINES);
+        let mut turns = Vec::new();
+        for threads in counts {
+            let words = ["peers-parts", "--kind", kind.name(), "--threads", &threads.to_string()].map(str::to_owned);
+            let counted = ["--count".to_owned(), count.to_string(), lines.whole.display().to_string()];
+            let command = process::command(self.program, words.into_iter().chain(counted));
+            let said = process::said(command, None).await.context("the rooms on several threads")?;
+            turns.push(Threads { round, kind, threads, found: serde_json::from_str(&said)? });
+        }
+        <[Threads; 2]>::try_from(turns).map_err(|turns| anyhow::anyhow!("{} turns instead of two", turns.len()))
     }
 
     async fn ceiling(&self, kind: Kind, lines: &Lines) -> anyhow::Result<Ceiling> {

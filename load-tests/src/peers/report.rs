@@ -13,7 +13,8 @@ use super::ceiling::Ceiling;
 use super::data::Lines;
 use super::engines::Engine;
 use super::ours::{Job, Work};
-use super::service::{Mix, Reader, Served};
+use super::parts::{OnThreads, Parts};
+use super::service::{Mix, PartsTurn, Reader, Served};
 use super::{Plan, table};
 
 /// Which of a stream's two files.
@@ -79,6 +80,34 @@ pub struct Turn {
     pub failure: Option<String>,
 }
 
+/// Paths 2 to 4 on some threads, in one round.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Threads {
+    /// From 0.
+    pub round: usize,
+    /// The records.
+    #[serde(serialize_with = "named")]
+    pub kind: Kind,
+    /// How many.
+    pub threads: usize,
+    /// What was found.
+    pub found: OnThreads,
+}
+
+/// What several threads are to one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Scaling {
+    /// The records.
+    #[serde(serialize_with = "named")]
+    pub kind: Kind,
+    /// How many.
+    pub threads: usize,
+    /// How many times the records of one thread, by the clock on the wall.
+    pub by_wall: Spread,
+    /// The same as it would be if every thread had its core to itself: by what a record costs each.
+    pub by_cpu: Spread,
+}
+
 /// The ceiling of one round.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Ceilings {
@@ -130,6 +159,10 @@ pub struct ServiceLine {
     pub records_per_cpu_s: Spread,
     /// How many times Pintail's CPU it needs a record.
     pub times_pintail: Option<Spread>,
+    /// Of Pintail: how many times the CPU of its parts it needs a record, in the same round.
+    pub times_parts: Option<Spread>,
+    /// Of Pintail: the parts, the mean of the rounds.
+    pub parts: Option<Parts>,
     /// The most that was resident at once, in any round.
     pub rss_peak_bytes: u64,
     /// How its tables differ from Pintail's, in any round.
@@ -162,10 +195,16 @@ pub struct Report {
     pub ceilings: Vec<Ceilings>,
     /// Every turn of the whole service.
     pub served: Vec<Served>,
+    /// The parts of the service, in every round.
+    pub parts: Vec<PartsTurn>,
+    /// What is done in process, on one thread and on several, in every round.
+    pub threads: Vec<Threads>,
     /// What follows.
     pub lines: Vec<Line>,
     /// What follows of the service.
     pub services: Vec<ServiceLine>,
+    /// What follows of the threads.
+    pub scalings: Vec<Scaling>,
     /// Everything that must not be, in words.
     pub violations: Vec<String>,
 }
@@ -186,8 +225,11 @@ impl Report {
             turns: Vec::new(),
             ceilings: Vec::new(),
             served: Vec::new(),
+            parts: Vec::new(),
+            threads: Vec::new(),
             lines: Vec::new(),
             services: Vec::new(),
+            scalings: Vec::new(),
             violations: Vec::new(),
         })
     }
@@ -210,6 +252,7 @@ impl Report {
         let both = Mix::ALL.into_iter().flat_map(|mix| [Reader::Pintail, Reader::Consumer].map(|who| (mix, who)));
         let services: Vec<ServiceLine> = both.filter_map(|(mix, who)| self.service(mix, who)).collect();
         self.services.extend(services);
+        self.scalings = plan.lines.iter().filter_map(|(kind, _)| self.scaling(*kind)).collect();
         for ((kind, engine), terms) in self.terms.iter().filter(|(_, terms)| terms.input.is_none()) {
             self.violations.push(format!("{} {}: {terms}", engine.name(), kind.name()));
         }
@@ -255,6 +298,12 @@ impl Report {
         };
         let rates: Vec<f64> = each_s(who).into_iter().flatten().map(|each_s| 1.0 / each_s).collect();
         let ratios = (who == Reader::Consumer).then(|| Spread::of_ratios(&each_s(who), &each_s(Reader::Pintail)));
+        let parts: Vec<PartsTurn> = self.parts.iter().filter(|turn| turn.mix == mix).copied().collect();
+        let parts_s: Vec<Option<f64>> = turns_of(who)
+            .map(|turn| parts.iter().find(|of| of.round == turn.round).map(|of| of.parts.sum_ns() / 1e9))
+            .collect();
+        let is_ours = who == Reader::Pintail;
+        let each: Vec<Parts> = parts.iter().map(|turn| turn.parts).collect();
         let mut differences: Vec<String> = turns_of(who).flat_map(|turn| turn.differences.clone()).collect();
         differences.sort_unstable();
         differences.dedup();
@@ -264,9 +313,26 @@ impl Report {
             version: turns_of(who).next()?.work.version.clone(),
             records_per_cpu_s: Spread::of(&rates)?,
             times_pintail: ratios.flatten(),
+            times_parts: is_ours.then(|| Spread::of_ratios(&each_s(who), &parts_s)).flatten(),
+            parts: (is_ours && !each.is_empty()).then(|| Parts::mean(&each)),
             rss_peak_bytes: turns_of(who).map(|turn| turn.work.rss_peak_bytes).max()?,
             differences,
         })
+    }
+
+    fn scaling(&self, kind: Kind) -> Option<Scaling> {
+        let of_kind = || self.threads.iter().filter(move |turn| turn.kind == kind);
+        let threads = of_kind().map(|turn| turn.threads).max().filter(|threads| *threads > 1)?;
+        let by_round = |threads: usize, of: fn(&OnThreads) -> f64| -> Vec<Option<f64>> {
+            let found = |round| of_kind().find(|turn| (turn.round, turn.threads) == (round, threads));
+            (0..self.rounds).map(|round| found(round).map(|turn| of(&turn.found))).collect()
+        };
+        let wall = |threads| by_round(threads, |found| found.records_per_s);
+        let cores = threads as f64;
+        let cpu = by_round(1, |found| found.cpu_ns).into_iter().map(|ns| ns.map(|ns| ns * cores)).collect::<Vec<_>>();
+        let by_wall = Spread::of_ratios(&wall(threads), &wall(1))?;
+        let by_cpu = Spread::of_ratios(&cpu, &by_round(threads, |found| found.cpu_ns))?;
+        Some(Scaling { kind, threads, by_wall, by_cpu })
     }
 
     fn turns_of(&self, kind: Kind, job: Job, who: Option<Engine>) -> impl Iterator<Item = &Turn> {

@@ -4,7 +4,7 @@
 //! own and a process of its own. What Kinesis and S3 cost is nobody's; what is told is the CPU of the process alone.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::data::Lines;
 use super::engines;
 use super::ours::Work;
+use super::parts::Parts;
 use super::process;
 use super::profile::Profile;
 use crate::child::Child;
@@ -83,6 +84,26 @@ pub enum Reader {
     Consumer,
 }
 
+/// What the parts of Pintail's way cost by themselves, in a round.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PartsTurn {
+    /// From 0.
+    pub round: usize,
+    /// The streams.
+    pub mix: Mix,
+    /// Of a record of each stream, on average.
+    pub parts: Parts,
+}
+
+/// What both readers and the parts have taken.
+#[derive(Debug, Default)]
+pub struct Sittings {
+    /// Turns of the readers.
+    pub served: Vec<Served>,
+    /// Turns of the parts.
+    pub parts: Vec<PartsTurn>,
+}
+
 /// One turn of one of them.
 #[derive(Debug, Clone, Serialize)]
 pub struct Served {
@@ -107,7 +128,7 @@ pub async fn rounds(
     python: &str,
     (mix, rounds): (Mix, usize),
     (lines, count): (&[(Kind, &Lines)], u64),
-    served: &mut Vec<Served>,
+    sittings: &mut Sittings,
 ) -> anyhow::Result<()> {
     let mut scene = Scene::on_s3(SHARDS).await?;
     scene.settings.streams = mix.kinds();
@@ -116,7 +137,9 @@ pub async fn rounds(
     for (kind, lines) in lines.iter().filter(|(kind, _)| mix.kinds().contains(kind)) {
         records.push((*kind, put(&scene, *kind, &lines.whole, count).await?));
     }
-    let service = Service { program, python, scene, mix, count, records };
+    let files = lines.iter().filter(|(kind, _)| mix.kinds().contains(kind));
+    let files = files.map(|(kind, lines)| (*kind, lines.whole.clone())).collect();
+    let service = Service { files, program, python, scene, mix, count, records };
     for round in 0..rounds {
         // Both need the other's table to be compared with, and neither is always the first.
         let (ours, theirs) = if round % 2 == 0 {
@@ -129,8 +152,10 @@ pub async fn rounds(
         let differences = service.compare(&ours.1, &theirs.1);
         let records = count * mix.kinds().len() as u64;
         let turn = |who, work, differences| Served { round, mix, who, records, work, differences };
+        let served = &mut sittings.served;
         served.push(turn(Reader::Pintail, ours.0, Vec::new()));
         served.push(turn(Reader::Consumer, theirs.0, differences));
+        sittings.parts.push(PartsTurn { round, mix, parts: service.parts().await? });
         eprintln!("{}: round {} of {rounds} done", mix.name(), round + 1);
     }
     Ok(())
@@ -141,6 +166,8 @@ struct Service<'a> {
     python: &'a str,
     scene: Scene,
     mix: Mix,
+    /// Of each stream, the lines that were put.
+    files: Vec<(Kind, PathBuf)>,
     /// Lines of each stream.
     count: u64,
     /// Those of them that are JSON.
@@ -217,6 +244,21 @@ impl Service<'_> {
         words.extend(kinds.iter().map(|kind| std::ffi::OsStr::new(kind.name())));
         let work = process::work(process::command(self.python, words), None).await.context("the consumer")?;
         Ok((work, self.tables(&format!("{THEIR_FOLDER}/")).await?))
+    }
+
+    /// The parts of our way over the same records, to the same S3.
+    async fn parts(&self) -> anyhow::Result<Parts> {
+        let s3 = self.scene.s3()?;
+        let address = s3.endpoint().trim_start_matches("http://").to_owned();
+        let mut each = Vec::new();
+        for (kind, file) in &self.files {
+            s3.remove_prefix("");
+            let words = ["peers-parts", "--kind", kind.name(), "--s3", &address, "--count", &self.count.to_string()];
+            let words = words.map(str::to_owned).into_iter().chain([file.display().to_string()]);
+            let said = process::said(process::command(self.program, words), None).await.context("the parts")?;
+            each.push(serde_json::from_str(&said)?);
+        }
+        Ok(Parts::mean(&each))
     }
 
     async fn tables(&self, folder: &str) -> anyhow::Result<Vec<(Kind, Profile)>> {

@@ -41,6 +41,17 @@ pub fn render(report: &Report) -> String {
         }
         service(&mut text, line);
     }
+    for scaling in &report.scalings {
+        let (kind, threads) = (scaling.kind.name(), scaling.threads);
+        let (by_wall, by_cpu) = (scaled(scaling.by_wall, 1.0, 2), scaled(scaling.by_cpu, 1.0, 2));
+        push(
+            &mut text,
+            format_args!(
+                "\n{kind}: JSON to Parquet and windows in one process, {threads} threads: {by_wall} times one by the \
+                 clock, {by_cpu} by what a record costs"
+            ),
+        );
+    }
     text
 }
 
@@ -53,6 +64,21 @@ fn service(text: &mut String, line: &ServiceLine) {
     };
     let name = format!("{name} {}", if line.who == Reader::Pintail { line.version.as_str() } else { "" });
     push(text, format_args!("  {name:<20} {rate:<22} {times:<28} {:>8}  {notes}", line.rss_peak_bytes >> 20));
+    if let (Some(times), Some(parts)) = (line.times_parts, line.parts) {
+        let us = |ns: f64| ns / 1e3;
+        push(
+            text,
+            format_args!(
+                "    {} times its parts, {:.2} µs a record: {:.2} to read a body, {:.2} to clean, for windows and \
+                 Parquet, {:.2} to put the files; not measured apart: the wire of the reads, commits, rejects, tasks",
+                scaled(times, 1.0, 2),
+                us(parts.sum_ns()),
+                us(parts.read_ns),
+                us(parts.work_ns),
+                us(parts.put_ns),
+            ),
+        );
+    }
 }
 
 fn columns(text: &mut String, rate: &str) {
@@ -135,8 +161,9 @@ mod tests {
     use crate::peers::ceiling::Ceiling;
     use crate::peers::data::Lines;
     use crate::peers::ours::Work;
-    use crate::peers::report::{Ceilings, Terms, Turn};
-    use crate::peers::service::{Mix, Served};
+    use crate::peers::parts::{OnThreads, Parts};
+    use crate::peers::report::{Ceilings, Terms, Threads, Turn};
+    use crate::peers::service::{Mix, PartsTurn, Served};
     use crate::peers::{Engine, Plan};
 
     fn turn(round: usize, who: Option<Engine>, cpu_s: f64) -> Turn {
@@ -152,6 +179,7 @@ mod tests {
             engines: vec![Engine::Duckdb, Engine::Polars],
             jobs: vec![Job::Clean],
             served: 0,
+            cores: false,
             lines: vec![(Kind::Pin, 1_000)],
             seed: 1,
             core: None,
@@ -220,8 +248,21 @@ mod tests {
             served(1, Reader::Consumer, 24.0, &["pin 7 rows instead of 8"]),
             served(1, Reader::Pintail, 2.0, &[]),
         ];
+        let parts = |round, read_ns| PartsTurn { round, mix: Mix::Pins, parts: Parts { read_ns, ..Parts::default() } };
+        report.parts = vec![parts(0, 8_000.0), parts(1, 16_000.0)];
+        let on = |round, threads, records_per_s, cpu_ns| Threads {
+            round,
+            kind: Kind::Pin,
+            threads,
+            found: OnThreads { records_per_s, cpu_ns },
+        };
+        report.threads =
+            vec![on(0, 1, 100.0, 90.0), on(0, 2, 180.0, 100.0), on(1, 2, 90.0, 100.0), on(1, 1, 50.0, 90.0)];
         report.conclude(&plan()).unwrap();
         let table = render(&report);
+        // 10 and 20 µs a record.
+        assert!(table.contains("1.25 [1.25, 1.25] times its parts, 12.00 µs a record: 12.00 to read"), "{table}");
+        assert!(table.contains("2 threads: 1.80 [1.80, 1.80] times one by the clock, 1.80 [1.80, 1.80] by"), "{table}");
         assert!(
             table.contains("pins alone: Kinesis -> Delta tables on S3") && !table.contains("equal numbers"),
             "{table}"

@@ -11,9 +11,10 @@ use super::clock::Clock;
 use super::latency::Latency;
 use super::machine::{Build, Machine};
 use super::produce::Word;
-use super::report::{Backlog, CpuSeconds, FORMAT, Reckoned, Report, Sample};
+use super::report::{Backlog, CpuSeconds, FORMAT, QuotaShare, Reckoned, Report, Sample};
 use super::target::Target;
 use super::watch::Watch;
+use crate::kinesis_proxy::{Quota, Usage};
 use crate::verify::{Verdict, rejects, total};
 
 /// A producer that is later than this says something about itself and not about Pintail.
@@ -48,6 +49,8 @@ pub struct Run<'a> {
     pub posted: Live,
     /// When everything was committed.
     pub after: Sample,
+    /// What the shards have given, if they have quotas.
+    pub usage: Option<Vec<Usage>>,
     /// How Pintail ended.
     pub status: ExitStatus,
     /// Its data-loss alarms.
@@ -64,7 +67,7 @@ pub fn measured(
     verdict: &Verdict,
     target: &Target,
 ) -> anyhow::Result<Report> {
-    let Run { plan, backlog, posted, after, status, alarms, clock } = run;
+    let Run { plan, backlog, posted, after, usage, status, alarms, clock } = run;
     let before = &posted.before;
     let (kinds, started) = (plan.profile.kinds(), watch.started);
     let posting = clock.instant(posted.live.started_us);
@@ -100,6 +103,10 @@ pub fn measured(
             bytes: backlog.bytes,
             caught_up_s: done.as_secs_f64(),
             records_per_s: backlog.records as f64 / done.as_secs_f64(),
+        }),
+        quota: usage.map(|usage| {
+            let caught_up_s = posted.backlog_done.map(|done| done.as_secs_f64());
+            QuotaShare::of(Quota::KINESIS, &usage, caught_up_s.map(|seconds| (backlog.bytes, seconds)))
         }),
         window_ms: Latency::of(live, &kinds, &seen.counted, posting)?,
         lake_ms: Latency::of(live, &kinds, &seen.committed, posting)?,

@@ -40,7 +40,7 @@ use self::measure::{Live, measured};
 use self::place::Place;
 use self::produce::{Order, Word};
 pub use self::profile::{Profile, SHIPPED};
-pub use self::report::{Backlog, Commit, CpuSeconds, FORMAT, Reckoned, Report, Sample};
+pub use self::report::{Backlog, Commit, CpuSeconds, FORMAT, QuotaShare, Reckoned, Report, Sample};
 pub use self::role::Role;
 use self::role::{Player, book_file};
 pub use self::target::{Target, ask};
@@ -80,7 +80,7 @@ pub async fn run(
     plan: &Plan,
     stop: impl Future<Output = anyhow::Result<anyhow::Error>>,
 ) -> anyhow::Result<Report> {
-    let place = Place::open(program, plan.target.clone(), &plan.prefix).await?;
+    let place = Place::open(program, plan.target.clone(), &plan.prefix, plan.profile.quotas).await?;
     if place.target.is_foreign() {
         let names: Vec<String> =
             plan.profile.kinds().into_iter().map(|kind| place.names[kind as usize].clone()).collect();
@@ -132,13 +132,14 @@ impl Run<'_> {
             error = watch.for_ever() => Err(error),
         };
         let posted = done.with_context(|| child.story())?;
+        let usage = place.usage().await?;
         let after = Sample { posted: posted.live.records, ..watch.sample().await? };
         child.ask_to_end()?;
         let status = child.ended().await?;
         self.tell(|| "reading the tables".to_owned());
         let verdict = look(&place.s3.lake_url()?, &log, &profile.kinds(), &place.windows(profile)).await?;
         let alarms = child.lines(&["records were trimmed before they were read"])?.len();
-        let seen = measure::Run { plan: self.plan, backlog, posted, after, status, alarms, clock };
+        let seen = measure::Run { plan: self.plan, backlog, posted, after, usage, status, alarms, clock };
         measured(seen, watch, &live, &verdict, &place.target)
     }
 

@@ -1,6 +1,7 @@
 //! Where a run takes place: a Kinesis, an S3, the streams and the contracts. What was created at somebody else's is
 //! deleted again, whatever happened.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -17,6 +18,8 @@ use super::profile::Profile;
 use super::role::{Player, Role};
 use super::target::Target;
 use crate::child::Child;
+use crate::http::get;
+use crate::kinesis_proxy::{USAGE, Usage};
 use crate::s3::S3Place;
 use crate::scene::Settings;
 use crate::windows::Window;
@@ -25,6 +28,8 @@ use crate::windows::Window;
 pub struct Place {
     /// Where records go.
     pub target: Target,
+    /// Where Pintail reads them, if that is somewhere else: there shards have quotas.
+    metered: Option<SocketAddr>,
     /// The streams of pin, geo and user, whether they are there or not.
     pub names: [String; 3],
     /// The lake's server.
@@ -38,13 +43,21 @@ pub struct Place {
 }
 
 impl Place {
-    /// Starts the servers; without a target a Kinesis too. There are no streams yet.
-    pub async fn open(program: &str, target: Option<Target>, prefix: &str) -> anyhow::Result<Self> {
+    /// Starts the servers; without a target a Kinesis too, if need be with quotas. There are no streams yet.
+    pub async fn open(program: &str, target: Option<Target>, prefix: &str, quotas: bool) -> anyhow::Result<Self> {
+        ensure!(
+            target.is_none() || !quotas,
+            "a profile with `quotas` needs the harness's own Kinesis; another one has its own quotas, or none"
+        );
+        let mut metered = None;
         let (kinesis, target) = match target {
             Some(target) => (None, target),
             None => {
-                let mut player = Player::start(program, Role::Kinesis, &[]).await?;
+                let mut player = Player::start(program, Role::Kinesis { quotas }, &[]).await?;
                 let endpoint = format!("http://{}", player.address().await?);
+                if quotas {
+                    metered = Some(player.address().await?);
+                }
                 (Some(player), Target::Own { endpoint })
             }
         };
@@ -53,7 +66,7 @@ impl Place {
         let streams = Streams::of(client(&target.sdk_config().await));
         let names = Kind::ALL.map(|kind| format!("{prefix}{}", kind.name()));
         let (folder, created) = (tempfile::tempdir()?, Mutex::default());
-        Ok(Self { target, names, s3, streams, kinesis, s3_player, folder, created })
+        Ok(Self { target, metered, names, s3, streams, kinesis, s3_player, folder, created })
     }
 
     /// Creates the profile's streams, and writes its contracts.
@@ -81,7 +94,7 @@ impl Place {
             on_data_loss: "fail",
             reads_per_second: profile.reads_per_second,
             region: self.region()?,
-            endpoint: self.target.endpoint(),
+            endpoint: self.metered.map(|address| format!("http://{address}")).or_else(|| self.target.endpoint()),
             streams: profile.kinds(),
             sections: format!("[budget]\nbytes = \"{}B\"\n", profile.budget_bytes),
             window_s: 60,
@@ -113,6 +126,13 @@ impl Place {
     /// Contracts, configuration, logs and books.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What the shards have given Pintail, if they have quotas.
+    pub async fn usage(&self) -> anyhow::Result<Option<Vec<Usage>>> {
+        let Some(address) = self.metered else { return Ok(None) };
+        let answer = get(address, USAGE).await?;
+        Ok(Some(serde_json::from_str(&answer.body).context("what the shards have given")?))
     }
 
     /// The Kinesis, if it is ours.

@@ -9,7 +9,7 @@ use pintail::toml_doc::{At, ByteSize, Document, DurationMs, Problems, Section};
 use serde::{Deserialize, Serialize};
 
 /// Those that are in the binary: name and text.
-pub const SHIPPED: [(&str, &str); 10] = [
+pub const SHIPPED: [(&str, &str); 11] = [
     ("canonical", include_str!("../../profiles/canonical.toml")),
     ("burst", include_str!("../../profiles/burst.toml")),
     ("skewed", include_str!("../../profiles/skewed.toml")),
@@ -17,6 +17,7 @@ pub const SHIPPED: [(&str, &str); 10] = [
     ("dirty", include_str!("../../profiles/dirty.toml")),
     ("reshard", include_str!("../../profiles/reshard.toml")),
     ("catch_up", include_str!("../../profiles/catch_up.toml")),
+    ("quota", include_str!("../../profiles/quota.toml")),
     ("soak", include_str!("../../profiles/soak.toml")),
     ("many_shards", include_str!("../../profiles/many_shards.toml")),
     ("huge", include_str!("../../profiles/huge.toml")),
@@ -103,6 +104,9 @@ pub struct Profile {
     pub reshard_every_ms: Option<u64>,
     /// What Pintail has to catch up with when it starts, as time at this rate.
     pub behind_ms: u64,
+    /// Whether a shard gives Pintail no more than Kinesis's shards give.
+    #[serde(default)]
+    pub quotas: bool,
     /// `lake.flush_interval`
     pub flush_interval_ms: u64,
     /// `lake.flush_bytes`
@@ -173,6 +177,7 @@ impl Profile {
             burst: root.optional_section("burst").map(burst),
             reshard_every_ms: root.optional::<DurationMs>("reshard_every").map(|every| every.value.0),
             behind_ms: time(&mut root, "behind", 0),
+            quotas: root.optional::<bool>("quotas").is_some_and(|quotas| quotas.value),
             flush_interval_ms: time(&mut root, "flush_interval", 1_000),
             flush_bytes: size(&mut root, "flush_bytes").unwrap_or(32 << 20),
             budget_bytes: size(&mut root, "budget_bytes").unwrap_or(256 << 20),

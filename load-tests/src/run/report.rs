@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::latency::Latency;
 use super::machine::{Build, Machine};
 use super::profile::Profile;
+use crate::kinesis_proxy::{Quota, Usage};
 
 /// Raised when a field changes its meaning.
 pub const FORMAT: u32 = 1;
@@ -92,6 +93,52 @@ pub struct Backlog {
     pub records_per_s: f64,
 }
 
+/// Which part of what the shards give Pintail got, while it caught up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuotaShare {
+    /// Payload bytes a second that a shard gives.
+    pub bytes_per_second: f64,
+    /// `GetRecords` calls a second that it answers.
+    pub calls_per_second: f64,
+    /// Shards that Pintail had to catch up with.
+    pub shards: u64,
+    /// How long that took a shard, on average.
+    pub behind_s: f64,
+    /// Bytes read in that time, over all shards, as a part of what these gave in it. Savings are left out.
+    pub share: f64,
+    /// The same of the shard with the smallest part.
+    pub share_min: f64,
+    /// The backlog as a part of what all shards gave from Pintail's start until its last record was committed.
+    pub committed_share: Option<f64>,
+    /// Calls that were answered, from the start to the end.
+    pub calls: u64,
+    /// Calls that were refused for their rate.
+    pub refused: u64,
+}
+
+impl QuotaShare {
+    /// Of what the shards say that they have given. `backlog`: its bytes, and the seconds until it was committed.
+    pub fn of(quota: Quota, usage: &[Usage], backlog: Option<(u64, f64)>) -> Self {
+        let Quota { bytes_per_second, calls_per_second } = quota;
+        let behind = || usage.iter().filter(|shard| shard.behind_s > 0.0);
+        let share = |bytes: f64, seconds: f64| if seconds > 0.0 { bytes / (seconds * bytes_per_second) } else { 0.0 };
+        let seconds = behind().fold(0.0, |sum, shard| sum + shard.behind_s);
+        let least = behind().map(|shard| share(shard.behind_bytes, shard.behind_s)).reduce(f64::min);
+        let shards = behind().count();
+        Self {
+            bytes_per_second,
+            calls_per_second,
+            shards: shards as u64,
+            behind_s: seconds / shards.max(1) as f64,
+            share: share(behind().map(|shard| shard.behind_bytes).sum(), seconds),
+            share_min: least.unwrap_or_default(),
+            committed_share: backlog.map(|(bytes, seconds)| share(bytes as f64, seconds * usage.len() as f64)),
+            calls: usage.iter().map(|shard| shard.calls).sum(),
+            refused: usage.iter().map(|shard| shard.refused).sum(),
+        }
+    }
+}
+
 /// The ledger's verdict.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reckoned {
@@ -164,6 +211,9 @@ pub struct Report {
     pub late_max_ms: f64,
     /// If Pintail started behind.
     pub backlog: Option<Backlog>,
+    /// If the shards had quotas.
+    #[serde(default)]
+    pub quota: Option<QuotaShare>,
     /// From when a record was due until the live windows count it.
     pub window_ms: Latency,
     /// From when a record was due until a reader of the table finds it.
@@ -200,5 +250,26 @@ impl Report {
     /// Whether everything held.
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(behind_s: f64, behind_bytes: f64) -> Usage {
+        Usage { behind_s, behind_bytes, calls: 20, refused: 1, ..Usage::default() }
+    }
+
+    #[test]
+    fn the_share_of_the_quota_is_that_of_the_shards_that_were_behind_each_in_its_time() {
+        let quota = Quota { bytes_per_second: 100.0, calls_per_second: 5.0 };
+        // The third had caught up with its first answer.
+        let found =
+            QuotaShare::of(quota, &[usage(10.0, 900.0), usage(30.0, 3_000.0), usage(0.0, 0.0)], Some((3_000, 20.0)));
+        assert_eq!((found.shards, found.behind_s, found.share, found.share_min), (2, 20.0, 0.975, 0.9));
+        assert_eq!((found.committed_share, found.calls, found.refused), (Some(0.5), 60, 3));
+        let idle = QuotaShare::of(quota, &[usage(0.0, 0.0)], None);
+        assert_eq!((idle.shards, idle.share, idle.share_min, idle.committed_share), (0, 0.0, 0.0, None));
     }
 }

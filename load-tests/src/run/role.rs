@@ -16,13 +16,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::produce;
 use crate::child::die_with_us;
+use crate::kinesis_proxy::{KinesisProxy, Quota};
 use crate::s3::S3Server;
 
 /// What this binary is asked to be.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Role {
     /// A Kinesis without streams; says its address
-    Kinesis,
+    Kinesis {
+        /// Says a second address, where every shard gives its readers what Kinesis's shards give
+        #[arg(long)]
+        quotas: bool,
+    },
     /// An S3 with one bucket; says its address
     S3,
     /// Posts what the order on standard input says, and says how it goes
@@ -32,9 +37,16 @@ pub enum Role {
 impl Role {
     fn name(&self) -> &'static str {
         match self {
-            Self::Kinesis => "kinesis",
+            Self::Kinesis { .. } => "kinesis",
             Self::S3 => "s3",
             Self::Producer => "producer",
+        }
+    }
+
+    fn flags(&self) -> &'static [&'static str] {
+        match self {
+            Self::Kinesis { quotas: true } => &["--quotas"],
+            Self::Kinesis { quotas: false } | Self::S3 | Self::Producer => &[],
         }
     }
 
@@ -51,22 +63,31 @@ impl Role {
 
     async fn work(self) -> anyhow::Result<()> {
         match self {
-            Self::Kinesis => {
+            Self::Kinesis { quotas } => {
                 let kinesis = EmbeddedKinesis::start(&[], 1).await?;
-                serve(&kinesis.endpoint()).await
+                say_address(&kinesis.endpoint())?;
+                let proxy = if quotas { Some(KinesisProxy::start(&kinesis.endpoint()).await?) } else { None };
+                if let Some(proxy) = &proxy {
+                    proxy.limit(Quota::KINESIS);
+                    say_address(&proxy.endpoint())?;
+                }
+                until_terminated().await
             }
             Self::S3 => {
                 let s3 = S3Server::start().await?;
-                serve(&s3.endpoint()).await
+                say_address(&s3.endpoint())?;
+                until_terminated().await
             }
             Self::Producer => produce::produce().await,
         }
     }
 }
 
-async fn serve(endpoint: &str) -> anyhow::Result<()> {
-    let address: SocketAddr = endpoint.trim_start_matches("http://").parse()?;
-    say(&address)?;
+fn say_address(endpoint: &str) -> anyhow::Result<()> {
+    say(&endpoint.trim_start_matches("http://").parse::<SocketAddr>()?)
+}
+
+async fn until_terminated() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     terminate.recv().await;
     Ok(())
@@ -90,7 +111,7 @@ impl Player {
     pub async fn start(program: &str, role: Role, order: &[u8]) -> anyhow::Result<Self> {
         let name = role.name();
         let mut command = Command::new(program);
-        command.args(["role", name]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["role", name]).args(role.flags()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = die_with_us(&mut command).spawn().with_context(|| format!("the {name} does not start"))?;
         let mut stdin = process.stdin.take().context("its standard input is ours")?;
         stdin.write_all(order).await.with_context(|| format!("the {name} does not listen"))?;
@@ -109,7 +130,7 @@ impl Player {
         Ok(None)
     }
 
-    /// The first thing that a server says.
+    /// What a server says first, and again for each further address that it serves.
     pub async fn address(&mut self) -> anyhow::Result<SocketAddr> {
         self.next().await?.with_context(|| format!("the {} has ended before it served", self.name))
     }

@@ -83,6 +83,31 @@ async fn a_profile_is_run_measured_and_reckoned() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn against_quotas_it_catches_up_without_being_refused_and_loses_nothing() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // Some twelve megabytes of a shard that gives two a second: more than a first answer holds.
+    let profile = "about = \"records against quotas\"\nduration = \"1s\"\nrate = 100\nshards = 1\n\
+                   streams = { pin = 1 }\nrecord_bytes = \"4KiB\"\nbehind = \"30s\"\nquotas = true\n\
+                   flush_interval = \"500ms\"\n";
+    let (told, report, code) = run(folder.path(), profile, &[]).await?;
+    let report = report.with_context(|| told.clone())?;
+    assert!(code == 0 && report.is_clean() && report.verdict.lost == 0, "{told}");
+    let quota = report.quota.with_context(|| told.clone())?;
+    assert!(quota.shards == 1 && quota.share > 0.0 && quota.share <= 1.0 + 1e-6, "{quota:?}");
+    assert!(quota.share_min == quota.share && quota.committed_share > Some(0.0), "{quota:?}");
+    assert!(quota.calls > 5 && quota.refused * 10 <= quota.calls, "{quota:?}");
+    assert!(report.backlog.is_some_and(|backlog| backlog.records == 3_000), "{told}");
+
+    let guide = include_str!("../../README.md");
+    let json = serde_json::to_value(quota)?;
+    for field in json.as_object().context("an object")?.keys() {
+        assert!(guide.contains(&format!("`{field}`")), "{field} is not explained in the README");
+    }
+    assert!(std::fs::read_to_string(folder.path().join("report.html"))?.contains("of the shards' quota"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_somebody_elses_kinesis_streams_are_asked_for_and_deleted_again() -> anyhow::Result<()> {
     let (folder, theirs) = (tempfile::tempdir()?, EmbeddedKinesis::start(&["theirs-pin"], 1).await?);
     let endpoint = theirs.endpoint();
@@ -99,6 +124,10 @@ async fn at_somebody_elses_kinesis_streams_are_asked_for_and_deleted_again() -> 
     let report = report.context("a report")?;
     assert!(report.is_clean() && report.target == endpoint && report.cpu.kinesis.is_none(), "{told}");
     assert!(told.contains("deleted stream load-test-7-pin"), "{told}");
+
+    let metered = format!("quotas = true\n{profile}");
+    let (told, _, code) = run(folder.path(), &metered, &["--endpoint", &endpoint, "--yes"]).await?;
+    assert!(code == 1 && told.contains("needs the harness's own Kinesis"), "{told}");
 
     let arguments = ["--endpoint", &endpoint, "--yes", "--prefix", "theirs-"];
     let (told, _, code) = run(folder.path(), &profile, &arguments).await?;

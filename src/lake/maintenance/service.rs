@@ -36,6 +36,8 @@ pub struct MaintenancePlan {
     pub options: MaintenanceOptions,
     /// Rung when a window may be sealed.
     pub bell: SealBell,
+    /// Taken for each look at a table.
+    pub turn: Turn,
 }
 
 /// A running one.
@@ -80,8 +82,8 @@ async fn work(
     observe: &mut (dyn FnMut(TableName<'_>, Event) + Send),
     observe_seals: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
 ) {
-    let (store, turn) = (open(&plan).await, Turn::default());
-    tokio::join!(seal(&plan, store.clone(), &turn, observe_seals), maintain(&plan, store, &turn, observe));
+    let store = open(&plan).await;
+    tokio::join!(seal(&plan, store.clone(), observe_seals), maintain(&plan, store, observe));
 }
 
 async fn open(plan: &MaintenancePlan) -> LakeStore {
@@ -95,13 +97,8 @@ async fn open(plan: &MaintenancePlan) -> LakeStore {
 }
 
 /// Seals when the bell rings, and looks at every window at once and then now and then. Never ends.
-async fn seal(
-    plan: &MaintenancePlan,
-    store: LakeStore,
-    turn: &Turn,
-    observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
-) {
-    let mut sealers = Sealers::new(store, plan.options).taking(turn);
+async fn seal(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send)) {
+    let mut sealers = Sealers::new(store, plan.options).taking(&plan.turn);
     for (stream, contract) in &plan.streams {
         sealers.add(&plan.pipeline, stream, contract);
     }
@@ -122,13 +119,8 @@ async fn rung_before(due: Instant, bell: &SealBell) -> Option<BTreeSet<String>> 
 }
 
 /// Never ends.
-async fn maintain(
-    plan: &MaintenancePlan,
-    store: LakeStore,
-    turn: &Turn,
-    observe: &mut (dyn FnMut(TableName<'_>, Event) + Send),
-) {
-    let mut maintainer = Maintainer::new(store, plan.options).taking(turn);
+async fn maintain(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, Event) + Send)) {
+    let mut maintainer = Maintainer::new(store, plan.options).taking(&plan.turn);
     for (stream, contract) in &plan.streams {
         maintainer.add(&plan.pipeline, stream, contract);
     }

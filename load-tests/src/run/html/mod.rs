@@ -104,6 +104,12 @@ fn figures(html: &mut String, report: &Report) -> std::fmt::Result {
         let records = format!("{} records in {:.1} s", grouped(backlog.records), backlog.caught_up_s);
         figures.push(("caught up", format!("{}/s", grouped(backlog.records_per_s as u64)), records));
     }
+    if let Some(quota) = &report.quota {
+        let percent = |share: f64| format!("{:.1} %", share * 1e2);
+        let (least, calls) = (percent(quota.share_min), grouped(quota.calls + quota.refused));
+        let more = format!("slowest shard {least}, {} of {calls} calls refused", grouped(quota.refused));
+        figures.push(("of the shards' quota", percent(quota.share), more));
+    }
     html.push_str("<section class=\"figures\">\n");
     for (name, value, more) in figures {
         writeln!(html, "<div><span>{name}</span><b>{value}</b><small>{more}</small></div>")?;

@@ -22,7 +22,7 @@ use super::{Ended, Event, Maintainer, MaintenanceOptions};
 use crate::lake::error::LakeError;
 use crate::lake::log::{each_action, read_table};
 use crate::lake::tests::{
-    DAY, Instance, Lake, PARTIALS, REJECTS, ROWS, batch, both, ending, follow_all, micro, quiet, rows, rows_of, tables,
+    Instance, Lake, PARTIALS, REJECTS, ROWS, batch, both, ending, follow_all, micro, quiet, rows, rows_of, tables,
 };
 use crate::record::ShardGrant;
 

@@ -26,6 +26,7 @@ async fn the_service_looks_again_and_again_and_ends_when_told() {
         interval: Duration::from_millis(1),
         options: MaintenanceOptions { checkpoint_commits: 1, ..OPTIONS },
         bell: crate::lake::SealBell::default(),
+        turn: crate::lake::Turn::default(),
     };
     let (told, mut events) = mpsc::channel(64);
     let stop = CancellationToken::new();

@@ -1,0 +1,199 @@
+//! The usual record, read without a tape: one flat object of texts, numbers, truths and nulls.
+//!
+//! A parser that has to be ready for everything costs more than all the cleaning behind it. Producers write the same
+//! members in the same order, record after record; so each member's name is guessed from the one before it and only
+//! compared. Whatever is unusual (nesting, escapes in names, numbers that are hard to hold, white space within, faults)
+//! is not read here: the reader says so, and the parser reads the record as if nobody had looked at it before. What is
+//! read here is, value for value, what the parser reads; `flat/tests.rs` holds the two against each other.
+
+mod cursor;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use super::json::Json;
+use crate::contract::SourceFields;
+use crate::limits::{FLAT_NAME_BYTES_MAX, FLAT_NAMES_MAX, JSON_VALUES_MAX, SCRATCH_KEPT_BYTES};
+use cursor::{Cursor, Scalar};
+
+/// Reads one record after the other, in reused memory, and learns the order of their members.
+#[derive(Debug)]
+pub(super) struct FlatReader {
+    /// The first is none: it stands before every object.
+    names: Vec<Name>,
+    spots: Vec<Spot>,
+    unknown: Vec<Range<usize>>,
+    unescaped: String,
+}
+
+/// A member's name, as it was seen.
+#[derive(Debug)]
+struct Name {
+    /// With its quotes.
+    quoted: Box<[u8]>,
+    leads_to: Lead,
+    /// What came after it last time.
+    next: usize,
+}
+
+/// What the contract makes of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    Field(usize),
+    /// It names fields inside an object; a value that is none has none of them.
+    Inside,
+    Unknown,
+}
+
+/// Where a field's value is.
+#[derive(Debug, Clone, Copy)]
+enum Spot {
+    Absent,
+    Value(Scalar),
+}
+
+/// The fields of one flat object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FlatRecord<'a> {
+    text: &'a str,
+    reader: &'a FlatReader,
+}
+
+impl Default for FlatReader {
+    fn default() -> Self {
+        let before = Name { quoted: Box::default(), leads_to: Lead::Unknown, next: 1 };
+        Self { names: vec![before], spots: Vec::new(), unknown: Vec::new(), unescaped: String::new() }
+    }
+}
+
+impl FlatReader {
+    /// The record's fields; `None` if this is not the reader for it.
+    pub fn read<'a>(&'a mut self, fields: &SourceFields, payload: &'a [u8]) -> Option<FlatRecord<'a>> {
+        if payload.len() > JSON_VALUES_MAX || payload.first() != Some(&b'{') {
+            return None;
+        }
+        let text = without_trailing_space(payload);
+        if has_control(text) {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
+        self.spots.clear();
+        self.spots.resize(fields.len(), Spot::Absent);
+        self.unknown.clear();
+        self.unescaped.clear();
+        self.members(fields, text)?;
+        Some(FlatRecord { text, reader: self })
+    }
+
+    /// Frees what a huge record needed.
+    pub fn shrink(&mut self) {
+        if self.unescaped.capacity() > SCRATCH_KEPT_BYTES {
+            self.unescaped = String::new();
+        }
+    }
+
+    /// What is held for the next record.
+    #[cfg(test)]
+    pub fn scratch_bytes(&self) -> usize {
+        self.unescaped.capacity()
+    }
+
+    fn members(&mut self, fields: &SourceFields, text: &str) -> Option<()> {
+        let mut cursor = Cursor::inside(text);
+        let mut name = 0;
+        loop {
+            cursor.skip_spaces();
+            let begin = cursor.at();
+            let lead;
+            (name, lead) = self.name(fields, &mut cursor, name)?;
+            let end = cursor.at();
+            cursor.skip_spaces();
+            cursor.take(b':')?;
+            cursor.skip_spaces();
+            let value = cursor.scalar(&mut self.unescaped)?;
+            match lead {
+                Lead::Field(field) => *self.spots.get_mut(field)? = Spot::Value(value),
+                Lead::Inside => {}
+                Lead::Unknown => self.unknown.push(begin + 1..end - 1),
+            }
+            cursor.skip_spaces();
+            if cursor.take(b',').is_none() {
+                cursor.take(b'}')?;
+                return cursor.is_at_end().then_some(());
+            }
+        }
+    }
+
+    /// The name that stands here, after the one with this number: its own number and where it leads to.
+    fn name(&mut self, fields: &SourceFields, cursor: &mut Cursor<'_>, previous: usize) -> Option<(usize, Lead)> {
+        let guess = self.names[previous].next;
+        if let Some(guessed) = self.names.get(guess)
+            && cursor.take_all(&guessed.quoted)
+        {
+            return Some((guess, guessed.leads_to));
+        }
+        let quoted = cursor.quoted_name()?;
+        let known = self.names.iter().position(|name| *name.quoted == *quoted.as_bytes());
+        if let Some(number) = known {
+            self.names[previous].next = number;
+            return Some((number, self.names[number].leads_to));
+        }
+        let leads_to = match fields.top().find(&quoted[1..quoted.len() - 1]) {
+            None => Lead::Unknown,
+            Some(entry) if !entry.inner.is_empty() => inside(entry.field)?,
+            Some(entry) => entry.field.map_or(Lead::Inside, Lead::Field),
+        };
+        if self.names.len() > FLAT_NAMES_MAX || quoted.len() > FLAT_NAME_BYTES_MAX {
+            // Not remembered; what follows is guessed as if it stood where this one does.
+            return Some((previous, leads_to));
+        }
+        let number = self.names.len();
+        self.names.push(Name { quoted: quoted.as_bytes().into(), leads_to, next: number + 1 });
+        self.names[previous].next = number;
+        Some((number, leads_to))
+    }
+}
+
+/// A name that is a field and has fields inside: which of them there are depends on more than one value.
+fn inside(field: Option<usize>) -> Option<Lead> {
+    field.is_none().then_some(Lead::Inside)
+}
+
+impl<'a> FlatRecord<'a> {
+    /// A field's value; `None` if its key is absent.
+    #[inline]
+    pub fn get(self, field: usize) -> Option<Json<'a>> {
+        let Spot::Value(value) = *self.reader.spots.get(field)? else { return None };
+        Some(match value {
+            Scalar::Null => Json::Null,
+            Scalar::Boolean(truth) => Json::Boolean(truth),
+            Scalar::Whole(whole) => Json::Whole(i128::from(whole)),
+            Scalar::Real(real) => Json::Real(real),
+            Scalar::Text { begin, end } => Json::Text(&self.text[begin as usize..end as usize]),
+            Scalar::Unescaped { begin, end } => Json::Text(&self.reader.unescaped[begin as usize..end as usize]),
+        })
+    }
+
+    /// Keys that the contract does not name, as often as they occur.
+    pub fn unknown_names(self) -> impl Iterator<Item = &'a str> {
+        self.reader.unknown.iter().map(move |range| &self.text[range.clone()])
+    }
+}
+
+/// Without what JSON allows after the object; producers end their records with a line feed.
+fn without_trailing_space(payload: &[u8]) -> &[u8] {
+    let mut text = payload;
+    while let [rest @ .., b' ' | b'\n' | b'\r' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Texts may not hold control characters. That there is none anywhere is seen many bytes at a time.
+fn has_control(text: &[u8]) -> bool {
+    const STEP: usize = 64;
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | (*byte < b' '));
+    let (steps, rest) = text.as_chunks::<STEP>();
+    any(rest) || steps.iter().fold(false, |found, step| found | any(step))
+}

@@ -1,0 +1,145 @@
+//! From record batches to the bytes of a Parquet file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use deltalake::arrow::array::{Array, AsArray, RecordBatch};
+use deltalake::arrow::datatypes::SchemaRef;
+use deltalake::parquet::arrow::ArrowWriter;
+use deltalake::parquet::basic::{Compression, ZstdLevel};
+use deltalake::parquet::errors::ParquetError;
+use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use uuid::Uuid;
+
+use super::partition::{Partition, split};
+use super::sample::set_form;
+use super::stats::{Counts, stats_json};
+use crate::limits::{PARTITIONS_PER_COMMIT_MAX, ROW_GROUP_BYTES_MAX};
+
+/// A file, and what its `add` says of it.
+pub(crate) struct Encoded {
+    pub path: String,
+    pub partition: Option<String>,
+    pub bytes: Bytes,
+    pub stats: String,
+    pub rows: u64,
+}
+
+/// The files that a commit would upload for these rows, for whoever measures what they cost.
+pub fn encoded_files(rows: &[RecordBatch]) -> Result<Vec<Bytes>, ParquetError> {
+    let (partitions, _) = split(rows, PARTITIONS_PER_COMMIT_MAX)?;
+    let filled = partitions.iter().filter(|partition| partition.rows() > 0);
+    filled.map(|partition| encode(partition).map(|file| file.bytes)).collect()
+}
+
+/// Writes the file of a partition, whole, in memory.
+pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
+    let schema = partition.batches.first().map(RecordBatch::schema);
+    let schema: SchemaRef = schema.ok_or_else(|| ParquetError::General("a partition without batches".to_owned()))?;
+    let properties = properties(&schema, partition.batches.first())?;
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
+    let mut counts = Counts::default();
+    let mut groups = RowGroups::default();
+    for batch in &partition.batches {
+        for (ends_group, piece) in groups.cut(batch) {
+            if ends_group {
+                writer.flush()?;
+            }
+            writer.write(&piece)?;
+        }
+        counts.add(batch);
+    }
+    let file = writer.close()?;
+    let stats = stats_json(&schema, &counts, &file);
+    Ok(Encoded {
+        path: format!("{}/part-{}.zstd.parquet", partition.folder(), Uuid::new_v4()),
+        partition: partition.day_text(),
+        bytes: Bytes::from(bytes),
+        stats,
+        rows: counts.rows as u64,
+    })
+}
+
+/// Where row groups end: by decoded bytes, which the writer's own settings do not count.
+#[derive(Debug, Default)]
+pub(crate) struct RowGroups {
+    bytes: usize,
+}
+
+impl RowGroups {
+    /// The rows in pieces, each with whether a row group has to end before it.
+    pub fn cut(&mut self, batch: &RecordBatch) -> Vec<(bool, RecordBatch)> {
+        let bytes = batch.columns().iter().map(|column| decoded_bytes(column)).sum::<usize>();
+        if bytes > ROW_GROUP_BYTES_MAX && batch.num_rows() > 1 {
+            let half = batch.num_rows() / 2;
+            let mut pieces = self.cut(&batch.slice(0, half));
+            pieces.extend(self.cut(&batch.slice(half, batch.num_rows() - half)));
+            return pieces;
+        }
+        let ends_group = self.bytes > 0 && self.bytes + bytes > ROW_GROUP_BYTES_MAX;
+        self.bytes = if ends_group { bytes } else { self.bytes + bytes };
+        vec![(ends_group, batch.clone())]
+    }
+}
+
+/// What the values take, and not what the buffers do that they lie in.
+fn decoded_bytes(column: &dyn Array) -> usize {
+    if let Some(list) = column.as_list_opt::<i32>() {
+        let (first, end) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);
+        return decoded_bytes(&list.values().slice(first, end - first));
+    }
+    column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+}
+
+/// How files are written; the first batch is a sample of their columns.
+pub(crate) fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> Result<WriterProperties, ParquetError> {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("pintail ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    if let Some(first) = first {
+        let columns = schema.fields().iter().zip(first.columns());
+        builder = columns.fold(builder, |builder, (field, values)| set_form(builder, field, values));
+    }
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use deltalake::arrow::array::{ArrayRef, BinaryArray, Int64Array, ListArray};
+    use deltalake::arrow::datatypes::Int64Type;
+    use deltalake::parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+
+    fn rows_of_groups(batches: Vec<RecordBatch>) -> Vec<i64> {
+        let encoded = encode(&Partition { day: None, batches }).unwrap();
+        let reader = SerializedFileReader::new(encoded.bytes).unwrap();
+        reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect()
+    }
+
+    #[test]
+    fn a_row_group_holds_few_huge_payloads_however_small_they_are_compressed() {
+        let payloads = |count: usize| {
+            let payload = vec![b'x'; 10 << 20];
+            let column: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..count).map(|_| &payload)));
+            RecordBatch::try_from_iter([("payload", column)]).unwrap()
+        };
+        let groups = rows_of_groups(vec![payloads(2), payloads(5)]);
+        assert!(groups.iter().all(|rows| *rows <= 3) && groups.len() <= 4, "{groups:?}");
+        assert_eq!(groups.iter().sum::<i64>(), 7);
+    }
+
+    #[test]
+    fn rows_of_usual_size_and_slices_of_lists_share_a_row_group() {
+        let whole: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..100_000).map(|n| Some(vec![Some(n); 30])));
+        let batch = RecordBatch::try_from_iter([("n", whole), ("list", Arc::new(lists) as ArrayRef)]).unwrap();
+        // Each slice lies in the 24 MB that all of them share.
+        let slices = (0..100).map(|index| batch.slice(index * 1_000, 1_000));
+        assert_eq!(rows_of_groups(slices.collect()), [100_000]);
+    }
+}
