@@ -21,7 +21,7 @@ use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::READ_COST_MAX;
 use crate::serve::{Access, GrafanaLiveConfig};
 use crate::source::{ForeignRecords, KinesisConfig, OnDataLoss, StartPosition};
-use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Invalid, Place, Problems, Section};
+use crate::toml_doc::{At, ByteSize, Cut, Document, DurationMs, Filled, Invalid, Place, Problems, Section};
 
 /// Prefix of environment variables that override keys.
 pub const ENV_PREFIX: &str = "PINTAIL__";
@@ -135,7 +135,7 @@ impl Config {
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let problems = Problems::default();
         let (tokens, environment): (Vec<_>, Vec<_>) = environment.partition(|(variable, _)| variable == TOKEN_VARIABLE);
-        let token = tokens.first().map(|(_, token)| token.as_str()).filter(|token| !token.is_empty());
+        let token = tokens.first().map(|(_, token)| token.as_str());
         let config = Document::read(path, None, &problems).and_then(|mut document| {
             override_from(environment.into_iter(), &mut document, &problems);
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -185,7 +185,7 @@ fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Prob
     let (listen, access, window_series_max) = serve::read(root.section("serve"), folder, token, problems);
     let grafana_live = grafana_live::read(root.section("grafana_live"), folder, problems);
     let mut aws = root.section("aws");
-    let aws_config = KinesisConfig { region: text(&mut aws, "region"), endpoint: endpoint(&mut aws, problems) };
+    let aws_config = KinesisConfig { region: region(&mut aws), endpoint: endpoint(&mut aws, problems) };
     aws.finish();
     let mut shutdown = root.section("shutdown");
     let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
@@ -230,12 +230,16 @@ fn usable_pipeline(name: &At<String>, problems: &Problems) -> bool {
     usable
 }
 
-fn text(section: &mut Section<'_>, key: &str) -> Option<String> {
-    section.optional::<String>(key).map(|text| text.value).filter(|text| !text.is_empty())
+fn text(section: &mut Section<'_>, key: &str) -> Option<At<String>> {
+    section.optional::<Filled>(key).map(|text| At { value: text.value.0, place: text.place })
+}
+
+fn region(section: &mut Section<'_>) -> Option<String> {
+    text(section, "region").map(|region| region.value)
 }
 
 fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
-    let endpoint = section.optional::<String>("endpoint").filter(|text| !text.value.is_empty())?;
+    let endpoint = text(section, "endpoint")?;
     let usable = url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if !usable {
         let value = Cut(&endpoint.value);
@@ -245,13 +249,13 @@ fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
 }
 
 fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfig>, WriterOptions) {
-    let uri = section.required::<String>("uri");
+    let uri = section.required::<Filled>("uri").map(|uri| At { value: uri.value.0, place: uri.place });
     let interval = section.optional::<DurationMs>("flush_interval");
     let flush_bytes = section.optional::<ByteSize>("flush_bytes");
     if let Some(At { value: DurationMs(ms), place }) = &interval
         && !(100..=3_600_000).contains(ms)
     {
-        problems.note(place, format_args!("`lake.flush_interval` = {ms} ms; expected between 100ms and 1h"));
+        problems.note(place, format_args!("`lake.flush_interval` = {}; expected \"100ms\" to \"1h\"", DurationMs(*ms)));
     }
     if let Some(At { value: ByteSize(bytes), place }) = &flush_bytes
         && *bytes < 1 << 20
@@ -264,7 +268,7 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfi
     {
         problems.note(place, format_args!("`lake.uri` = {:?}; expected a folder or s3://bucket/prefix", Cut(value)));
     }
-    let region = text(&mut section, "region");
+    let region = region(&mut section);
     let endpoint = endpoint(&mut section, problems);
     section.finish();
     let flush = WriterOptions {
@@ -304,7 +308,10 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
     if let Some(At { value: DurationMs(ms), place }) = &align
         && *ms < 1_000
     {
-        problems.note(place, format_args!("`source.align_within` = {ms} ms; expected at least 1s (`366d` is never)"));
+        problems.note(
+            place,
+            format_args!("`source.align_within` = {}; expected at least \"1s\" (\"366d\" is never)", DurationMs(*ms)),
+        );
     }
     section.finish();
     let source = SourceSection {
@@ -339,14 +346,17 @@ fn read_stream(
     taken: &mut BTreeMap<String, String>,
 ) -> Option<StreamConfig> {
     let place = section.place();
-    let (name, arn) = (section.optional::<String>("name"), section.optional::<String>("arn"));
-    let path = section.required::<String>("contract");
+    let (name, arn) = (text(&mut section, "name"), text(&mut section, "arn"));
+    let named = section.has("name") || section.has("arn");
+    let path = section.required::<Filled>("contract").map(|path| At { value: path.value.0, place: path.place });
     let StreamDefaults { start, foreign_records } = defaults.overridden_by(&mut section);
     section.finish();
     let id = match (name, arn) {
         (Some(one), None) | (None, Some(one)) => Some(one),
         (None, None) => {
-            problems.note(&place, "a stream needs `name` or `arn`");
+            if !named {
+                problems.note(&place, "a stream needs `name` or `arn`");
+            }
             None
         }
         (Some(_), Some(arn)) => {

@@ -437,7 +437,9 @@ CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "ma
 def unit_tests():
     print("== tests of the judges", flush=True)
     tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_leaving"]
-    return subprocess.run([sys.executable, "leaving.py", *tests], cwd=servers.HERE).returncode == 0
+    judges = subprocess.run([sys.executable, "leaving.py", *tests], cwd=servers.HERE).returncode == 0
+    browser = [servers.HOME / "browser/bin/python", "-W", "ignore", "-m", "unittest", "test_page"]
+    return subprocess.run(browser, cwd=servers.HERE).returncode == 0 and judges
 
 
 def default_pintail():

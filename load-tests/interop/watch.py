@@ -11,7 +11,7 @@ import urllib.request
 import servers
 from compare import Finding
 
-# Numbers of each stream, of each window's newest start, and of each reason, as the page shows them.
+# Numbers of each stream, of each window's newest start that has begun and of those still to come, and of each reason, as the page shows them.
 SCRIPT = """(() => {
   const number = text => Number(text.replaceAll(",", ""));
   const text = (node, query) => node.querySelector(query).textContent;
@@ -26,6 +26,7 @@ SCRIPT = """(() => {
       Object.fromEntries([...card.querySelector("tbody").rows].map(row => [row.cells[0].title, number([...row.cells].find((cell, i) => i > 1 && !cell.hidden).textContent)]))),
     sealed: cards("#sealed > [data-window]", "window", card => Object.fromEntries([...card.querySelectorAll("tr[data-start]")].map(row => [row.dataset.start,
       [2, 3, 5].map(cell => number(row.cells[cell].textContent))]))),
+    ahead: cards("#windows > [data-window]", "window", card => (text(card, ".ahead").match(/[\\d,]+/g) ?? ["0", "0"]).map(number)),
     rejects,
     shards: document.querySelectorAll("#shards > tr").length,
     unnamed: [...document.querySelectorAll("svg[role=img], [role=region], button, section, article")].filter(node =>
@@ -51,6 +52,7 @@ def compare(page, ask):
     told = {
         "streams": {each["stream"]: [each["records"], each["rows"], sum(each["rejects"].values())] for each in summary["streams"]},
         "windows": {each["window"]: _rows(each) for each in windows},
+        "ahead": {each["window"]: [each["ahead"]["starts"], each["ahead"]["records"]] for each in windows},
         "rejects": {each["stream"]: {reason["reason"]: reason["count"] for reason in each["reasons"]} for each in rejects["streams"] if each["reasons"]},
         "shards": sum(len(each["shards"]) for each in summary["streams"]),
     }
@@ -66,7 +68,7 @@ def compare(page, ask):
         problems.append(f"the page says {page['state']!r}")
     if not all(told["windows"].values()) or not told["rejects"]:
         problems.append(f"there is too little to compare: {told}")
-    counted = len(told["streams"]) * 3 + sum(map(len, told["windows"].values())) + sum(map(len, told["rejects"].values())) + sum(map(len, page["sealed"].values())) * 3 + 1
+    counted = len(told["streams"]) * 3 + sum(map(len, told["windows"].values())) + len(told["ahead"]) * 2 + sum(map(len, told["rejects"].values())) + sum(map(len, page["sealed"].values())) * 3 + 1
     return counted, 0, problems
 
 

@@ -68,8 +68,7 @@ impl RowsBuilder {
     ) -> Result<(), Fault> {
         for column in contract.columns.iter().filter(|column| column.required) {
             value::usable(column, fields).map_err(|null| {
-                let (name, reason, shown) = (&column.name, null.as_str(), value::shown(column, fields));
-                Fault::new(RejectReason::RequiredColumn, format!("`{name}` {reason}: {shown}"))
+                Fault::new(RejectReason::RequiredColumn, value::missing(column, &contract.fields, fields, null))
             })?;
         }
         for (data, column) in self.columns.iter_mut().zip(&contract.columns) {

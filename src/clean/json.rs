@@ -4,6 +4,7 @@
 //! double makes it refuse the whole text. One field must not cost a record, so such numbers, and only they, are
 //! written again in a form that fits (see [`refit`]) and the text is parsed once more.
 
+use serde::de::IgnoredAny;
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape, fill_tape_padded};
 
 use super::fault::Fault;
@@ -88,8 +89,18 @@ fn fault(json: &[u8], error: &simd_json::Error) -> Fault {
         return Fault::new(RejectReason::TooDeep, format!("nested deeper than {JSON_DEPTH_MAX}"));
     }
     let begins = shown(&String::from_utf8_lossy(&json[..json.len().min(80)]));
-    let detail = format!("{:?} at byte {} of {}; begins {begins}", error.error(), error.index(), json.len());
-    Fault::new(RejectReason::InvalidJson, detail)
+    let at = first_fault(json).unwrap_or_else(|| error.index());
+    Fault::new(RejectReason::InvalidJson, format!("not JSON at byte {at} of {}; begins {begins}", json.len()))
+}
+
+/// Where a text stops being JSON: the fast parser knows it only of some faults. `None` if only the fast one finds any.
+fn first_fault(json: &[u8]) -> Option<usize> {
+    let error = serde_json::from_slice::<IgnoredAny>(json).err()?;
+    if error.is_eof() {
+        return Some(json.len());
+    }
+    let line_at: usize = json.split_inclusive(|byte| *byte == b'\n').take(error.line() - 1).map(<[u8]>::len).sum();
+    Some((line_at + error.column().saturating_sub(1)).min(json.len()))
 }
 
 /// Each key and value begins the text or follows one of these; inside of texts they are none. What is shorter than

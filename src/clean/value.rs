@@ -5,7 +5,7 @@ use super::fields::Located;
 use super::flat::FlatRecord;
 use super::json::{Json, elements, value};
 use super::{Object, number, text, timestamp};
-use crate::contract::{Column, ColumnType, Source, Steps};
+use crate::contract::{Column, ColumnType, Source, SourceFields, Steps};
 
 /// The contract's fields in one record.
 #[derive(Debug, Clone, Copy)]
@@ -288,9 +288,33 @@ pub(super) fn usable(column: &Column, fields: Fields<'_>) -> Result<(), NullReas
     }
 }
 
-/// What the record says for a column, for messages.
-pub(super) fn shown(column: &Column, fields: Fields<'_>) -> String {
-    let one = |field: &usize| match fields.get(*field) {
+/// Why a column has no value, for people: the column, the fields that it is read from unless they are called the same,
+/// the reason, and what the record says unless the reason does.
+pub(super) fn missing(column: &Column, paths: &SourceFields, fields: Fields<'_>, null: NullReason) -> String {
+    let read = match &column.source {
+        Source::Field(field) => std::slice::from_ref(field),
+        Source::Join { fields, .. } | Source::Collect(fields) => fields,
+    };
+    let from: Vec<String> = read.iter().map(|field| format!("{:?}", paths.path(*field))).collect();
+    let from = match read {
+        [field] if paths.path(*field) == column.name => String::new(),
+        _ => format!(" (from {})", from.join(", ")),
+    };
+    let says: Vec<String> = read.iter().map(|field| shown(fields.get(*field))).collect();
+    let says = match null {
+        NullReason::Absent | NullReason::Null | NullReason::Empty => String::new(),
+        NullReason::Sentinel
+        | NullReason::WrongType
+        | NullReason::Unparsable
+        | NullReason::OutOfRange
+        | NullReason::NotOneOf
+        | NullReason::Incomplete => format!(": {}", says.join(", ")),
+    };
+    format!("{}{from}: {}{says}", column.name, null.as_str())
+}
+
+fn shown(said: Option<Json<'_>>) -> String {
+    match said {
         None => "absent".to_owned(),
         Some(Json::Null) => "null".to_owned(),
         Some(Json::Boolean(truth)) => truth.to_string(),
@@ -299,9 +323,5 @@ pub(super) fn shown(column: &Column, fields: Fields<'_>) -> String {
         Some(Json::Text(said)) => text::shown(said),
         Some(Json::List(_)) => "a list".to_owned(),
         Some(Json::Object(_)) => "an object".to_owned(),
-    };
-    match &column.source {
-        Source::Field(field) => one(field),
-        Source::Join { fields, .. } | Source::Collect(fields) => fields.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::resolve;
+use super::{resolve, text};
 use crate::serve::GrafanaLiveConfig;
 use crate::toml_doc::{At, Cut, DurationMs, Problems, Section};
 
 pub(super) fn read(mut section: Section<'_>, folder: &Path, problems: &Problems) -> Option<GrafanaLiveConfig> {
-    let (url, token) = (section.optional::<String>("url"), section.optional::<String>("token_file"));
+    let (url, token) = (text(&mut section, "url"), text(&mut section, "token_file"));
     let interval = section.optional::<DurationMs>("interval");
-    let place = section.place();
+    let (place, both) = (section.place(), section.has("url") && section.has("token_file"));
     section.finish();
     if url.is_none() && token.is_none() && interval.is_none() {
         return None;
@@ -18,10 +18,13 @@ pub(super) fn read(mut section: Section<'_>, folder: &Path, problems: &Problems)
     if let Some(At { value: DurationMs(ms), place }) = &interval
         && !(100..=60_000).contains(ms)
     {
-        problems.note(place, format_args!("`grafana_live.interval` = {ms} ms; expected between 100ms and 60s"));
+        problems
+            .note(place, format_args!("`grafana_live.interval` = {}; expected \"100ms\" to \"60s\"", DurationMs(*ms)));
     }
     let (Some(url), Some(token)) = (url, token) else {
-        problems.note(&place, "`grafana_live` needs both `url` and `token_file`");
+        if !both {
+            problems.note(&place, "`grafana_live` needs both `url` and `token_file`");
+        }
         return None;
     };
     let token_file = resolve(folder, &token.value);

@@ -31,7 +31,8 @@ pub(super) fn read(mut section: Section<'_>, problems: &Problems) -> Maintenance
     if let Some(At { value: DurationMs(ms), place }) = &interval
         && !(100..=86_400_000).contains(ms)
     {
-        problems.note(place, format_args!("`maintenance.interval` = {ms} ms; expected between 100ms and 1d"));
+        problems
+            .note(place, format_args!("`maintenance.interval` = {}; expected \"100ms\" to \"1d\"", DurationMs(*ms)));
     }
     if let Some(At { value, place }) = &commits
         && !(1..=10_000).contains(value)

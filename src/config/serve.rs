@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::resolve;
+use super::{resolve, text};
 use crate::limits::{
     CONFIG_FILE_BYTES_MAX, SERVE_TOKEN_LETTERS_MAX, SERVE_TOKEN_LETTERS_MIN, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX,
 };
@@ -24,7 +24,7 @@ pub(super) fn read(
     problems: &Problems,
 ) -> (SocketAddr, Access, usize) {
     let listen = section.optional::<SocketAddr>("listen");
-    let token_file = section.optional::<String>("token_file").filter(|file| !file.value.is_empty());
+    let token_file = text(&mut section, "token_file");
     let protect_metrics = section.optional::<bool>("protect_metrics");
     let window_series_max = window_series_max(&mut section, problems);
     let has_token = token.is_some() || token_file.is_some();

@@ -41,11 +41,11 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
     let problems = load(text, &[]).unwrap_err();
     let starts = [
         "pintail.toml:1: `pipeline` = \"a/b\"",
-        "pintail.toml:4: `lake.flush_interval` = 1 ms",
+        "pintail.toml:4: `lake.flush_interval` = \"1ms\"; expected \"100ms\" to \"1h\"",
         "pintail.toml:3: `lake.uri` = \"gs://x\"",
         "pintail.toml:6: `source.start` = \"oldest\"",
         "pintail.toml:7: `source.reads_per_second` = 9",
-        "pintail.toml:8: `source.align_within` = 1 ms",
+        "pintail.toml:8: `source.align_within` = \"1ms\"",
         "pintail.toml:10: `serve.listen` = \"9464\"",
         "pintail.toml:11: `serve.window_series_max` = 5000",
         "pintail.toml:12: a stream needs `name` or `arn`",
@@ -66,7 +66,7 @@ fn maintenance_that_cannot_be_meant_is_refused() {
     );
     let problems = load(&text, &[]).unwrap_err();
     let starts = [
-        "pintail.toml:8: `maintenance.interval` = 50 ms",
+        "pintail.toml:8: `maintenance.interval` = \"50ms\"",
         "pintail.toml:9: `maintenance.checkpoint_commits` = 0",
         "pintail.toml:10: `maintenance.compact_files` = 1",
         "pintail.toml:11: `maintenance.target_file_bytes` = 1024 bytes",
@@ -87,6 +87,30 @@ fn the_environment_overrides_and_a_misspelt_variable_is_refused() {
     assert_eq!(config.lake.flush.flush_interval, Duration::from_secs(2));
     let problems = load(SMALL, &[("PINTAIL__LAKE__FLUSH_INTERVALL", "2s")]).unwrap_err();
     assert!(problems[0].contains("PINTAIL__LAKE__FLUSH_INTERVALL: stands for no key"), "{problems:?}");
+}
+
+#[test]
+fn an_empty_text_is_no_default_wherever_it_comes_from() {
+    let text = "pipeline = \"p\"\n[lake]\nuri = \"\"\nregion = \" \"\n[aws]\nregion = \"\"\nendpoint = \"\"\n\
+                [serve]\ntoken_file = \"\"\n[[stream]]\nname = \"\"\ncontract = \"\"\n";
+    let problems = load(text, &[("PINTAIL__LAKE__ENDPOINT", ""), ("PINTAIL__SERVE__TOKEN", "")]).unwrap_err();
+    let mend = "; expected a text in quotes that is not empty (what is not to be set is left out)";
+    let expected = [
+        "pintail.toml:3: `lake.uri` = \"\"",
+        "pintail.toml:4: `lake.region` = \" \"",
+        "environment variable PINTAIL__LAKE__ENDPOINT: `lake.endpoint` = \"\"",
+        "pintail.toml:6: `aws.region` = \"\"",
+        "pintail.toml:7: `aws.endpoint` = \"\"",
+        "pintail.toml:9: `serve.token_file` = \"\"",
+        "pintail.toml:11: `stream.name` = \"\"",
+        "pintail.toml:12: `stream.contract` = \"\"",
+    ];
+    for problem in expected.map(|problem| format!("{problem}{mend}")) {
+        assert!(problems.contains(&problem), "{problem} not in {problems:#?}");
+    }
+    let token = "environment variable PINTAIL__SERVE__TOKEN: the token cannot be used; expected 16 to 256";
+    assert!(problems.iter().any(|problem| problem.starts_with(token)), "{problems:#?}");
+    assert_eq!(problems.len(), expected.len() + 1, "{problems:#?}");
 }
 
 #[test]
@@ -213,7 +237,7 @@ fn grafana_live_is_off_until_it_is_asked_for_and_whole() {
         ("url = \"http://me:secret@g\"\ntoken_file = \"a.toml\"\n", "pintail.toml:8: `grafana_live.url` is not one"),
         (
             "url = \"http://g\"\ntoken_file = \"a.toml\"\ninterval = \"1ms\"\n",
-            "pintail.toml:10: `grafana_live.interval` = 1 ms",
+            "pintail.toml:10: `grafana_live.interval` = \"1ms\"",
         ),
     ] {
         let problems = load(&with(keys), &[]).unwrap_err();

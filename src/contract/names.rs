@@ -4,6 +4,7 @@
 //! splits at dots and hides folders that begin with `_`, SQL wants letters, digits and `_`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::toml_doc::{Cut, Place, Problems};
 
@@ -36,20 +37,35 @@ pub(super) fn column_fault(name: &str) -> Option<&'static str> {
     None
 }
 
-/// Names that must differ from each other, also in lower case.
+/// Names that must differ from each other, also in lower case, each with who has it.
 #[derive(Debug, Default)]
-pub(super) struct Taken(BTreeMap<String, String>);
+pub(super) struct Taken(BTreeMap<String, Owner>);
+
+#[derive(Debug)]
+struct Owner {
+    name: String,
+    /// What is said to whoever comes second, like "is taken by ..".
+    by: String,
+}
 
 impl Taken {
-    /// Takes the name; notes a problem if somebody has it.
-    pub(super) fn take(&mut self, what: &str, name: &str, place: &Place, problems: &Problems) {
-        let Some(other) = self.0.insert(name.to_lowercase(), name.to_owned()) else { return };
-        let cut = Cut(name);
-        if other == name {
-            problems.note(place, format_args!("{what} `{cut}` is declared twice; rename one"));
-        } else {
-            let why = "Delta does not tell upper from lower case";
-            problems.note(place, format_args!("{what} `{cut}` clashes with `{}`: {why}; rename one", Cut(&other)));
+    /// Takes the name for somebody, of whom the next one is told `by`. False if somebody has it, which is noted.
+    pub(super) fn take(&mut self, what: &str, name: &str, by: &str, place: &Place, problems: &Problems) -> bool {
+        match self.0.entry(name.to_lowercase()) {
+            Entry::Vacant(free) => {
+                free.insert(Owner { name: name.to_owned(), by: by.to_owned() });
+                true
+            }
+            Entry::Occupied(owner) => {
+                let Owner { name: other, by } = owner.get();
+                let case = if other == name {
+                    String::new()
+                } else {
+                    format!(", as `{}`: Delta does not tell upper from lower case", Cut(other))
+                };
+                problems.note(place, format_args!("{what} `{}` {by}{case}; rename it", Cut(name)));
+                false
+            }
         }
     }
 }

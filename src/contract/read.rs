@@ -111,11 +111,19 @@ fn kind_fields(columns: &Columns) -> Vec<usize> {
 fn distinct_tables(table: Option<&str>, document: &Document, windows: &[(WindowPlan, Place)], problems: &Problems) {
     let mut taken = Taken::default();
     if let Some(table) = table {
-        taken.take("table", table, &document.place(), problems);
-        taken.take("table", &format!("{table}_rejects"), &document.place(), problems);
+        let (place, cut) = (document.place(), Cut(table));
+        taken.take("table", table, &format!("is taken by `table = \"{cut}\"`"), &place, problems);
+        let by = format!("is taken by the rejects table of `table = \"{cut}\"`");
+        taken.take("table", &format!("{table}_rejects"), &by, &place, problems);
     }
     for (window, place) in windows {
-        taken.take("window table", &window.name, place, problems);
-        taken.take("window table", &window.partials_table(), place, problems);
+        let name = Cut(&window.name);
+        let is_free =
+            taken.take("window", &window.name, &format!("is taken by the window at {place}"), place, problems);
+        // Of two windows of one name the partials would only say the same again.
+        if is_free {
+            let by = format!("is taken by the partials table of window `{name}` at {place}");
+            taken.take("partials table", &window.partials_table(), &by, place, problems);
+        }
     }
 }

@@ -102,7 +102,8 @@ impl Reader<'_> {
         if let Some(fault) = names::column_fault(&at.value) {
             self.note(&at.place, format_args!("column name {:?} {fault}", Cut(&at.value)));
         }
-        taken.take("column", &at.value, &at.place, self.section.problems());
+        let by = format!("is taken by the column at {}", at.place);
+        taken.take("column", &at.value, &by, &at.place, self.section.problems());
         Some(at.value)
     }
 

@@ -27,31 +27,21 @@ const OPERATORS: [(&str, Comparison); 6] = [
     (">=", Comparison::AtLeast),
 ];
 
-/// Reads the text. `Ok(None)` if it names a column whose own fault was noted already.
-pub(super) fn conditions(text: &str, columns: &Columns) -> Result<Option<Vec<Condition>>, Fault> {
-    let mut reader = Reader { text, at: 0, values: 0, columns };
-    let mut conditions = Vec::new();
-    let mut broken = false;
-    loop {
-        match reader.condition()? {
-            Some(condition) => conditions.push(condition),
-            None => broken = true,
-        }
-        let (at, token) = reader.next()?;
-        match token {
-            Token::End => return Ok((!broken).then_some(conditions)),
-            Token::Word(word) if word.eq_ignore_ascii_case("and") => {}
-            Token::Word(word) if word.eq_ignore_ascii_case("or") => {
-                let message = "`or` is not offered: use `in (..)`, or declare a window for each side".to_owned();
-                return Err(Fault { at, message });
-            }
-            Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Number(_) | Token::Sign(_) => {
-                return Err(Fault { at, message: format!("{} where `and` or the end belongs", token.shown()) });
-            }
+/// Reads the text. `Ok(None)` if it names a column whose own fault was noted already. Everything that is wrong with
+/// columns and values is told; what is no sentence ends the reading.
+pub(super) fn conditions(text: &str, columns: &Columns) -> Result<Option<Vec<Condition>>, Vec<Fault>> {
+    let mut reader = Reader { text, at: 0, values: 0, columns, faults: Vec::new() };
+    let read = reader.conditions();
+    let mut faults = reader.faults;
+    match read {
+        Ok(conditions) if faults.is_empty() => Ok(conditions),
+        Ok(_) => Err(faults),
+        Err(last) => {
+            faults.push(last);
+            Err(faults)
         }
     }
 }
-
 #[derive(Debug, Clone, PartialEq)]
 enum Token<'t> {
     /// A column's name or a keyword.
@@ -86,6 +76,8 @@ struct Reader<'t> {
     at: usize,
     values: usize,
     columns: &'t Columns,
+    /// What does not keep the rest from being read.
+    faults: Vec<Fault>,
 }
 
 impl<'t> Reader<'t> {
@@ -142,6 +134,29 @@ impl<'t> Reader<'t> {
 
     // --- conditions ---
 
+    fn conditions(&mut self) -> Result<Option<Vec<Condition>>, Fault> {
+        let mut conditions = Vec::new();
+        let mut broken = false;
+        loop {
+            match self.condition()? {
+                Some(condition) => conditions.push(condition),
+                None => broken = true,
+            }
+            let (at, token) = self.next()?;
+            match token {
+                Token::End => return Ok((!broken).then_some(conditions)),
+                Token::Word(word) if word.eq_ignore_ascii_case("and") => {}
+                Token::Word(word) if word.eq_ignore_ascii_case("or") => {
+                    let message = "`or` is not offered: use `in (..)`, or declare a window for each side".to_owned();
+                    return Err(Fault { at, message });
+                }
+                Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Number(_) | Token::Sign(_) => {
+                    return Err(Fault { at, message: format!("{} where `and` or the end belongs", token.shown()) });
+                }
+            }
+        }
+    }
+
     fn condition(&mut self) -> Result<Option<Condition>, Fault> {
         let (at, token) = self.next()?;
         let name = match &token {
@@ -154,22 +169,26 @@ impl<'t> Reader<'t> {
                 return Err(Fault { at, message: format!("{}; {expected}", token.shown()) });
             }
         };
-        let unknown = |unknown: String| Fault { at, message: format!("`where` names {unknown}") };
-        let found = self.columns.find(name).map_err(unknown)?;
+        let found = self.columns.find(name).unwrap_or_else(|unknown| {
+            self.faults.push(Fault { at, message: format!("`where` names {unknown}") });
+            None
+        });
         // Of a broken column the type is not known: the rest is read as if it were text.
         let (column, of) = found.unwrap_or((usize::MAX, ColumnType::String));
         let test = self.test(name, of, found.is_none())?;
-        Ok(found.map(|_| Condition { column, of, test }))
+        Ok(found.and(test).map(|test| Condition { column, of, test }))
     }
 
-    fn test(&mut self, name: &str, of: ColumnType, any: bool) -> Result<Test, Fault> {
+    /// `None` if it is none that the column can be put to, which was noted. `any`: of a column whose type is not known.
+    fn test(&mut self, name: &str, of: ColumnType, mut any: bool) -> Result<Option<Test>, Fault> {
         let (at, token) = self.next()?;
         if token.is_word("is") {
-            return self.is_null();
+            return self.is_null().map(Some);
         }
         if of.is_array() {
             let message = format!("`{name}` is {}: only `is null` and `is not null` are for it", of.as_str());
-            return Err(Fault { at, message });
+            self.faults.push(Fault { at, message });
+            any = true;
         }
         if token.is_word("in") {
             return self.one_of(name, of, any);
@@ -188,9 +207,10 @@ impl<'t> Reader<'t> {
             return Err(Fault { at, message: format!("{} where {expected} belongs{hint}", token.shown()) });
         };
         if of == ColumnType::Boolean && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
-            return Err(Fault { at, message: format!("`{name}` is boolean: `{sign}` is not for it, = and != are") });
+            let message = format!("`{name}` is boolean: `{sign}` is not for it, = and != are");
+            self.faults.push(Fault { at, message });
         }
-        Ok(Test::Compare(*comparison, self.value(name, of, any)?))
+        Ok(self.value(name, of, any)?.map(|value| Test::Compare(*comparison, value)))
     }
 
     fn is_null(&mut self) -> Result<Test, Fault> {
@@ -206,17 +226,21 @@ impl<'t> Reader<'t> {
         Ok(if not { Test::NotNull } else { Test::Null })
     }
 
-    fn one_of(&mut self, name: &str, of: ColumnType, any: bool) -> Result<Test, Fault> {
+    fn one_of(&mut self, name: &str, of: ColumnType, any: bool) -> Result<Option<Test>, Fault> {
         let (at, token) = self.next()?;
         if token != Token::Sign("(") {
             return Err(Fault { at, message: format!("{} after `in`; expected values in brackets", token.shown()) });
         }
-        let mut values = Vec::new();
+        let mut values = Some(Vec::new());
         loop {
-            values.push(self.value(name, of, any)?);
+            let value = self.value(name, of, any)?;
+            values = values.zip(value).map(|(mut values, value)| {
+                values.push(value);
+                values
+            });
             match self.next()? {
                 (_, Token::Sign(",")) => {}
-                (_, Token::Sign(")")) => return Ok(Test::OneOf(values)),
+                (_, Token::Sign(")")) => return Ok(values.map(Test::OneOf)),
                 (at, other) => {
                     return Err(Fault { at, message: format!("{} where `,` or `)` belongs", other.shown()) });
                 }
@@ -226,14 +250,19 @@ impl<'t> Reader<'t> {
 
     // --- values ---
 
-    fn value(&mut self, name: &str, of: ColumnType, any: bool) -> Result<Constant, Fault> {
+    /// `None` if it is none of the column's, which was noted.
+    fn value(&mut self, name: &str, of: ColumnType, any: bool) -> Result<Option<Constant>, Fault> {
         let (at, token) = self.next()?;
         self.values += 1;
         if self.values > WHERE_VALUES_MAX {
             return Err(Fault { at, message: format!("more than {WHERE_VALUES_MAX} values in one `where`") });
         }
-        let value = if any { Some(Constant::Boolean(false)) } else { constant(of, &token) };
-        value.ok_or_else(|| {
+        let is_value = match &token {
+            Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Number(_) => true,
+            Token::Sign(_) | Token::End => false,
+        };
+        let value = if any && is_value { Some(Constant::Boolean(false)) } else { constant(of, &token) };
+        if value.is_none() {
             let hint = match (&token, of) {
                 (Token::Word(word), _) if word.eq_ignore_ascii_case("null") => {
                     "; nothing equals null: use `is null` or `is not null`"
@@ -243,8 +272,13 @@ impl<'t> Reader<'t> {
                 (Token::Word(_) | Token::Text(_) | Token::Number(_) | Token::Sign(_) | Token::End, _) => "",
             };
             let (is, expected) = (of.as_str(), expected(of));
-            Fault { at, message: format!("{} for `{name}`, which is {is}; expected {expected}{hint}", token.shown()) }
-        })
+            let message = format!("{} for `{name}`, which is {is}; expected {expected}{hint}", token.shown());
+            if !is_value {
+                return Err(Fault { at, message });
+            }
+            self.faults.push(Fault { at, message });
+        }
+        Ok(value)
     }
 }
 

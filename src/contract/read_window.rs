@@ -55,6 +55,11 @@ pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventT
     Some((plan, place))
 }
 
+/// Milliseconds, none of them negative, as a contract says them.
+fn written(ms: i64) -> DurationMs {
+    DurationMs(ms.unsigned_abs())
+}
+
 struct Reader<'a, 'c> {
     section: Section<'a>,
     columns: &'c Columns,
@@ -113,10 +118,10 @@ impl Reader<'_, '_> {
         if let SealPolicy::Revise { for_us } = seal
             && keep < for_us / 1000
         {
-            let revise_for = for_us / 1000;
+            let (keep, revise_for) = (written(keep), written(for_us / 1000));
             let message = format!(
-                "`keep_partials` = {keep} ms is shorter than `revise_for` = {revise_for} ms: a window is corrected by \
-                 adding up its partials"
+                "`keep_partials` = {keep} is shorter than `revise_for` = {revise_for}: a window is corrected by adding \
+                 up its partials"
             );
             self.note(&at.place, message);
         }
@@ -130,8 +135,8 @@ impl Reader<'_, '_> {
     fn milliseconds_within(&self, key: &str, at: &At<DurationMs>, within: RangeInclusive<i64>) -> Option<i64> {
         let given = i64::try_from(at.value.0).ok().filter(|ms| within.contains(ms));
         if given.is_none() {
-            let (min, days) = (within.start(), within.end() / 86_400_000);
-            let message = format!("`{key}` = {} ms; expected {} s to {days} days", at.value.0, min / 1000);
+            let (min, max) = (written(*within.start()), written(*within.end()));
+            let message = format!("`{key}` = {}; expected {min} to {max}", at.value);
             self.note(&at.place, message);
         }
         given
@@ -144,17 +149,19 @@ impl Reader<'_, '_> {
             return if self.section.has("hop") { None } else { every };
         };
         let (hop, every) = (self.milliseconds("hop", &at, WINDOW_EVERY_MS_MIN)?, every?);
+        let (hop_is, every_is) = (written(hop), written(every));
         let message = if hop > every {
             format!(
-                "`hop` = {hop} ms is longer than `every` = {every} ms: records between two windows would be in none"
+                "`hop` = {hop_is} is longer than `every` = {every_is}: records between two windows would be in none"
             )
         } else if every % hop != 0 {
             // Up from the given one: it divides as often or less.
             let near = (hop..=every).find(|near| every % near == 0).unwrap_or(every);
-            format!("`hop` = {hop} ms does not divide `every` = {every} ms; the next that does is {near} ms")
+            let near = written(near);
+            format!("`hop` = {hop_is} does not divide `every` = {every_is}; the next that does is {near}")
         } else if every / hop > WINDOW_PANES_MAX {
             format!(
-                "`hop` = {hop} ms is in `every` = {every} ms {} times; expected at most {WINDOW_PANES_MAX} times",
+                "`hop` = {hop_is} is in `every` = {every_is} {} times; expected at most {WINDOW_PANES_MAX} times",
                 every / hop
             )
         } else {
@@ -178,9 +185,11 @@ impl Reader<'_, '_> {
         };
         match read_filter::conditions(&at.value, self.columns) {
             Ok(conditions) => conditions,
-            Err(fault) => {
-                let place = self.section.place_within("where", &at.value, fault.at).unwrap_or(at.place);
-                self.note(&place, fault.message);
+            Err(faults) => {
+                for fault in faults {
+                    let place = self.section.place_within("where", &at.value, fault.at);
+                    self.note(place.as_ref().unwrap_or(&at.place), fault.message);
+                }
                 None
             }
         }
@@ -282,11 +291,27 @@ impl Reader<'_, '_> {
 
     fn distinct_outputs(&self, keys: &[KeyPlan], measures: &[MeasurePlan]) {
         let mut taken = Taken::default();
-        let place = self.section.place();
-        let partials = partials_schema(keys, measures);
-        let columns = partials.fields().iter().map(|field| field.name().as_str());
-        for name in columns.chain([COMPLETE, REVISION]) {
-            taken.take("window column", name, &place, self.section.problems());
+        let (place, problems) = (self.section.place(), self.section.problems());
+        let mut take = |what: String, name: &str, by: &str| {
+            taken.take(&what, name, by, &place, problems);
+        };
+        let bookkeeping = partials_schema(&[], &[]);
+        for name in bookkeeping.fields().iter().map(|field| field.name().as_str()).chain([COMPLETE, REVISION]) {
+            take("column".to_owned(), name, "is reserved: every window has a column of this name");
+        }
+        for KeyPlan { name, .. } in keys {
+            take("key".to_owned(), name, "is taken by a key");
+        }
+        for measure in measures {
+            let name = Cut(&measure.name);
+            for field in measure.fields() {
+                let what = if *field.name() == measure.name {
+                    "measure".to_owned()
+                } else {
+                    format!("measure `{name}` also makes a column, whose name")
+                };
+                take(what, field.name(), &format!("is taken by measure `{name}`"));
+            }
         }
     }
 }

@@ -297,11 +297,11 @@ const COLUMN_MISUSE: &[(&str, &str)] = &[
     ),
     (
         "type = \"string\"\n[[column]]\nname = \"a\"\ntype = \"string\"",
-        "c.toml:6: column `a` is declared twice; rename one",
+        "c.toml:6: column `a` is taken by the column at c.toml:3; rename it",
     ),
     (
         "type = \"string\"\n[[column]]\nname = \"A\"\ntype = \"string\"",
-        "c.toml:6: column `A` clashes with `a`: Delta does not tell upper from lower case; rename one",
+        "c.toml:6: column `A` is taken by the column at c.toml:3, as `a`: Delta does not tell upper from lower case; rename it",
     ),
     (
         "type = \"string\"\n[[column]]\nname = \"_date\"\ntype = \"date\"",
@@ -387,6 +387,11 @@ fn misuse_of_where_is_refused_with_its_letter() {
     let broken = "table = \"t\"\n[[column]]\nname = \"n\"\ntype = \"number\"\n[[window]]\nname = \"w\"\nevery = \"1m\"\n\
                   where = \"n > 'x' and n in (1)\"\nmeasure = { c = \"count\" }\n";
     assert_eq!(refused(broken).problems().len(), 1, "a broken column is complained about once");
+    let all = "every = \"1m\"\nwhere = \"nn > 1 and n = 'x' and l = 1 and s in (1, 'a', 2) and n ! 1 and t = 1\"\nmeasure = { c = \"count\" }";
+    let letters: Vec<String> =
+        refused(&with_window(all)).problems().iter().map(|it| it.split(": ").next().unwrap().to_owned()).collect();
+    // Beyond what is no sentence nothing is read.
+    assert_eq!(letters, [10, 25, 35, 49, 57, 66].map(|letter| format!("c.toml:17:{letter}")));
 }
 
 #[test]
@@ -446,9 +451,9 @@ const OFFERED: &str = "count, sum(column), min(column), max(column), mean(column
 
 /// `COUNT` stands for a measure without fault, `OFFERED` for all that are offered.
 const WINDOW_MISUSE: &[(&str, &str)] = &[
-    ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = 0 ms; expected 1 s to 366 days"),
-    ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = 34560000000 ms; expected 1 s to 366 days"),
-    ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = 1000 ms; expected 2 s to 366 days"),
+    ("every = \"0s\"\nCOUNT", "c.toml:16: `every` = \"0s\"; expected \"1s\" to \"366d\""),
+    ("every = \"400d\"\nCOUNT", "c.toml:16: `every` = \"400d\"; expected \"1s\" to \"366d\""),
+    ("every = \"1m\"\ngrace = \"1s\"\nCOUNT", "c.toml:17: `grace` = \"1s\"; expected \"2s\" to \"366d\""),
     ("every = \"1m\"\nseal = \"never\"\nCOUNT", "c.toml:17: `seal` = \"never\"; expected \"once\" or \"revise\""),
     (
         "every = \"1m\"\nrevise_for = \"1d\"\nCOUNT",
@@ -456,30 +461,30 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ),
     (
         "every = \"1m\"\nkeep_partials = \"12h\"\nCOUNT",
-        "c.toml:17: `keep_partials` = 43200000 ms; expected 86400 s to 36600 days",
+        "c.toml:17: `keep_partials` = \"12h\"; expected \"1d\" to \"36600d\"",
     ),
     (
         "every = \"1m\"\nseal = \"revise\"\nkeep_partials = \"1d\"\nCOUNT",
-        "c.toml:18: `keep_partials` = 86400000 ms is shorter than `revise_for` = 172800000 ms: a window is corrected by \
+        "c.toml:18: `keep_partials` = \"1d\" is shorter than `revise_for` = \"2d\": a window is corrected by \
          adding up its partials",
     ),
     (
         "every = \"1m\"\nmeasure = { revision = \"count\" }",
-        "c.toml:14: window column `revision` is declared twice; rename one",
+        "c.toml:14: measure `revision` is reserved: every window has a column of this name; rename it",
     ),
     (
         "every = \"1m\"\nhop = \"7s\"\nCOUNT",
-        "c.toml:17: `hop` = 7000 ms does not divide `every` = 60000 ms; the next that does is 7500 ms",
+        "c.toml:17: `hop` = \"7s\" does not divide `every` = \"1m\"; the next that does is \"7.5s\"",
     ),
     (
         "every = \"1m\"\nhop = \"2m\"\nCOUNT",
-        "c.toml:17: `hop` = 120000 ms is longer than `every` = 60000 ms: records between two windows would be in none",
+        "c.toml:17: `hop` = \"2m\" is longer than `every` = \"1m\": records between two windows would be in none",
     ),
     (
         "every = \"1d\"\nhop = \"50s\"\nCOUNT",
-        "c.toml:17: `hop` = 50000 ms is in `every` = 86400000 ms 1728 times; expected at most 1440 times",
+        "c.toml:17: `hop` = \"50s\" is in `every` = \"1d\" 1728 times; expected at most 1440 times",
     ),
-    ("every = \"1m\"\nhop = \"500ms\"\nCOUNT", "c.toml:17: `hop` = 500 ms; expected 1 s to 366 days"),
+    ("every = \"1m\"\nhop = \"500ms\"\nCOUNT", "c.toml:17: `hop` = \"500ms\"; expected \"1s\" to \"366d\""),
     (
         "every = \"1m\"\nhop = 5\nCOUNT",
         "c.toml:17: `window.hop` = 5; expected a duration with its unit, like \"500ms\", \"5s\", \"1m\", \"2h\" or \"1d\"",
@@ -535,7 +540,7 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ),
     (
         "every = \"1m\"\nmeasure = { m = \"first(n)\", m_at = \"max(at)\" }",
-        "c.toml:14: window column `m_at` is declared twice; rename one",
+        "c.toml:14: measure `m_at` is taken by measure `m`; rename it",
     ),
     (
         "every = \"1m\"\nmeasure = { c = \"sum(s)\" }",
@@ -555,11 +560,11 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ),
     (
         "every = \"1m\"\nmeasure = { records = \"count\" }",
-        "c.toml:14: window column `records` is declared twice; rename one",
+        "c.toml:14: measure `records` is reserved: every window has a column of this name; rename it",
     ),
     (
         "every = \"1m\"\nmeasure = { m = \"mean(n)\", m_sum = \"sum(n)\" }",
-        "c.toml:14: window column `m_sum` is declared twice; rename one",
+        "c.toml:14: measure `m_sum` is taken by measure `m`; rename it",
     ),
     ("every = \"1m\"\nby = [\"country\"]\nCOUNT", "c.toml:17: `by` names \"country\" (no such column)"),
     ("every = \"1m\"\nby = [\"l\"]\nCOUNT", "c.toml:17: `by` names `l`, which is array<long>; a key is a single value"),
@@ -597,11 +602,11 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
     ),
     (
         "every = \"1m\"\nCOUNT\n[[window]]\nname = \"w\"\nevery = \"1m\"\nCOUNT",
-        "c.toml:18: window table `w` is declared twice; rename one",
+        "c.toml:18: window `w` is taken by the window at c.toml:14; rename it",
     ),
     (
         "every = \"1m\"\nCOUNT\n[[window]]\nname = \"t_rejects\"\nevery = \"1m\"\nCOUNT",
-        "c.toml:18: window table `t_rejects` is declared twice; rename one",
+        "c.toml:18: window `t_rejects` is taken by the rejects table of `table = \"t\"`; rename it",
     ),
 ];
 
@@ -612,6 +617,13 @@ fn misuse_of_windows_is_refused_with_its_line() {
         let expected = expected.replace("OFFERED", OFFERED);
         assert_eq!(problems.problems().first(), Some(&expected), "{lines}");
     }
+}
+
+#[test]
+fn two_windows_of_one_name_are_one_problem_that_says_where_the_first_is() {
+    let twice = "every = \"1m\"\nmeasure = { c = \"count\" }\n[[window]]\nname = \"W\"\nevery = \"1m\"\nmeasure = { c = \"count\" }";
+    let expected = "c.toml:18: window `W` is taken by the window at c.toml:14, as `w`: Delta does not tell upper from lower case; rename it";
+    assert_eq!(refused(&with_window(twice)).problems(), [expected]);
 }
 
 #[test]

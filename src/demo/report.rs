@@ -103,13 +103,14 @@ impl Report {
     }
 
     fn write_streams(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let heads = ["posted", "rows", "rejects", "lost", "duplicated"];
+        let heads = ["posted", "unanswered", "rows", "rejects", "lost", "duplicated"];
         write!(f, "\n{:<10}", "stream")?;
         heads.iter().try_for_each(|head| write!(f, "{head:>12}"))?;
         writeln!(f)?;
         for (tables, it) in &self.streams {
             let total = it.total();
-            let counts = [total.accepted, it.rows, it.rejects.values().sum(), total.lost, total.duplicated];
+            let rejects = it.rejects.values().sum();
+            let counts = [total.accepted, total.unexpected, it.rows, rejects, total.lost, total.duplicated];
             write!(f, "{:<10}", tables.stream)?;
             counts.iter().try_for_each(|count| write!(f, "{:>12}", grouped(*count)))?;
             writeln!(f)?;
@@ -131,7 +132,12 @@ impl Report {
         }
         let unexpected = self.total().unexpected;
         if unexpected > 0 {
-            writeln!(f, "{} more were in the tables without an acknowledgement.", grouped(unexpected))?;
+            let count = grouped(unexpected);
+            writeln!(
+                f,
+                "unanswered: {count} records are in the tables beyond those posted. Kinesis took them, the answer to \
+                 their put was an error or never came, and they were put again."
+            )?;
         }
         Ok(())
     }
@@ -267,6 +273,19 @@ mod tests {
                 .to_string()
                 .starts_with("12,355 records posted in 30.0 s: 1 LOST, 0 DUPLICATED, 0 ALTERED, 0 OUT OF ORDER\n")
         );
+    }
+
+    #[test]
+    fn what_kinesis_took_without_an_answer_is_in_the_table_beside_what_was_posted() {
+        let mut report = report(0);
+        let tally = report.streams[0].1.shards.values_mut().next().unwrap();
+        tally.unexpected = 763;
+        report.streams[0].1.rows += 763;
+        let summary = report.to_string();
+        let row = summary.lines().find(|line| line.starts_with("pin ")).unwrap();
+        let numbers: Vec<&str> = row.split_whitespace().skip(1).collect();
+        assert_eq!(numbers, ["12,345", "763", "13,103", "5", "0", "0"], "posted + unanswered = rows + rejects");
+        assert!(summary.contains("\nunanswered: 763 records are in the tables beyond those posted."), "{summary}");
     }
 
     #[test]

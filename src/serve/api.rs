@@ -12,7 +12,7 @@ use super::csv::{csv, sealed_csv};
 use super::error::RequestError;
 use super::history::Samples;
 use super::line::Line;
-use super::questions::{Format, RejectsQuestion, WindowsQuestion};
+use super::questions::{AllOfIt, Format, RejectsQuestion, WindowsQuestion};
 use super::views::{Readiness, Rejects, Shards, Summary, Tables};
 use super::{Shared, Sources};
 use crate::clock::now_ms;
@@ -54,22 +54,22 @@ pub async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 /// `/api/summary`.
-pub async fn summary(State(shared): State<Shared>) -> Json<Summary> {
+pub async fn summary(State(shared): State<Shared>, _: AllOfIt) -> Json<Summary> {
     Json(Summary::of(&shared.sources, now_ms()))
 }
 
 /// `/api/shards`.
-pub async fn shards(State(shared): State<Shared>) -> Json<Shards> {
+pub async fn shards(State(shared): State<Shared>, _: AllOfIt) -> Json<Shards> {
     Json(Shards::of(shared.sources.status.snapshot(), now_ms()))
 }
 
 /// `/api/tables`.
-pub async fn tables(State(shared): State<Shared>) -> Json<Tables> {
+pub async fn tables(State(shared): State<Shared>, _: AllOfIt) -> Json<Tables> {
     Json(Tables::of(shared.sources.status.snapshot(), now_ms()))
 }
 
 /// `/api/history`.
-pub async fn history(State(shared): State<Shared>) -> Json<Samples> {
+pub async fn history(State(shared): State<Shared>, _: AllOfIt) -> Json<Samples> {
     Json(shared.history.samples(now_ms()))
 }
 
@@ -105,7 +105,7 @@ async fn answer<T: Serialize + 'static>(
     look: fn(&WindowsQuestion, &Sources) -> Vec<T>,
     csv: fn(&T) -> String,
 ) -> Result<Response, RequestError> {
-    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), headers, &shared.sources)?;
+    let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), headers, &shared.sources, now_ms())?;
     // The semaphore is never closed.
     let _look = shared.looks.acquire().await.ok();
     let (sources, format) = (shared.sources, question.format);
@@ -127,13 +127,14 @@ async fn answer<T: Serialize + 'static>(
 pub async fn stream(
     State(shared): State<Shared>,
     ConnectInfo(line): ConnectInfo<Line>,
+    _: AllOfIt,
 ) -> Result<Response, RequestError> {
     let body = shared.feed.join(line)?;
     Ok(([(header::CONTENT_TYPE, "text/event-stream"), (header::CONNECTION, "close")], body).into_response())
 }
 
 /// `/api/openapi.json`.
-pub async fn openapi() -> impl IntoResponse {
+pub async fn openapi(_: AllOfIt) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, JSON_TYPE)], OPENAPI)
 }
 

@@ -79,7 +79,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::window::{LiveRow, LiveStart};
+    use crate::window::{Ahead, LiveRow, LiveStart};
     use serde_json::json;
 
     #[test]
@@ -102,6 +102,7 @@ mod tests {
             committed_version: 1,
             as_of_ms: None,
             catching_up: false,
+            ahead: Ahead::default(),
             starts: vec![LiveStart { start_ms: 60_000, end_ms: 120_000, records: 8, pending: 4, keys: 4, rows }],
         };
         let times = "1970-01-01T00:01:00.000Z,1970-01-01T00:02:00.000Z";

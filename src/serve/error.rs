@@ -91,12 +91,16 @@ pub enum RequestError {
         parameter: String,
     },
     /// A parameter that must be a time.
-    #[error("{parameter}={value:?} is no time; right would be {parameter}=2026-01-31T08:00:00Z, or epoch milliseconds")]
+    #[error(
+        "{parameter}={value:?} is no time; right would be {parameter}=2026-01-31T08:00:00Z, or epoch milliseconds{hint}"
+    )]
     NotATime {
         /// Its name.
         parameter: &'static str,
         /// As given.
         value: String,
+        /// What is most likely wrong, if that is known.
+        hint: &'static str,
     },
     /// Beyond loopback, or where a token is configured.
     #[error("send the token of [serve] as `Authorization: Bearer TOKEN`, or open /?token=TOKEN once in a browser")]

@@ -153,6 +153,7 @@ impl Seen {
         let filter = LiveFilter {
             starts_max: Some(SERVE_STREAM_STARTS),
             rows_max: Some(SERVE_STREAM_ROWS),
+            now_ms: Some(now_ms),
             ..LiveFilter::default()
         };
         Self {

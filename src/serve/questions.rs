@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
+use axum::http::request::Parts;
 use chrono::DateTime;
 use url::form_urlencoded;
 
@@ -24,6 +26,23 @@ pub enum Format {
     Csv,
 }
 
+/// What has nothing to choose from. A parameter that does nothing would look as if it did.
+#[derive(Debug)]
+pub struct AllOfIt;
+
+impl<S: Sync> FromRequestParts<S> for AllOfIt {
+    type Rejection = RequestError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, RequestError> {
+        match form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).next() {
+            None => Ok(Self),
+            Some((parameter, _)) => {
+                Err(RequestError::UnknownParameter { parameter: parameter.into_owned(), expected: "none" })
+            }
+        }
+    }
+}
+
 /// `/api/windows` and `/api/sealed`
 #[derive(Debug)]
 pub struct WindowsQuestion {
@@ -33,8 +52,8 @@ pub struct WindowsQuestion {
 }
 
 impl WindowsQuestion {
-    /// A question that these sources can answer. `format` in the query goes before what the client would accept.
-    pub fn parse(query: &str, headers: &HeaderMap, sources: &Sources) -> Result<Self, RequestError> {
+    /// A question that these sources can answer at `now_ms` (epoch ms). `format` in the query goes before what the client would accept.
+    pub fn parse(query: &str, headers: &HeaderMap, sources: &Sources, now_ms: i64) -> Result<Self, RequestError> {
         let mut filter = LiveFilter { rows_max: Some(SERVE_ROWS_DEFAULT), ..LiveFilter::default() };
         let mut format = accepted(headers);
         let mut given = BTreeSet::new();
@@ -58,6 +77,7 @@ impl WindowsQuestion {
                 },
             }
         }
+        filter.now_ms = Some(now_ms);
         let question = Self { filter, format };
         question.check(sources)?;
         Ok(question)
@@ -130,7 +150,12 @@ fn whole_number(parameter: &'static str, value: &str) -> Result<usize, RequestEr
 fn time_ms(parameter: &'static str, value: &str) -> Result<i64, RequestError> {
     let time = || DateTime::parse_from_rfc3339(value).ok().map(|time| time.timestamp_millis());
     let ms = value.parse().ok().or_else(time);
-    ms.ok_or_else(|| RequestError::NotATime { parameter, value: value.to_owned() })
+    ms.ok_or_else(|| {
+        let plus = value.rsplit_once(' ').map(|(time, offset)| format!("{time}+{offset}"));
+        let was_plus = plus.is_some_and(|value| DateTime::parse_from_rfc3339(&value).is_ok());
+        let hint = if was_plus { "; in a query a + means a space, so write %2B for it" } else { "" };
+        RequestError::NotATime { parameter, value: value.to_owned(), hint }
+    })
 }
 
 /// `/api/rejects`

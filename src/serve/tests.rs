@@ -409,6 +409,8 @@ async fn a_wrong_question_about_windows_is_told_what_is_right() {
         ("rows=-1", "rows=10"),
         ("start=1", "starts, rows and format"),
         ("since=yesterday", "2026-01-31T08:00:00Z"),
+        ("since=2026-01-31T09:00:00+01:00", "write %2B"),
+        ("until=2026-01-31%2009:00:00+01:00", "write %2B"),
         ("rows=1&rows=2", "more than once"),
         ("format=xml", "neither json nor csv"),
         ("format=csv", "window=NAME"),
@@ -418,6 +420,18 @@ async fn a_wrong_question_about_windows_is_told_what_is_right() {
         let (status, body) = house.json(&format!("/api/windows?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
         assert!(body["error"].as_str().unwrap().contains(told), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_would_do_nothing_is_refused_everywhere() {
+    let house = House::open().await;
+    for (path, _) in routes().iter().filter(|(path, _)| path.starts_with("/api/")) {
+        for query in ["starts=1&rows=1&limit=5", "limit"] {
+            let (status, body) = house.json(&format!("{path}?{query}")).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path}?{query}");
+            assert!(body["error"].as_str().unwrap().contains("is not a parameter of this endpoint"), "{path}: {body}");
+        }
     }
 }
 

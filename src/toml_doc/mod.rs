@@ -16,7 +16,7 @@ use std::rc::Rc;
 use toml_edit::{Item, TableLike, Value};
 
 pub use problems::{Cut, Invalid, Place, Problems};
-pub use values::{ByteSize, DurationMs, FromToml};
+pub use values::{ByteSize, DurationMs, Filled, FromToml};
 
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 

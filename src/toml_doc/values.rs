@@ -1,5 +1,7 @@
 //! What a TOML value, or an environment variable's text, can be read as.
 
+use std::fmt;
+
 use toml_edit::Value;
 
 /// A type that a TOML value, or an environment variable's text, can be read as.
@@ -19,6 +21,21 @@ impl FromToml for String {
     }
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+}
+
+/// A text with something in it: what an unset shell variable leaves behind is no name, address or folder, and must not
+/// quietly mean the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled(pub String);
+
+impl FromToml for Filled {
+    const EXPECTED: &'static str = "a text in quotes that is not empty (what is not to be set is left out)";
+    fn from_value(value: &Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        (!text.trim().is_empty()).then(|| Self(text.to_owned()))
     }
 }
 
@@ -76,6 +93,20 @@ impl FromToml for Vec<f64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DurationMs(pub u64);
 
+/// As it would be written, in quotes: in the largest unit that it is a whole number of.
+impl fmt::Display for DurationMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0;
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units.into_iter().find(|(factor, _)| ms > 0 && ms % factor == 0) {
+            Some((factor, unit)) => write!(f, "\"{}{unit}\"", ms / factor),
+            None if ms > 1_000 => write!(f, "\"{}s\"", ms as f64 / 1e3),
+            None if ms == 0 => f.write_str("\"0s\""),
+            None => write!(f, "\"{ms}ms\""),
+        }
+    }
+}
+
 impl FromToml for DurationMs {
     const EXPECTED: &'static str = "a duration with its unit, like \"500ms\", \"5s\", \"1m\", \"2h\" or \"1d\"";
     fn from_value(value: &Value) -> Option<Self> {
@@ -123,6 +154,13 @@ fn scaled(text: &str, factors: &[(&str, u64)]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_written() {
+        for text in ["0s", "1ms", "999ms", "1s", "7s", "7.5s", "90s", "61.001s", "1m", "2h", "25h", "1d", "366d"] {
+            assert_eq!(DurationMs::from_text(text).unwrap().to_string(), format!("\"{text}\""));
+        }
+    }
 
     #[test]
     fn sizes_and_durations_carry_their_unit() {

@@ -15,6 +15,7 @@ use super::StreamWindows;
 use super::cell::{Cell, Measure, Scalar};
 use super::group::KeyValue;
 use super::partials::mean;
+use super::slide;
 use super::view::integer_json;
 use crate::contract::window::{KeyPlan, MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
@@ -126,13 +127,11 @@ struct Weighed {
     keys: usize,
 }
 
-/// The newest start that is complete, and the running one, epoch us. Of windows that overlap, the running one is that
-/// which ends with the pane of now: one that has just begun would say next to nothing.
+/// The newest start that is complete, and the running one, epoch us.
 fn starts_at(plan: &WindowPlan, now_us: i64) -> [i64; 2] {
     let pane = |at_us: i64| at_us.div_euclid(plan.pane_us).saturating_mul(plan.pane_us);
     let complete_us = pane(now_us.saturating_sub(plan.grace_us)).saturating_sub(plan.every_us);
-    let running_us = pane(now_us).saturating_add(plan.pane_us).saturating_sub(plan.every_us);
-    [complete_us, running_us]
+    [complete_us, slide::running_us(plan, now_us)]
 }
 
 fn label(plan: &WindowPlan, key: &[KeyValue]) -> String {

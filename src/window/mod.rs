@@ -44,7 +44,7 @@ pub use others::{FoundCommit, OthersCells};
 pub use partials::Undecodable;
 pub use pending::Knowledge;
 pub use sealed::{SealedRow, SealedRows, SealedStart, SealedWindow};
-pub use view::{LiveFilter, LiveRow, LiveStart, LiveWindow};
+pub use view::{Ahead, LiveFilter, LiveRow, LiveStart, LiveWindow};
 
 /// What it takes to add up the rows of a partials table outside of this room: pure, like all that is done to cells.
 pub(crate) mod merging {

@@ -38,6 +38,13 @@ pub fn starts<'a>(panes: &'a BTreeSet<i64>, plan: &'a WindowPlan) -> impl Iterat
     iter::successors(newest.and_then(at_or_below), move |start_us| at_or_below(start_us.checked_sub(plan.pane_us)?))
 }
 
+/// The start that runs at `now_us`, epoch us, and of windows that overlap, the one that ends with the pane of now: one
+/// that has just begun would say next to nothing. What starts later is ahead of the clock.
+pub fn running_us(plan: &WindowPlan, now_us: i64) -> i64 {
+    let pane_us = now_us.div_euclid(plan.pane_us).saturating_mul(plan.pane_us);
+    pane_us.saturating_add(plan.pane_us).saturating_sub(plan.every_us)
+}
+
 /// Makes each of the windows that begin at `starts` (oldest first) and have something, and hands it over.
 pub fn windows<V: Additive, T>(
     panes: BTreeMap<i64, ByKey<V>>,

@@ -359,6 +359,32 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
 }
 
+/// (start minutes, ahead) of a window whose clock stands 30 s into `minute`.
+fn shown_at(windows: &StreamWindows, window: &str, minute: i64, filter: LiveFilter) -> (Vec<i64>, Ahead) {
+    let now_ms = Some(minute * 60_000 + 30_000);
+    let live = windows.live(&LiveFilter { window: Some(window.to_owned()), now_ms, ..filter }).remove(0);
+    (live.starts.iter().map(|start| start.start_ms.div_euclid(60_000)).collect(), live.ahead)
+}
+
+#[test]
+fn the_newest_starts_are_those_that_have_begun_unless_times_are_asked_for() {
+    let windows = windows();
+    let orders = [order("x", 10, 6), order("x", 10, 7), order("x", 10, 8), order("x", 10, 9), order("y", 10, 1 << 24)];
+    windows.observe(&batch(&windows, range("a", 0, 5), &orders)).unwrap();
+    let ahead = |starts, records| Ahead { starts, records };
+    let newest = |count| LiveFilter { starts_max: Some(count), ..LiveFilter::default() };
+    let shown = |minute, filter| shown_at(&windows, "by_place", minute, filter);
+    assert_eq!(shown(8, newest(2)), (vec![8, 7], ahead(2, 2)));
+    assert_eq!(shown(9, newest(2)), (vec![9, 8], ahead(1, 1)), "a start is there as soon as it begins");
+    assert_eq!(shown(8, LiveFilter::default()), (vec![1 << 24, 9, 8, 7, 6], ahead(2, 2)), "all there is");
+    let since = LiveFilter { since_ms: Some(7 * 60_000), ..newest(3) };
+    assert_eq!(shown(8, since), (vec![1 << 24, 9, 8], ahead(2, 2)), "whoever names a time means it");
+    let of_x = LiveFilter { keys: vec![("place".to_owned(), "x".to_owned())], ..newest(1) };
+    assert_eq!(shown(8, of_x), (vec![8], ahead(1, 1)));
+    // Of windows that overlap, the newest ends with the pane of now.
+    assert_eq!(shown_at(&windows, "large_lately", 8, newest(2)), (vec![6, 5], ahead(2, 2)));
+}
+
 /// (start minute, place, records, total, newest) of the window that slides, newest first.
 fn large_lately(windows: &StreamWindows, starts_max: usize) -> Vec<(i64, String, u64, String, String)> {
     let filter =

@@ -25,8 +25,11 @@ use crate::contract::{ColumnType, WindowPlan};
 pub struct LiveFilter {
     /// Only the window of this name.
     pub window: Option<String>,
-    /// Only the newest so many starts of each window, of those between.
+    /// Only the newest so many starts of each window: of those between, or if no time is asked for, of those that have
+    /// begun. A record with a wrong time must not be what "newest" means.
     pub starts_max: Option<usize>,
+    /// The clock by which starts have begun, epoch ms; `None` = whatever there is has begun.
+    pub now_ms: Option<i64>,
     /// Only the largest so many keys of each start; how many there are is told anyway.
     pub rows_max: Option<usize>,
     /// Only starts at or after this, epoch ms.
@@ -47,6 +50,17 @@ impl LiveFilter {
         let start_ms = start_us.div_euclid(1000);
         self.since_ms.is_none_or(|since_ms| start_ms >= since_ms)
             && self.until_ms.is_none_or(|until_ms| start_ms < until_ms)
+    }
+
+    /// The newest start that has begun, epoch us.
+    fn running_us(&self, plan: &WindowPlan) -> i64 {
+        self.now_ms.map_or(i64::MAX, |now_ms| slide::running_us(plan, now_ms.saturating_mul(1000)))
+    }
+
+    /// The newest start that `starts_max` counts from, epoch us.
+    fn newest_us(&self, plan: &WindowPlan) -> i64 {
+        let asks_for_times = self.since_ms.is_some() || self.until_ms.is_some();
+        if self.starts_max.is_none() || asks_for_times { i64::MAX } else { self.running_us(plan) }
     }
 
     pub(super) fn wants_key(&self, plan: &WindowPlan, key: &[KeyValue]) -> bool {
@@ -84,9 +98,20 @@ pub struct LiveWindow {
     pub as_of_ms: Option<i64>,
     /// Nothing is shown until what an earlier process may have shown was read again.
     pub catching_up: bool,
+    /// What is later than the clock, whichever starts are asked for.
+    pub ahead: Ahead,
     /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
     /// pane is, where one that has just begun would say next to nothing.
     pub starts: Vec<LiveStart>,
+}
+
+/// Records whose event time is still to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Ahead {
+    /// Starts that have not begun and hold some; of windows that overlap, each record's last.
+    pub starts: usize,
+    /// How many there are, of the keys that are asked for.
+    pub records: u64,
 }
 
 /// One start of a window.
@@ -165,7 +190,7 @@ impl StreamWindows {
     pub(super) fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
         let catching_up = self.catching_up.load(Ordering::Relaxed);
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
-        let (starts, weighed, panes, committed_version, as_of_ms) = {
+        let (starts, weighed, panes, ahead, committed_version, as_of_ms) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
             let starts = if catching_up { Vec::new() } else { self.shown_starts(index, plan, filter) };
             let weights = self.weigh(index, plan, &starts, filter);
@@ -174,7 +199,8 @@ impl StreamWindows {
             let shown: HashSet<&[KeyValue]> =
                 weighed.iter().flat_map(|start| &start.shown).map(|(key, _)| key.as_slice()).collect();
             let panes = self.merge_layers(index, &span(&starts, plan), |key| shown.contains(key));
-            (starts, weighed, panes, self.committed.version(), self.as_of_ms())
+            let ahead = if catching_up { Ahead::default() } else { self.ahead(index, plan, filter) };
+            (starts, weighed, panes, ahead, self.committed.version(), self.as_of_ms())
         };
         let mut cells: BTreeMap<i64, ByKey<Cell>> =
             slide::windows(panes, &starts, plan, |start_us, cells| (start_us, cells)).into_iter().collect();
@@ -190,6 +216,7 @@ impl StreamWindows {
             committed_version,
             as_of_ms,
             catching_up,
+            ahead,
             starts: starts.collect(),
         }
     }
@@ -207,10 +234,23 @@ impl StreamWindows {
         }
         let since_us = self.committed.since_us(window);
         let whole = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
-        let wanted = whole.filter(|start_us| filter.wants_start(*start_us));
+        let newest_us = filter.newest_us(plan);
+        let wanted = whole.filter(|start_us| *start_us <= newest_us && filter.wants_start(*start_us));
         let mut starts: Vec<i64> = wanted.take(filter.starts_max.unwrap_or(usize::MAX)).collect();
         starts.reverse();
         starts
+    }
+
+    fn ahead(&self, window: usize, plan: &WindowPlan, filter: &LiveFilter) -> Ahead {
+        let begun_us = filter.running_us(plan).saturating_add(plan.every_us);
+        let (mut panes, mut records) = (BTreeSet::new(), 0);
+        self.each_cell(window, &(begun_us..i64::MAX), |pane_us, key, cell, _| {
+            if filter.wants_key(plan, key) {
+                panes.insert(pane_us);
+                records += cell.records;
+            }
+        });
+        Ahead { starts: panes.len(), records }
     }
 
     /// Every pane of these starts (oldest first) with the keys that are wanted.

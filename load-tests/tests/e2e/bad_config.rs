@@ -34,7 +34,7 @@ async fn everything_wrong_is_said_with_file_and_line_and_nothing_is_opened() -> 
     assert_eq!(status.code(), Some(64), "{said}");
     let pin = scene.contract(Kind::Pin);
     let sayings = [
-        (place(&config, "flush_interval")?, "1 ms"),
+        (place(&config, "flush_interval")?, "\"1ms\""),
         (place(&config, "reads_per_seconds")?, "did you mean `reads_per_second`"),
         (place(&config, "oldest")?, "trim_horizon"),
         (place(&pin, "intiger")?, "did you mean \"integer\""),

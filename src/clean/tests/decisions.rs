@@ -181,22 +181,42 @@ fn decision_08_timestamps_in_every_form_become_the_same_utc_microseconds() {
 }
 
 #[test]
+fn what_is_no_json_is_told_by_where_it_stops_being_it() {
+    for (json, detail) in [
+        ("{\"index\":1,}", "not JSON at byte 11 of 12; begins \"{\\\"index\\\":1,}\""),
+        ("{'index':1}", "not JSON at byte 1 of 11; begins \"{'index':1}\""),
+        ("hello, world", "not JSON at byte 0 of 12; begins \"hello, world\""),
+        ("{\n\"a\":1\n\"b\":2}", "not JSON at byte 8 of 14; begins"),
+        ("{\"index\":NaN}", "not JSON at byte 9 of 13; begins"),
+        ("{\"index\":1", "not JSON at byte 10 of 10; begins"),
+        ("{} x", "not JSON at byte 3 of 4; begins"),
+    ] {
+        let (reason, told) = rejected("pin.toml", json.to_owned());
+        assert_eq!(reason, RejectReason::InvalidJson, "{json}");
+        assert!(told.starts_with(detail), "{json}: {told}");
+    }
+}
+
+#[test]
 fn decision_09_ind_is_an_integer_or_the_record_is_a_reject() {
     for json in ["7528", "\"7528\"", "\" 7528\\u00a0\"", "7528.0", "\"7528.0\""] {
         assert_eq!(clean_one(&shipped("pin.toml"), pin("index", json).as_bytes()).cell("ind"), "7528", "{json}");
     }
     for (json, detail) in [
-        ("null", "`ind` null: null"),
-        ("\"\"", "`ind` empty: \"\""),
-        ("\"seven\"", "`ind` unparsable: \"seven\""),
-        ("7528.5", "`ind` unparsable: 7528.5"),
-        ("3000000000", "`ind` out_of_range: 3000000000"),
-        ("[7528]", "`ind` wrong_type: a list"),
+        ("null", "ind (from \"index\"): null"),
+        ("\"\"", "ind (from \"index\"): empty"),
+        ("\"seven\"", "ind (from \"index\"): unparsable: \"seven\""),
+        ("7528.5", "ind (from \"index\"): unparsable: 7528.5"),
+        ("3000000000", "ind (from \"index\"): out_of_range: 3000000000"),
+        ("[7528]", "ind (from \"index\"): wrong_type: a list"),
     ] {
         assert_eq!(rejected("pin.toml", pin("index", json)), (RejectReason::RequiredColumn, detail.to_owned()));
     }
     let without = pin("index", "1").replace("\"index\":1,", "");
-    assert_eq!(rejected("pin.toml", without), (RejectReason::RequiredColumn, "`ind` absent: absent".to_owned()));
+    assert_eq!(
+        rejected("pin.toml", without),
+        (RejectReason::RequiredColumn, "ind (from \"index\"): absent".to_owned())
+    );
     let (_, detail) = rejected("pin.toml", pin("index", &format!("\"{}\"", "é".repeat(500))));
     assert!(detail.len() <= crate::limits::REJECT_DETAIL_BYTES_MAX && detail.ends_with("é\"…"), "{detail}");
 }

@@ -206,5 +206,5 @@ fn every_type_can_be_required() {
     }
     let collected = with_x("type = \"array<double>\"\ncollect = [\"a\", \"b\"]\nrequired = true");
     let cleaned = clean_one(&collected, b"{\"id\":1,\"a\":1}");
-    assert_eq!(cleaned.reject(), (RejectReason::RequiredColumn, "`x` incomplete: 1, absent"));
+    assert_eq!(cleaned.reject(), (RejectReason::RequiredColumn, "x (from \"a\", \"b\"): incomplete: 1, absent"));
 }

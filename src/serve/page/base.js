@@ -11,9 +11,12 @@ const SVG = "http://www.w3.org/2000/svg";
 const grouped = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
-const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const moment = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
-const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+// Event times mean the same wherever the page is looked at: in UTC, and with the date unless it is of today.
+const dayOf = ms => new Date(ms).toISOString().slice(0, 10);
+const timeOf = ms => new Date(ms).toISOString().slice(11, 19);
+const clock = (ms, now) => dayOf(ms) === dayOf(now) ? timeOf(ms) : `${dayOf(ms)} ${timeOf(ms)}`;
+const period = (from, to, now) => `${clock(from, now)} – ${clock(to, from)} UTC`;
 
 const count = n => n < 1e6 ? grouped.format(n) : short.format(n);
 const many = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;

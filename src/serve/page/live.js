@@ -25,7 +25,7 @@ function findings(summary) {
 function updateVerdict(summary, isLive, why) {
   const found = findings(summary);
   const bad = summary.streams.filter(stream => !stream.ready).length;
-  const [tone, text] = !isLive ? ["bad", `Not live. ${why} What is shown is from ${time.format(summary.now_ms)}.`]
+  const [tone, text] = !isLive ? ["bad", `Not live. ${why} What is shown is from ${clock(summary.now_ms, Date.now())} UTC.`]
     : !summary.streams.length ? ["warn", "No stream has started yet."]
     : bad ? ["bad", `No: ${bad} of ${many(summary.streams.length, "stream")} ${bad === 1 ? "is" : "are"} not working.`]
     : found.some(([isBad]) => isBad) ? ["bad", "It works now, but records were lost."]

@@ -32,7 +32,7 @@ function sampleNode(sample) {
   return el("li", {},
     el("p", { text: sample.detail }),
     el("pre", { tabindex: "0", role: "region", "aria-label": "payload" }, el("code", { text: sample.payload || "(empty)" })),
-    el("p", { class: "muted small", text: `${sample.shard}, ${sample.sequence_number}${sub}, arrived ${moment.format(sample.arrived_ms)}${cut}` }));
+    el("p", { class: "muted small", text: `${sample.shard}, ${sample.sequence_number}${sub}, arrived ${clock(sample.arrived_ms, Date.now())} UTC${cut}` }));
 }
 
 function rejectsCard({ stream }) {

@@ -4,7 +4,7 @@ const SEALED_SHOWN = 8;
 
 function sealedCard({ sealed }) {
   const p = { chosen: null };
-  const heads = [["From", ""], ["", ""], ["Records", "num"], ["Keys", "num"], ["Late", "num", "records that came too late"], ["Rev.", "num", "the highest revision of its rows"]];
+  const heads = [["From, UTC", ""], ["", ""], ["Records", "num"], ["Keys", "num"], ["Late", "num", "records that came too late"], ["Rev.", "num", "the highest revision of its rows"]];
   const card = el("article", { class: "card window sealed", "aria-label": `sealed ${sealed.window}`, "data-window": sealed.window },
     el("div", { class: "head" }, p.name = el("h3"), p.about = el("span", { class: "muted small" })),
     p.none = el("p", { class: "muted small sum" }),
@@ -22,7 +22,7 @@ function sealedCard({ sealed }) {
 function updateSealed(card, { sealed, now }) {
   const p = card.parts;
   sayName(p.name, sealed.window);
-  const through = known(sealed.through_ms) ? `sealed through ${now - sealed.through_ms < 86400000 ? time.format(sealed.through_ms) : day.format(sealed.through_ms)}` : "nothing sealed yet";
+  const through = known(sealed.through_ms) ? `sealed through ${clock(sealed.through_ms, now)} UTC` : "nothing sealed yet";
   const policy = sealed.revises ? " · late records are added by revisions" : "";
   const stale = known(sealed.as_of_ms) ? ` · as of ${span(Math.max(0, now - sealed.as_of_ms))} ago` : "";
   say(p.about, `${through}${policy}${stale}`);
@@ -34,8 +34,8 @@ function updateSealed(card, { sealed, now }) {
   const top = most(shown.map(start => start.records));
   each(p.starts, shown, start => start.start_ms, start => sealedRow(card, start), (row, start) => {
     const [, , records, keys, late, revision] = row.cells_;
-    const text = period(start.start_ms, start.end_ms);
-    say(row.button, (now - start.start_ms < 86400000 ? time : day).format(start.start_ms));
+    const text = period(start.start_ms, start.end_ms, now);
+    say(row.button, clock(start.start_ms, now));
     name(row.button, "aria-label", text);
     name(row.button, "title", text);
     name(row.button, "aria-pressed", String(start.start_ms === (p.chosen ?? shown[0].start_ms)));
@@ -50,7 +50,7 @@ function updateSealed(card, { sealed, now }) {
   });
   if (!shown.some(start => start.start_ms === p.chosen)) p.chosen = null;
   const chosen = shown.find(start => start.start_ms === p.chosen) ?? shown[0];
-  say(p.title, `Its keys, ${period(chosen.start_ms, chosen.end_ms)}${chosen.complete ? "" : ", not complete"}`);
+  say(p.title, `Its keys, ${period(chosen.start_ms, chosen.end_ms, now)}${chosen.complete ? "" : ", not complete"}`);
   if (p.details.open) updateKeys(p, sealed, { ...chosen, rows: chosen.rows.map(row => ({ ...row, pending: 0 })) });
 }
 

@@ -20,8 +20,8 @@ function updateShard(row, { stream, shard, depth }) {
   say(title, `${stream} / ${shard.shard}`);
   title.style.setProperty("--depth", Math.min(depth, 8));
   title.classList.toggle("child", depth > 0);
-  say(p.state, shard.state || "starting");
-  name(p.state, "class", `pill ${STATES[shard.state] ?? ""}`);
+  say(p.state, isLive ? shard.state || "starting" : UNKNOWN);
+  name(p.state, "class", `pill ${isLive ? STATES[shard.state] ?? "" : ""}`);
   say(owner, OWNERS[shard.owner] ?? "–");
   say(parents, shard.parents.length ? shard.parents.join(", ") : "–");
   show(p.range, known(shard.hash_range));
@@ -35,7 +35,7 @@ function updateShard(row, { stream, shard, depth }) {
   // From 0.1 s to an hour, by the logarithm: a second and a minute both show.
   part(p.fill, known(behind) && behind > 0 ? Math.log10(1 + behind / 100) / 4.56 : 0);
   p.fill.className = behind > 60000 ? "badfill" : behind > 5000 ? "warnfill" : "solid";
-  say(p.behind, !known(behind) ? "–" : behind === 0 ? "caught up" : span(behind));
+  say(p.behind, behindText(behind));
   say(age, known(shard.record_age_ms) ? `${span(shard.record_age_ms)} ago` : "–");
   say(records, count(shard.records));
   say(size, bytes(shard.bytes));

@@ -67,17 +67,19 @@ function behindOf(stream) {
   return most(open.map(shard => shard.behind_ms).filter(known));
 }
 
-const behindText = behind => behind === null ? "–" : behind === 0 ? "caught up" : span(behind);
+// What was true when Pintail was last heard is not said of now.
+const UNKNOWN = "not known";
+const behindText = behind => !isLive ? UNKNOWN : !known(behind) ? "–" : behind === 0 ? "caught up" : span(behind);
 
 function updateStream(card, stream) {
   const p = card.parts;
   const behind = behindOf(stream);
   const age = least(stream.shards.map(shard => shard.record_age_ms).filter(known));
   const commit = least(stream.tables.map(table => table.commit_age_ms).filter(known));
-  say(p.state, stream.ready ? "ready" : "not ready");
-  name(p.state, "class", `pill ${stream.ready ? "good" : "bad"}`);
+  say(p.state, !isLive ? UNKNOWN : stream.ready ? "ready" : "not ready");
+  name(p.state, "class", `pill ${!isLive ? "" : stream.ready ? "good" : "bad"}`);
   say(p.behind, behindText(behind));
-  p.behind.className = behind > 60000 ? "bad" : behind > 5000 ? "warn" : "";
+  p.behind.className = !isLive ? "" : behind > 60000 ? "bad" : behind > 5000 ? "warn" : "";
   say(p.age, age === null ? "none yet" : `${span(age)} ago`);
   say(p.commit, commit === null ? "none yet" : `${span(commit)} ago`);
   updateRate(p, history.get(stream.stream));

@@ -7,6 +7,7 @@ function windowCard(live) {
     p.starts = el("div", { class: "starts", role: "group", "aria-label": "the last starts, newest last; choose one" }),
     p.clock = el("div", { class: "bar clock", "aria-hidden": "true" }, p.passed = el("i", { class: "solid" })),
     p.title = el("p", { class: "small sum" }),
+    p.ahead = el("p", { class: "small muted sum ahead" }),
     p.scroll = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `keys of ${live.window}` },
       el("table", {}, el("thead", {}, p.head = el("tr")), p.rows = el("tbody"))),
     p.more = el("p", { class: "small muted sum" }),
@@ -20,8 +21,6 @@ function windowCard(live) {
   return card;
 }
 
-const period = (from, to) => to - from < 86400000 ? `${time.format(from)} – ${time.format(to)}` : `${day.format(from)} – ${day.format(to)}`;
-
 function updateWindow(card, { live, now }) {
   const p = card.parts;
   sayName(p.name, live.window);
@@ -30,6 +29,10 @@ function updateWindow(card, { live, now }) {
   // Others' records come from the lake, when they are committed; what this process reads is there at once.
   const others = known(live.as_of_ms) ? ` · what others read: as of ${span(Math.max(0, now - live.as_of_ms))} ago` : "";
   say(p.about, `${live.stream} · every ${span(live.every_ms).replace(/ 0 s$| 0 min$|\.0(?= s)/, "")}${others}`);
+  // Whoever posted them has a clock or a field that is wrong, and they must not be what is looked at instead of now.
+  const { starts, records } = live.ahead;
+  show(p.ahead, records > 0);
+  say(p.ahead, records ? `${many(starts, "start")} in the future, ${many(records, "record")}: their time is later than the clock` : "");
   if (!live.starts.some(start => start.start_ms === p.chosen)) p.chosen = null;
   const chosen = live.starts.find(start => start.start_ms === p.chosen) ?? live.starts[0];
   const top = most(live.starts.map(start => start.records));
@@ -39,7 +42,7 @@ function updateWindow(card, { live, now }) {
     button.firstChild.classList.toggle("none", start.pending === 0);
     part(button.lastChild, committed / top);
     name(button, "aria-pressed", String(start === chosen));
-    const label = `${period(start.start_ms, start.end_ms)}: ${count(start.records)} records, ${count(start.pending)} of them not committed yet`;
+    const label = `${period(start.start_ms, start.end_ms, now)}: ${count(start.records)} records, ${count(start.pending)} of them not committed yet`;
     name(button, "aria-label", label);
     name(button, "title", label);
   });
@@ -55,9 +58,9 @@ function updateWindow(card, { live, now }) {
   const state = elapsed < 1 ? `${span(chosen.end_ms - now)} left` : "over";
   const pending = chosen.pending ? ` · ${count(chosen.pending)} not committed yet` : "";
   const late = live.catching_up ? "Just started, catching up; as before: " : "";
-  say(p.title, `${late}${period(chosen.start_ms, chosen.end_ms)} · ${state} · ${many(chosen.records, "record")}${pending}`);
+  say(p.title, `${late}${period(chosen.start_ms, chosen.end_ms, now)} · ${state} · ${many(chosen.records, "record")}${pending}`);
   updateKeys(p, live, chosen);
-  updateLines(p, live);
+  updateLines(p, live, now);
 }
 
 function startButton(card, start) {
@@ -125,7 +128,7 @@ function largest(live) {
   return { lines, starts };
 }
 
-function updateLines(p, live) {
+function updateLines(p, live, now) {
   const { lines, starts } = largest(live);
   const highest = Math.max(1, ...lines.flatMap(line => line.records.map(n => n ?? 0))), top = highest * 1.08;
   say(p.scale, `Largest keys over ${many(starts.length, "start")}, records from 0 to ${count(highest)}`);
@@ -159,9 +162,9 @@ function updateLines(p, live) {
   });
   const table = p.over.closest("details");
   if (!table.open) return void (table.ontoggle = () => p.again());
-  each(p.overHead, [["start", "from"], ...lines.map(({ key, name }) => [key, name])], ([key]) => key, ([key]) => el("th", { scope: "col", class: key === "start" ? "" : "num" }), (th, [, text]) => say(th, text));
+  each(p.overHead, [["start", "from, UTC"], ...lines.map(({ key, name }) => [key, name])], ([key]) => key, ([key]) => el("th", { scope: "col", class: key === "start" ? "" : "num" }), (th, [, text]) => say(th, text));
   each(p.over, starts.map((start, i) => ({ start, values: lines.map(line => line.records[i]) })), ({ start }) => start.start_ms, () => el("tr"), (row, { start, values }) => {
-    const cells = [time.format(start.start_ms), ...values.map(n => n === null ? "–" : count(n))];
+    const cells = [clock(start.start_ms, now), ...values.map(n => n === null ? "–" : count(n))];
     each(row, cells.map((text, i) => [i, text]), ([i]) => i, ([i]) => el("td", { class: i ? "num" : "" }), (td, [, text]) => say(td, text));
   });
 }

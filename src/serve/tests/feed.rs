@@ -67,6 +67,22 @@ async fn a_page_gets_everything_first_and_then_only_what_changed() {
 }
 
 #[tokio::test]
+async fn records_of_the_future_do_not_take_the_place_of_now() {
+    let (house, windows) = house_with_words().await;
+    let now = now_ms();
+    let later: Vec<_> = (1..=20).map(|days| ("noun", now + days * 86_400_000)).collect();
+    windows.observe(&batch(3, &[&[("verb", now)], later.as_slice()].concat())).unwrap();
+    let (_, hello) = fed(&house).await.next().await;
+    let window = &hello["windows"][0];
+    let starts: Vec<i64> =
+        window["starts"].as_array().unwrap().iter().map(|it| it["start_ms"].as_i64().unwrap()).collect();
+    assert_eq!(starts, [now / 60_000 * 60_000, 120_000, 60_000, 0]);
+    assert_eq!(window["ahead"], json!({ "starts": 20, "records": 20 }));
+    let (_, newest) = house.json("/api/windows?window=words&starts=1").await;
+    assert_eq!(newest[0]["starts"][0]["start_ms"], json!(starts[0]), "as the page has it");
+}
+
+#[tokio::test]
 async fn only_so_many_pages_are_fed_and_one_that_leaves_makes_room() {
     let house = House::open().await;
     let mut pages = Vec::new();
