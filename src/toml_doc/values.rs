@@ -98,7 +98,7 @@ impl fmt::Display for DurationMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0;
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-        match units.into_iter().find(|(factor, _)| ms > 0 && ms % factor == 0) {
+        match units.into_iter().find(|(factor, _)| ms > 0 && ms.is_multiple_of(*factor)) {
             Some((factor, unit)) => write!(f, "\"{}{unit}\"", ms / factor),
             None if ms > 1_000 => write!(f, "\"{}s\"", ms as f64 / 1e3),
             None if ms == 0 => f.write_str("\"0s\""),

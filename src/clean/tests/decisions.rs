@@ -191,7 +191,7 @@ fn what_is_no_json_is_told_by_where_it_stops_being_it() {
         ("{\"index\":1", "not JSON at byte 10 of 10; begins"),
         ("{} x", "not JSON at byte 3 of 4; begins"),
     ] {
-        let (reason, told) = rejected("pin.toml", json.to_owned());
+        let (reason, told) = rejected("pin.toml", json);
         assert_eq!(reason, RejectReason::InvalidJson, "{json}");
         assert!(told.starts_with(detail), "{json}: {told}");
     }
