@@ -125,7 +125,7 @@ mod tests {
         let population = Population::new();
         let mut rooms = Rooms::of(Kind::Pin).unwrap();
         let (mut files, mut rows) = (Vec::new(), 0);
-        for read in 0..15 {
+        for read in 0..30 {
             let records: Vec<String> =
                 (read * 2_000..(read + 1) * 2_000).map(|number| population.endless(Kind::Pin, number)).collect();
             let payloads = records.iter().map(String::as_bytes).chain([b"no record".as_slice()]);
