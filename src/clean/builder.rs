@@ -15,6 +15,7 @@ use super::timestamp::day_of;
 use super::value::{self, Fields};
 use crate::checkpoint::{SequenceDigits, ShardId};
 use crate::contract::{Column, ColumnType, Constant, Contract, EventTime};
+use crate::limits::CLEANED_ALONE_BYTES;
 use crate::record::{CleanCounts, RawRecord, RejectReason};
 
 /// The rows of the batch at hand.
@@ -24,6 +25,7 @@ pub(super) struct RowsBuilder {
     place: PlaceBuilder,
     /// Of the batch at hand.
     rows_expected: usize,
+    /// The same; none if a record is too large to say anything of others.
     payload_bytes: usize,
     dates: Date32Builder,
     /// The times that windows go by, each once.
@@ -51,9 +53,9 @@ impl RowsBuilder {
     pub fn begin_batch(&mut self, records: &[RawRecord]) {
         let rows = records.len();
         self.rows_expected = rows;
-        let payload_bytes = records.iter().map(|record| record.data.len()).sum();
-        let before = std::mem::replace(&mut self.payload_bytes, payload_bytes);
-        self.columns.iter_mut().for_each(|column| column.begin_batch(rows, payload_bytes, before));
+        let has_large = records.iter().any(|record| record.data.len() > CLEANED_ALONE_BYTES);
+        self.payload_bytes = if has_large { 0 } else { records.iter().map(|record| record.data.len()).sum() };
+        self.columns.iter_mut().for_each(|column| column.begin_batch(rows, self.payload_bytes));
         self.place = PlaceBuilder::with_capacity(rows);
         self.dates = Date32Builder::with_capacity(rows);
     }
@@ -99,7 +101,9 @@ impl RowsBuilder {
             for (null, count) in std::mem::take(&mut data.nulls).counted() {
                 counts.nulls.insert((column.name.clone(), null.as_str()), count);
             }
-            data.text_bytes = data.builder.text_bytes();
+            if self.payload_bytes > 0 {
+                data.text_share = data.builder.text_bytes() as f64 / self.payload_bytes as f64;
+            }
             arrays.push(data.builder.finish());
         }
         arrays.extend(self.place.finish());
@@ -144,21 +148,20 @@ pub(super) fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>) -> RecordBatc
 struct DataColumn {
     builder: ColumnBuilder,
     nulls: NullCounts,
-    /// Bytes of its texts in the batch before.
-    text_bytes: usize,
+    /// The part of the payloads that its texts were in the batch before.
+    text_share: f64,
 }
 
 impl DataColumn {
     fn new(column_type: ColumnType) -> Self {
         let builder = ColumnBuilder::new(column_type, 0, 0);
-        Self { builder, nulls: NullCounts::default(), text_bytes: 0 }
+        Self { builder, nulls: NullCounts::default(), text_share: 0.0 }
     }
 
     /// The texts of a batch are the share of its payloads that they were in the batch before, and a bit; so all columns
     /// together never ask for much more than the payloads have.
-    fn begin_batch(&mut self, rows: usize, payload_bytes: usize, payload_bytes_before: usize) {
-        let share = self.text_bytes as f64 / payload_bytes_before.max(1) as f64;
-        let text_bytes = (share * SPARE * payload_bytes as f64) as usize;
+    fn begin_batch(&mut self, rows: usize, payload_bytes: usize) {
+        let text_bytes = (self.text_share * SPARE * payload_bytes as f64) as usize;
         self.builder = ColumnBuilder::new(self.builder.column_type(), rows, text_bytes.min(payload_bytes));
     }
 }

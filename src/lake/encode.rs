@@ -36,7 +36,9 @@ pub fn encoded_files(rows: &[RecordBatch]) -> Result<Vec<Bytes>, ParquetError> {
 pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
     let schema = partition.batches.first().map(RecordBatch::schema);
     let schema: SchemaRef = schema.ok_or_else(|| ParquetError::General("a partition without batches".to_owned()))?;
-    let properties = properties(&schema, partition.batches.first())?;
+    // The largest: what is unusually long is in it.
+    let sample = partition.batches.iter().max_by_key(|batch| batch.get_array_memory_size());
+    let properties = properties(&schema, sample)?;
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
     let mut counts = Counts::default();
@@ -92,14 +94,14 @@ fn decoded_bytes(column: &dyn Array) -> usize {
     column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
 }
 
-/// How files are written; the first batch is a sample of their columns.
-pub(crate) fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> Result<WriterProperties, ParquetError> {
+/// How files are written, by a sample of their rows.
+pub(crate) fn properties(schema: &SchemaRef, sample: Option<&RecordBatch>) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("pintail ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    if let Some(first) = first {
-        let columns = schema.fields().iter().zip(first.columns());
+    if let Some(sample) = sample {
+        let columns = schema.fields().iter().zip(sample.columns());
         builder = columns.fold(builder, |builder, (field, values)| set_form(builder, field, values));
     }
     Ok(builder.build())

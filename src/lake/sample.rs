@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::iter::zip;
 
-use deltalake::arrow::array::{Array, AsArray};
+use deltalake::arrow::array::{Array, AsArray, StringArray};
 use deltalake::arrow::datatypes::{
     DataType, Date32Type, Field, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
@@ -19,6 +19,9 @@ use deltalake::parquet::schema::types::ColumnPath;
 
 /// Values looked at.
 const SAMPLE_ROWS: usize = 1000;
+
+/// Pages of longer texts are as large as these, whatever a page should be.
+const LONG_TEXT_BYTES: usize = 64 * 1024;
 
 /// How the values of a column are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,10 @@ fn form(values: &dyn Array) -> Form {
     let each = |encoding| move |repeats: bool| if repeats { Form::Dictionary } else { Form::Each(encoding) };
     let number = each(Encoding::DELTA_BINARY_PACKED);
     if let Some(texts) = values.as_string_opt::<i32>() {
+        // The encoders of differences hold a page twice, and a page has at least one value.
+        if longest(texts) > LONG_TEXT_BYTES {
+            return Form::Each(Encoding::PLAIN);
+        }
         let sample: Vec<&str> = texts.iter().flatten().take(SAMPLE_ROWS).collect();
         return each(of_texts(&sample))(repeats(sample.iter().copied()));
     }
@@ -74,6 +81,11 @@ fn form(values: &dyn Array) -> Form {
     }
     // Payloads of rejects: a dictionary of them would be a copy of megabytes beside the page.
     each(Encoding::PLAIN)(values.data_type() != &DataType::Binary)
+}
+
+fn longest(texts: &StringArray) -> usize {
+    let lengths = texts.offsets().windows(2).map(|ends| ends[1] - ends[0]);
+    lengths.max().and_then(|length| usize::try_from(length).ok()).unwrap_or_default()
 }
 
 /// Whether most of the first values occur more than once. Without any there is nothing to write.
@@ -97,7 +109,7 @@ fn of_texts(sample: &[&str]) -> Encoding {
 
 #[cfg(test)]
 mod tests {
-    use deltalake::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+    use deltalake::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
 
     use super::*;
 
@@ -108,6 +120,8 @@ mod tests {
         assert_eq!(of(&texts(|n| (n % 20).to_string())), Form::Dictionary);
         assert_eq!(of(&texts(|n| format!("{} and more", n * 7919))), Form::Each(Encoding::DELTA_LENGTH_BYTE_ARRAY));
         assert_eq!(of(&texts(|n| format!("4959033827149025660{n:04}"))), Form::Each(Encoding::DELTA_BYTE_ARRAY));
+        let with_a_long_one = |n: usize| if n == 1999 { "x".repeat(LONG_TEXT_BYTES + 1) } else { (n % 20).to_string() };
+        assert_eq!(of(&texts(with_a_long_one)), Form::Each(Encoding::PLAIN), "though most repeat themselves");
         assert_eq!(of(&Int64Array::from_iter_values((0..2000).map(|n| n % 20))), Form::Dictionary);
         assert_eq!(of(&Int64Array::from_iter_values(0..2000)), Form::Each(Encoding::DELTA_BINARY_PACKED));
         let doubles = Float64Array::from_iter_values((0..2000).map(f64::from));
