@@ -25,7 +25,7 @@ pub const USER_RECORD_COST: u64 = (READ_COST_MAX - AGGREGATE_COPIES * READ_BYTES
 
 /// Records that one read may have, those in aggregates one by one: each with a window key of its own, they are what a
 /// permit pays for until their commit.
-pub const READ_RECORDS_MAX: usize = 32_000;
+pub const READ_RECORDS_MAX: usize = 30_000;
 
 /// Bytes of budget that a cleaned byte costs until its commit: itself, and half as much while it is encoded.
 pub const HELD_FACTOR_NUM: u64 = 3;

@@ -89,7 +89,7 @@ mod tests {
     use crate::contract;
     use crate::demo::contracts::shipped;
     use crate::demo::{Kind, aggregate};
-    use crate::limits::{READ_BYTES_MAX, READ_COST_MAX};
+    use crate::limits::{READ_BYTES_MAX, READ_COST_MAX, READ_RECORDS_MAX};
     use crate::metrics::Registry;
     use crate::record::{RawRecord, ShardGrant};
     use crate::source::aggregated::{Rules, disaggregate};
@@ -144,7 +144,7 @@ mod tests {
             [read(1_000, row), read(1_000, with_its_own_key), read(1_000, with_sketches), read(1_000, reject)]
         {
             let taken = disaggregate(records, Rules::default());
-            assert!(taken.left > 0 && taken.records.len() > 30_000, "{}", taken.records.len());
+            assert!(taken.left > 0 && taken.records.len() > READ_RECORDS_MAX - 1_000, "{}", taken.records.len());
             let raw: usize = taken.records.iter().map(|record| size_of::<RawRecord>() + record.data.capacity()).sum();
             let (after, through) = (Position::Beginning, Position::After(taken.last.unwrap().0));
             let range = PositionRange { shard: ShardId::new("shardId-000000000000"), after, through };

@@ -239,10 +239,10 @@ fn a_plain_read_is_never_cut() {
 
 #[test]
 fn a_read_is_cut_before_the_aggregate_that_the_permit_does_not_pay_for() {
-    let read: Vec<RawRecord> = (1..=10).map(|number| raw(number, tiny(16_000))).collect();
+    let read: Vec<RawRecord> = (1..=10).map(|number| raw(number, tiny(15_000))).collect();
     let taken = disaggregate(read, Rules::default());
     assert_eq!((taken.kinesis_records, taken.left), (2, 8));
-    assert_eq!(taken.records.len(), 32_000);
+    assert_eq!(taken.records.len(), 30_000);
     assert_eq!(taken.last.map(|(number, _)| number.to_string()), Some("2".to_owned()));
 }
 
