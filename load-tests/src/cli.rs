@@ -1,29 +1,25 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
-use pintail::demo::Kind;
+use clap::{Parser, Subcommand};
 use pintail::toml_doc::{DurationMs, FromToml};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::chaos;
+use crate::chaos::ChaosArgs;
 use crate::compare::{self, CompareArgs};
-use crate::growth;
-use crate::keys;
+use crate::growth::GrowthArgs;
+use crate::keys::KeysArgs;
 use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
 use crate::peers::parts::PeersPartsArgs;
 use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
 use crate::series::{FootprintArgs, WindowsCostArgs};
-use crate::soak::{self, Filling};
-
-/// How long is posted before a stall, and after it.
-const STALL_MARGIN: Duration = Duration::from_secs(30);
+use crate::soak::{SoakArgs, StallArgs};
 
 const EXIT_CODES: &str = "Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.";
 
@@ -163,111 +159,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Args)]
-struct ChaosArgs {
-    /// Processes to kill with SIGKILL: at least 30, so that most phases come up; 200 are enough for all of them. A
-    /// few more die, where two die together
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(30..))]
-    kills: u64,
-    /// Where the report goes, as JSON
-    #[arg(long, value_name = "FILE", default_value = "chaos.json")]
-    report: PathBuf,
-    /// Draws records, phases and moments [default: a fresh one, which is printed]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Records a second over all three streams
-    #[arg(long, value_name = "N", default_value_t = 600.0, value_parser = rate)]
-    rate: f64,
-    /// Keep every process's log, the configuration and the lake here, for a look at what went wrong
-    #[arg(long, value_name = "DIR")]
-    keep: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct SoakArgs {
-    /// How long to post
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
-    duration: Duration,
-    /// Where the report goes, as JSON
-    #[arg(long, value_name = "FILE", default_value = "soak.json")]
-    report: PathBuf,
-    #[command(flatten)]
-    load: LoadArgs,
-}
-
-#[derive(Debug, Args)]
-struct StallArgs {
-    /// How long S3 does not answer; before and after it is posted for half a minute each
-    #[arg(long = "for", value_name = "TIME", default_value = "3m", value_parser = duration)]
-    time: Duration,
-    /// Where the report goes, as JSON
-    #[arg(long, value_name = "FILE", default_value = "stall.json")]
-    report: PathBuf,
-    #[command(flatten)]
-    load: LoadArgs,
-}
-
-#[derive(Debug, Args)]
-struct KeysArgs {
-    /// Different keys
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
-    keys: u32,
-    /// Records of each key; their sketches grow from the second on
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-    rounds: u8,
-    /// Records a second
-    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = rate)]
-    rate: f64,
-    /// Shards of the stream
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10))]
-    shards: u32,
-    /// Pintail's byte budget in MiB
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    budget_mib: u64,
-    /// Where the report goes, as JSON
-    #[arg(long, value_name = "FILE", default_value = "keys.json")]
-    report: PathBuf,
-}
-
-#[derive(Debug, Args)]
-struct GrowthArgs {
-    /// Commits of the rows table
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
-    commits: u32,
-    /// Join small files on the way, as the service does
-    #[arg(long)]
-    compact: bool,
-    /// Draws the records [default: a fresh one, which is printed]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Where the report goes, as JSON
-    #[arg(long, value_name = "FILE", default_value = "growth.json")]
-    report: PathBuf,
-}
-
-/// What is posted, and to what.
-#[derive(Debug, Args)]
-struct LoadArgs {
-    /// Records a second over all three streams
-    #[arg(long, value_name = "N", default_value_t = 2_000.0, value_parser = rate)]
-    rate: f64,
-    /// Shards of each stream
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
-    shards: u32,
-    /// Pintail's byte budget in MiB
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    budget_mib: u64,
-    /// Records of 10 MiB for every shard, one every five seconds from the start on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    large: u64,
-    /// What fills them: text, the smallest JSON tokens, or as many numbers as are still parsed
-    #[arg(long, value_enum, default_value_t = Filling::Text)]
-    filling: Filling,
-    /// Draws the records [default: a fresh one, which is printed]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-}
-
 impl Cli {
     /// Whether this process is one of another harness's, which it must not outlive.
     pub fn is_role(&self) -> bool {
@@ -318,17 +209,14 @@ async fn told() -> anyhow::Result<anyhow::Error> {
 async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
     let program = program.to_str().context("the path of this binary is not UTF-8")?;
     match command {
-        Command::Chaos(args) => until_told(chaos(args, program)).await,
-        Command::Soak(args) => until_told(soak(args.load, args.duration, None, &args.report, program)).await,
-        Command::Stall(args) => {
-            let duration = args.time + 2 * STALL_MARGIN;
-            until_told(soak(args.load, duration, Some((STALL_MARGIN, args.time)), &args.report, program)).await
-        }
+        Command::Chaos(args) => until_told(args.run(program)).await,
+        Command::Soak(args) => until_told(args.run(program)).await,
+        Command::Stall(args) => until_told(args.run(program)).await,
         Command::Compare(args) => compare::command(&args),
         Command::Run(args) => run::command(args, program, told()).await,
         Command::Role { role } => role.play().await.map(|()| true),
-        Command::Keys(args) => until_told(keys(&args, program)).await,
-        Command::Growth(args) => until_told(growth(&args, program)).await,
+        Command::Keys(args) => until_told(args.run(program)).await,
+        Command::Growth(args) => until_told(args.run(program)).await,
         Command::Footprint(args) => until_told(args.run(program)).await,
         Command::WindowsCost(args) => until_told(args.run(program)).await,
         Command::Peers(args) => until_told(args.run(program)).await,
@@ -338,102 +226,6 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
         Command::PeersParts(args) => tokio::task::spawn_blocking(move || args.run()).await?.map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
-}
-
-async fn chaos(args: ChaosArgs, program: &str) -> anyhow::Result<bool> {
-    check_writable(&args.report)?;
-    let mut seed = seed_of(args.seed);
-    let plan = chaos::Plan {
-        phases: chaos::share_out(args.kills, &mut seed),
-        seed,
-        rate: args.rate,
-        flush_interval_ms: 300,
-        reshard_interval: Duration::from_secs(4),
-        work_ms: 1_500,
-        old_after: Duration::from_secs(20),
-        progress: true,
-        keep: args.keep,
-    };
-    let report = chaos::run(program, plan).await?;
-    publish(&args.report, &report)?;
-    let (kills, records) = (report.deaths.kills, report.records);
-    let (lost, duplicated, altered, disordered) = (report.lost, report.duplicated, report.altered, report.out_of_order);
-    eprintln!(
-        "{kills} kills, {records} records: {lost} lost, {duplicated} duplicated, {altered} altered, {disordered} out \
-         of order, {} unexpected",
-        report.unexpected
-    );
-    tell_verdict(&report.violations);
-    Ok(report.is_clean())
-}
-
-async fn soak(
-    load: LoadArgs,
-    duration: Duration,
-    stall: Option<(Duration, Duration)>,
-    file: &Path,
-    program: &str,
-) -> anyhow::Result<bool> {
-    check_writable(file)?;
-    let plan = soak::Plan {
-        seed: seed_of(load.seed),
-        streams: Kind::ALL.to_vec(),
-        shards: load.shards,
-        duration,
-        rate: load.rate,
-        budget_mib: load.budget_mib,
-        flush_mib: 32,
-        stall,
-        large: load.large,
-        filling: load.filling,
-        sample_interval: Duration::from_secs(1),
-        progress: true,
-    };
-    let report = soak::run(program, &plan).await?;
-    publish(file, &report)?;
-    let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
-    let (records, slope, cpu) = (report.records, report.rss_slope_kib_per_min, report.cpu_seconds);
-    let (achieved, asked) = (report.rate_achieved, report.config.rate);
-    eprintln!(
-        "{records} records, {achieved:.0} a second of {asked:.0} asked for: {} lost, {} duplicated, {} altered, {} out \
-         of order, {} unexpected; peak {peak_mib} MiB of {limit_mib} MiB \
-         allowed, second half {slope:+.0} KiB/min, {cpu:.1} s of CPU",
-        report.lost, report.duplicated, report.altered, report.out_of_order, report.unexpected
-    );
-    tell_verdict(&report.violations);
-    Ok(report.is_clean())
-}
-
-async fn keys(args: &KeysArgs, program: &str) -> anyhow::Result<bool> {
-    check_writable(&args.report)?;
-    let KeysArgs { keys, rounds, rate, shards, budget_mib, .. } = *args;
-    let plan = keys::Plan { keys, rounds, brief_s: 60, rate, shards, budget_mib, progress: true };
-    let report = keys::run(program, &plan).await?;
-    publish(&args.report, &report)?;
-    let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);
-    eprintln!(
-        "{} records of {keys} keys, {:.0} a second; ready {:.1} s after the kill, sealed {:.0} s after the last; peak \
-         {peak_mib} MiB of {limit_mib} MiB allowed, {} cells folded in the live view, {:.0} s of CPU",
-        report.records, report.rate_achieved, report.ready_again_s, report.sealed_s, report.folded, report.cpu_seconds
-    );
-    tell_verdict(&report.violations);
-    Ok(report.is_clean())
-}
-
-async fn growth(args: &GrowthArgs, program: &str) -> anyhow::Result<bool> {
-    check_writable(&args.report)?;
-    let seed = seed_of(args.seed).value();
-    let GrowthArgs { commits, compact, .. } = *args;
-    let plan = growth::Plan { commits, compact, maintain_every: 100, seed, progress: true };
-    let report = growth::run(program, &plan).await?;
-    publish(&args.report, &report)?;
-    eprintln!(
-        "{commits} commits, {} files, {} objects in the log: the last tenth took {:.2} of the first, a process had \
-         read a record {:.0} ms after its start",
-        report.files, report.log_objects, report.last_to_first, report.first_read_ms
-    );
-    tell_verdict(&report.violations);
-    Ok(report.is_clean())
 }
 
 pub(crate) fn publish(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 //! are judged by the same code.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -13,6 +14,7 @@ use pintail::demo::fingerprint::ExpectedRows;
 use pintail::demo::pinterest::Population;
 use pintail::demo::readback::{Reckoning, Tally, reckon};
 use pintail::demo::{Kind, StreamTables};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::tables::Snapshot;
@@ -70,12 +72,61 @@ pub fn total(verdict: &Verdict) -> Tally {
 }
 
 /// Rejects by reason, over all streams.
-pub fn rejects(verdict: &Verdict) -> BTreeMap<String, u64> {
+fn rejects(verdict: &Verdict) -> BTreeMap<String, u64> {
     let mut rejects: BTreeMap<String, u64> = BTreeMap::new();
     for (reason, count) in verdict.values().flat_map(|found| &found.reckoning.rejects) {
         *rejects.entry(reason.clone()).or_default() += count;
     }
     rejects
+}
+
+/// What was found over all streams, as figures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reckoned {
+    /// Acknowledged, and in no table.
+    pub lost: u64,
+    /// In the tables more than once: each time beyond the first.
+    pub duplicated: u64,
+    /// Rejects of other bytes, rows of other contents than were posted.
+    pub altered: u64,
+    /// In a file or in a commit after a later record of their shard, or before their parents' end.
+    pub out_of_order: u64,
+    /// In the tables, and never acknowledged.
+    pub unexpected: u64,
+    /// Rows in the rows tables.
+    pub rows: u64,
+    /// Rejects by reason.
+    pub rejects: BTreeMap<String, u64>,
+    /// Rows of the partials tables that were held against a GROUP BY of the rows.
+    pub partials_checked: u64,
+    /// Rows of the sealed tables that were held against a GROUP BY of the rows.
+    pub sealed_checked: u64,
+}
+
+impl Reckoned {
+    /// The book against the tables.
+    pub fn of(verdict: &Verdict) -> Self {
+        let total = total(verdict);
+        Self {
+            lost: total.lost,
+            duplicated: total.duplicated,
+            altered: total.altered,
+            out_of_order: total.out_of_order,
+            unexpected: total.unexpected,
+            rows: verdict.values().map(|found| found.reckoning.rows).sum(),
+            rejects: rejects(verdict),
+            partials_checked: verdict.values().map(|found| found.partials).sum(),
+            sealed_checked: verdict.values().map(|found| found.sealed).sum(),
+        }
+    }
+}
+
+impl Display for Reckoned {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { lost, duplicated, altered, out_of_order, unexpected, .. } = self;
+        write!(f, "{lost} lost, {duplicated} duplicated, {altered} altered, {out_of_order} out of order, ")?;
+        write!(f, "{unexpected} unexpected")
+    }
 }
 
 /// Reads everything back and says what was found.

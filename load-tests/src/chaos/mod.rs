@@ -5,6 +5,7 @@
 //! SIGKILL, half of them at a known instant (see [`Phase`]), some while others are frozen or work beside them. At the
 //! end one is left to finish, and everything is read back. A [`Report`] without violations is the proof.
 
+mod args;
 mod killer;
 mod phase;
 mod report;
@@ -21,6 +22,7 @@ use pintail::demo::accepted::AcceptedLog;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::args::ChaosArgs;
 use self::killer::Killer;
 pub use self::phase::{AIMED, Phase, name, share_out};
 pub use self::report::{Deaths, Report, Setting};

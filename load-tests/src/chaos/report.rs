@@ -6,7 +6,7 @@ use pintail::demo::Kind;
 use serde::Serialize;
 
 use super::phase::{Phase, name};
-use crate::verify::{Verdict, rejects, total};
+use crate::verify::{Reckoned, Verdict, total};
 
 /// What was asked for, beside the seed. Says nothing of the machine.
 #[derive(Debug, Clone, Serialize)]
@@ -62,24 +62,9 @@ pub struct Report {
     pub reshards: u64,
     /// Records that Kinesis acknowledged.
     pub records: u64,
-    /// Acknowledged, and in no table.
-    pub lost: u64,
-    /// In the tables more than once: each time beyond the first.
-    pub duplicated: u64,
-    /// Rejects of other bytes, rows of other contents than were posted.
-    pub altered: u64,
-    /// Records that came after a later one of their shard, in a file or in a commit, or before their parents' end.
-    pub out_of_order: u64,
-    /// In the tables, and never acknowledged.
-    pub unexpected: u64,
-    /// Rows in the rows tables.
-    pub rows: u64,
-    /// Rejects, by reason.
-    pub rejects: BTreeMap<String, u64>,
-    /// Rows of the partials tables that were held against a GROUP BY of the rows.
-    pub partials_checked: u64,
-    /// Rows of the sealed tables that were held against a GROUP BY of the rows.
-    pub sealed_checked: u64,
+    /// The book against the tables.
+    #[serde(flatten)]
+    pub reckoned: Reckoned,
     /// Records of sealed windows that are in no sealed row.
     pub late: u64,
     /// Commits of the rows tables that were looked at one by one.
@@ -93,23 +78,15 @@ pub struct Report {
 impl Report {
     /// Puts together what the tables say and what the processes did.
     pub fn new(seed: u64, config: Setting, deaths: Deaths, verdict: &Verdict, disorder: &BTreeMap<Kind, u64>) -> Self {
-        let (total, rejects) = (total(verdict), rejects(verdict));
-        let late: u64 = disorder.values().sum();
+        let mut reckoned = Reckoned::of(verdict);
+        reckoned.out_of_order += disorder.values().sum::<u64>();
         let mut report = Self {
             seed,
             duration_s: 0.0,
             deaths,
             reshards: 0,
-            records: total.accepted,
-            lost: total.lost,
-            duplicated: total.duplicated,
-            altered: total.altered,
-            out_of_order: total.out_of_order + late,
-            unexpected: total.unexpected,
-            rows: verdict.values().map(|found| found.reckoning.rows).sum(),
-            rejects,
-            partials_checked: verdict.values().map(|found| found.partials).sum(),
-            sealed_checked: verdict.values().map(|found| found.sealed).sum(),
+            records: total(verdict).accepted,
+            reckoned,
             late: verdict.values().map(|found| found.late).sum(),
             commits_checked: 0,
             violations: Vec::new(),

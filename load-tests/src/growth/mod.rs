@@ -4,6 +4,7 @@
 //! HTTP, one record each and without pauses, for a stream that a real process registered; a real process then starts
 //! on what they left, and it is measured how soon it reads.
 
+mod args;
 mod report;
 mod writing;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, ensure};
 use pintail::demo::Kind;
 use tokio::time::Instant;
 
+pub use self::args::GrowthArgs;
 use self::report::Seen;
 pub use self::report::{Report, Tenth};
 use self::writing::Committing;

@@ -4,6 +4,7 @@
 //! live view alone folds keys, and counts them; rows, partials and sealed rows have every key with every record, also
 //! after a SIGKILL half-way.
 
+mod args;
 mod flood;
 mod report;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub use self::args::KeysArgs;
 use self::flood::{BRIEF, BY_DAY, Flood, contract};
 pub use self::report::{Report, Seen};
 use crate::child::Child;

@@ -11,11 +11,11 @@ use super::clock::Clock;
 use super::latency::Latency;
 use super::machine::{Build, Machine};
 use super::produce::Word;
-use super::report::{Backlog, CpuSeconds, FORMAT, QuotaShare, Reckoned, Report, Sample};
+use super::report::{Backlog, CpuSeconds, FORMAT, QuotaShare, Report, Sample};
 use super::target::Target;
 use super::watch::Watch;
 use crate::kinesis_proxy::{Quota, Usage};
-use crate::verify::{Verdict, rejects, total};
+use crate::verify::{Reckoned, Verdict, total};
 
 /// A producer that is later than this says something about itself and not about Pintail.
 const LATE_MS: f64 = 100.0;
@@ -118,13 +118,7 @@ pub fn measured(
         flush_mean_ms: (after.flush_seconds - before.flush_seconds) / commits * 1e3,
         files_active: added.saturating_sub(removed),
         log_bytes: seen.commits.iter().map(|commit| commit.log_bytes).sum(),
-        verdict: Reckoned {
-            rows: verdict.values().map(|found| found.reckoning.rows).sum(),
-            rejects: rejects(verdict),
-            partials_checked: verdict.values().map(|found| found.partials).sum(),
-            sealed_checked: verdict.values().map(|found| found.sealed).sum(),
-            ..Reckoned::of(&total)
-        },
+        verdict: Reckoned::of(verdict),
         violations: violations(verdict, status, alarms),
         notes: Vec::new(),
         samples: seen.samples,

@@ -40,7 +40,7 @@ use self::measure::{Live, measured};
 use self::place::Place;
 use self::produce::{Order, Word};
 pub use self::profile::{Profile, SHIPPED};
-pub use self::report::{Backlog, Commit, CpuSeconds, FORMAT, QuotaShare, Reckoned, Report, Sample};
+pub use self::report::{Backlog, Commit, CpuSeconds, FORMAT, QuotaShare, Report, Sample};
 pub use self::role::Role;
 use self::role::{Player, book_file};
 pub use self::target::{Target, ask};

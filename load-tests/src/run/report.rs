@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pintail::demo::readback::Tally;
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
 use super::machine::{Build, Machine};
 use super::profile::Profile;
 use crate::kinesis_proxy::{Quota, Usage};
+use crate::verify::Reckoned;
 
 /// Raised when a field changes its meaning.
 pub const FORMAT: u32 = 1;
@@ -135,43 +135,6 @@ impl QuotaShare {
             committed_share: backlog.map(|(bytes, seconds)| share(bytes as f64, seconds * usage.len() as f64)),
             calls: usage.iter().map(|shard| shard.calls).sum(),
             refused: usage.iter().map(|shard| shard.refused).sum(),
-        }
-    }
-}
-
-/// The ledger's verdict.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Reckoned {
-    /// Acknowledged, and in no table.
-    pub lost: u64,
-    /// In the tables more than once: each time beyond the first.
-    pub duplicated: u64,
-    /// Rejects of other bytes, rows of other contents than were posted.
-    pub altered: u64,
-    /// In a file after a later record of their shard.
-    pub out_of_order: u64,
-    /// In the tables, and never acknowledged.
-    pub unexpected: u64,
-    /// Rows in the rows tables.
-    pub rows: u64,
-    /// Rejects by reason.
-    pub rejects: BTreeMap<String, u64>,
-    /// Rows of the partials tables that were held against a GROUP BY of the rows.
-    pub partials_checked: u64,
-    /// Rows of the sealed tables that were held against a GROUP BY of the rows.
-    pub sealed_checked: u64,
-}
-
-impl Reckoned {
-    /// The book against the tables.
-    pub fn of(total: &Tally) -> Self {
-        Self {
-            lost: total.lost,
-            duplicated: total.duplicated,
-            altered: total.altered,
-            out_of_order: total.out_of_order,
-            unexpected: total.unexpected,
-            ..Self::default()
         }
     }
 }

@@ -4,6 +4,7 @@
 //! The promise is about memory: whatever S3 does and however large records are, a process stays within its byte budget
 //! and [`HEADROOM_BYTES`] for everything that the budget does not count. Then everything is read back, as always.
 
+mod args;
 mod large;
 mod report;
 
@@ -17,6 +18,7 @@ use pintail::demo::accepted::AcceptedLog;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::args::{SoakArgs, StallArgs};
 pub use self::large::Filling;
 use self::large::Large;
 pub use self::large::Maker;

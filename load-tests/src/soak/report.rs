@@ -1,6 +1,5 @@
 //! What a soak found, for people and as JSON.
 
-use std::collections::BTreeMap;
 use std::process::ExitStatus;
 
 use pintail::demo::Kind;
@@ -9,7 +8,7 @@ use serde::Serialize;
 use super::{Filling, HEADROOM_BYTES, Plan};
 use crate::child::Child;
 use crate::usage::Usage;
-use crate::verify::{Verdict, rejects, total};
+use crate::verify::{Reckoned, Verdict, total};
 
 /// One look at the process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -75,22 +74,9 @@ pub struct Report {
     pub records: u64,
     /// The same a second, while it was posted: what was asked for is in `config`.
     pub rate_achieved: f64,
-    /// Acknowledged, and in no table.
-    pub lost: u64,
-    /// In the tables more than once: each time beyond the first.
-    pub duplicated: u64,
-    /// Rejects of other bytes, rows of other contents than were posted.
-    pub altered: u64,
-    /// In a file after a later record of their shard.
-    pub out_of_order: u64,
-    /// In the tables, and never acknowledged.
-    pub unexpected: u64,
-    /// Rows in the rows tables.
-    pub rows: u64,
-    /// Rejects, by reason.
-    pub rejects: BTreeMap<String, u64>,
-    /// Rows of the partials tables that were held against a GROUP BY of the rows.
-    pub partials_checked: u64,
+    /// The book against the tables.
+    #[serde(flatten)]
+    pub reckoned: Reckoned,
     /// Versions of the rows tables.
     pub commits: u64,
     /// Data-loss alarms.
@@ -117,7 +103,7 @@ pub struct Report {
 
 impl Report {
     pub(super) fn new(plan: &Plan, seen: Seen, child: &Child, verdict: &Verdict) -> anyhow::Result<Self> {
-        let (total, rejects) = (total(verdict), rejects(verdict));
+        let total = total(verdict);
         let budget_bytes = plan.budget_mib << 20;
         let while_stalled: Vec<u64> =
             seen.samples.iter().filter(|sample| sample.stalled).map(|sample| sample.rss_bytes).collect();
@@ -129,14 +115,7 @@ impl Report {
             duration_s: seen.posted_s,
             records: total.accepted,
             rate_achieved: total.accepted as f64 / seen.posted_s,
-            lost: total.lost,
-            duplicated: total.duplicated,
-            altered: total.altered,
-            out_of_order: total.out_of_order,
-            unexpected: total.unexpected,
-            rows: verdict.values().map(|found| found.reckoning.rows).sum(),
-            rejects,
-            partials_checked: verdict.values().map(|found| found.partials).sum(),
+            reckoned: Reckoned::of(verdict),
             commits: seen.commits,
             alarms: child.lines(&["records were trimmed before they were read"])?.len() as u64,
             rss_peak_bytes: seen.usage.rss_peak_bytes,
