@@ -87,9 +87,13 @@ pub const SEQUENCE_DIGITS_MAX: usize = 72;
 /// One record a day over a century must not become 36,500 files.
 pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
 
-/// Live windows: starts kept in memory per declared window (of a sliding one, all their panes). Older ones stay in the
-/// lake.
+/// Live windows: starts kept in memory per declared window (of a sliding one, all their panes). Those farthest ahead of
+/// the clock, and then the oldest, stay in the lake.
 pub const LIVE_WINDOWS_MAX: usize = 120;
+
+/// Live windows: starts of each window, ahead of the clock, that memory had no room for and that are remembered one by one.
+/// With more, the farthest are not shown before the next start.
+pub const LIVE_DROPPED_MAX: usize = 1_000;
 
 /// Live windows: starts of each window that a restart brings back from the lake. Enough for what people watch, few
 /// enough small files to be there in seconds.

@@ -1,14 +1,17 @@
 //! The committed layer: cells of what is in the lake, as a cache with bounds of its own.
 //!
-//! The lake holds everything. Memory holds the newest starts of each window, and beyond a number of bytes new keys,
+//! The lake holds everything. Memory holds the newest starts of each window, those that have begun before those that
+//! are ahead of the clock, and beyond a number of bytes new keys,
 //! and those whose sketches grow, show as one folded `__other__`, counted. Partials and sealed rows never fold.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
 use super::cell::Cell;
+use super::dropped::DroppedStarts;
 use super::group::{Group, KeyValue};
 use super::merge_cell;
 use crate::metrics::StreamMetrics;
@@ -18,6 +21,8 @@ use crate::metrics::StreamMetrics;
 pub struct Committed {
     /// By window: the oldest start that is wholly in memory, epoch us.
     since_us: Vec<AtomicI64>,
+    /// By window: later ones that are not.
+    dropped: Vec<DroppedStarts>,
     starts_max: Vec<usize>,
     starts: DashMap<(usize, i64), Start>,
     bytes: AtomicUsize,
@@ -37,8 +42,9 @@ impl Committed {
     /// An empty layer, which keeps so many starts of each declared window, and folds keys beyond `bytes_max`.
     pub fn new(starts_max: Vec<usize>, bytes_max: usize, metrics: StreamMetrics) -> Self {
         let since_us = starts_max.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
+        let dropped = starts_max.iter().map(|_| DroppedStarts::default()).collect();
         let (bytes, version) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { since_us, starts_max, starts: DashMap::new(), bytes, bytes_max, version, metrics }
+        Self { since_us, dropped, starts_max, starts: DashMap::new(), bytes, bytes_max, version, metrics }
     }
 
     /// Folds keys beyond so many bytes from now on.
@@ -56,9 +62,19 @@ impl Committed {
         self.since_us[window].load(Ordering::Relaxed)
     }
 
+    /// Whether all that is committed of these panes is in memory.
+    pub fn is_whole(&self, window: usize, panes_us: Range<i64>) -> bool {
+        panes_us.start >= self.since_us(window) && !self.dropped[window].are_in(panes_us)
+    }
+
+    /// Whether a start that was ahead of the clock, and for which there was no room, is such a one.
+    pub fn dropped_any(&self, window: usize, is_such: impl Fn(i64) -> bool) -> bool {
+        self.dropped[window].any(is_such)
+    }
+
     /// Adds a cell.
     pub fn add(&self, window: usize, group: &Group, cell: &Cell) {
-        if group.start_us < self.since_us(window) {
+        if !self.is_whole(window, group.start_us..group.start_us.saturating_add(1)) {
             return;
         }
         let mut start = self.starts.entry((window, group.start_us)).or_default();
@@ -144,19 +160,27 @@ impl Committed {
         }
     }
 
-    /// Drops the oldest starts of every window that has too many. They stay in the lake.
-    pub fn evict(&self) {
+    /// Drops starts of every window that has too many: those farthest ahead of `now_us`, then the oldest. They stay in
+    /// the lake.
+    pub fn evict(&self, now_us: i64) {
         for (window, starts_max) in self.starts_max.iter().enumerate() {
             let mut starts: Vec<i64> =
                 self.starts.iter().filter(|entry| entry.key().0 == window).map(|entry| entry.key().1).collect();
             starts.sort_unstable();
             let surplus = starts.len().saturating_sub(*starts_max);
-            if surplus > 0 {
-                // A straggler must not bring back an evicted start as if that were all of it.
-                self.begin_at(window, starts[surplus]);
+            if surplus == 0 {
+                continue;
             }
-            for start in &starts[..surplus] {
-                self.drop_start(window, *start);
+            let begun = starts.partition_point(|start_us| *start_us <= now_us);
+            let ahead = starts.split_off(begun.max(*starts_max));
+            let old = starts.len().saturating_sub(*starts_max);
+            // A straggler must not bring back an evicted start as if that were all of it.
+            if old > 0 {
+                self.begin_at(window, starts[old]);
+            }
+            self.dropped[window].add(&ahead, self.since_us(window));
+            for start_us in starts[..old].iter().chain(&ahead) {
+                self.drop_start(window, *start_us);
             }
         }
     }
@@ -231,7 +255,7 @@ mod tests {
         for start in 1..=120 {
             committed.add(0, &Group { start_us: start, key: Vec::new() }, &cell(0..0));
         }
-        committed.evict();
+        committed.evict(i64::MAX);
         let left: usize = 120 * (key_bytes(&[]) + cell(0..0).bytes());
         assert_eq!(committed.bytes.load(Ordering::Relaxed), left);
     }

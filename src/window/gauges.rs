@@ -43,9 +43,8 @@ impl StreamWindows {
     fn window_gauges(&self, index: usize, plan: &WindowPlan, now_us: i64, keys_max: usize) -> WindowGauges {
         let [complete_us, running_us] = starts_at(plan, now_us);
         let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
-        let since_us = self.committed.since_us(index);
         let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)];
-        let starts = starts.into_iter().filter(|(_, start_us)| *start_us >= since_us);
+        let starts = starts.into_iter().filter(|(_, start_us)| self.committed.is_whole(index, plan.span_us(*start_us)));
         let weighed: Vec<_> =
             starts.map(|(state, start_us)| (state, start_us, self.weigh_labels(index, plan, start_us))).collect();
         let shown = self.choose(index, weighed.iter().map(|(.., weighed)| &weighed.labels), keys_max);

@@ -18,6 +18,7 @@ mod aggregate;
 mod cell;
 mod chosen;
 mod committed;
+mod dropped;
 mod filter;
 mod gauges;
 mod group;
@@ -82,6 +83,8 @@ pub struct StreamWindows {
     /// By window.
     sealed: Mutex<Vec<History>>,
     catching_up: AtomicBool,
+    /// How late it is by what was read and found, epoch ms. What begins later is ahead of the clock.
+    now_ms: AtomicI64,
     /// Since when other processes' commits cannot be looked for, epoch ms.
     blind_since_ms: AtomicI64,
     metrics: StreamMetrics,
@@ -99,6 +102,7 @@ impl StreamWindows {
             shown: Mutex::default(),
             pending: DashMap::new(),
             catching_up: AtomicBool::new(false),
+            now_ms: AtomicI64::new(i64::MIN),
             blind_since_ms: AtomicI64::new(others::NEVER_MS),
             metrics,
         }
@@ -114,6 +118,9 @@ impl StreamWindows {
     /// Counts a batch. Its reader calls this before it hands the batch on, so that no commit can cover records
     /// that are not counted. A batch whose grant was revoked is left out. Says how many bytes the cells hold.
     pub fn observe(&self, batch: &CleanBatch) -> Result<usize, NotTheContracts> {
+        if let Some(seen_ms) = batch.seen_ms {
+            self.is_later_than(seen_ms);
+        }
         if batch.range.after == batch.range.through {
             return Ok(0);
         }
@@ -211,8 +218,20 @@ impl StreamWindows {
         };
         let mut found = false;
         self.committed.each_start(window, |start_us, _| found |= closes(start_us));
+        found |= self.committed.dropped_any(window, closes);
         let is_pending = |batch: &Batch| batch.windows[window].iter().any(|(group, _)| closes(group.start_us));
         found || self.pending.iter().any(|shard| shard.value().batches().any(is_pending))
+    }
+
+    /// It is later than this, epoch ms.
+    fn is_later_than(&self, ms: i64) {
+        self.now_ms.fetch_max(ms, Ordering::Relaxed);
+    }
+
+    /// Keeps the committed layer within its bounds. As long as nobody knows how late it is, nothing is ahead.
+    fn evict(&self) {
+        let now_ms = Some(self.now_ms.load(Ordering::Relaxed)).filter(|ms| *ms != i64::MIN);
+        self.committed.evict(now_ms.map_or(i64::MAX, |now_ms| now_ms.saturating_mul(1000)));
     }
 
     fn report_sizes(&self) {
@@ -251,7 +270,7 @@ impl WindowSink for StreamWindows {
             }
             self.committed.set_version(version);
         }
-        self.committed.evict();
+        self.evict();
         self.report_sizes();
     }
 

@@ -107,6 +107,7 @@ impl StreamWindows {
     /// A commit was found in the lake, and all before it were. It is added to the committed layer unless it is there
     /// already. `None`: its cells cannot be had, and the live view lacks them until the next start.
     pub fn found(&self, commit: &FoundCommit, cells: Option<OthersCells>) {
+        self.is_later_than(commit.at_ms);
         let mut cells = cells.map(|cells| cells.shards);
         {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +124,7 @@ impl StreamWindows {
             }
             self.committed.set_version(commit.version);
         }
-        self.committed.evict();
+        self.evict();
         self.report_sizes();
     }
 

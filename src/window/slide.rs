@@ -15,6 +15,13 @@ use crate::contract::WindowPlan;
 /// What a key has in a pane, or in a window.
 pub type ByKey<V> = HashMap<Vec<KeyValue>, V>;
 
+impl WindowPlan {
+    /// The starts of the panes of the window that begins there.
+    pub(super) fn span_us(&self, start_us: i64) -> Range<i64> {
+        start_us..start_us.saturating_add(self.every_us)
+    }
+}
+
 /// What can be added up over panes.
 pub trait Additive: Clone {
     /// Adds another pane's.

@@ -359,6 +359,36 @@ fn a_straggler_does_not_bring_back_a_start_that_is_not_whole_in_memory() {
     assert_eq!(places(&restarted).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>(), [5]);
 }
 
+#[test]
+fn starts_ahead_of_the_clock_take_no_place_of_those_that_have_begun_and_never_come_back_in_parts() {
+    let windows = windows();
+    let kept = crate::limits::LIVE_WINDOWS_MAX as i64;
+    let far = 4 * kept;
+    let send = |from: u32, orders: &[Order], seen_minute: i64| {
+        let mut sent = batch(&windows, range("a", from, from + 1), orders);
+        sent.seen_ms = Some(seen_minute * 60_000);
+        windows.observe(&sent).unwrap();
+        windows.committed(&[range("a", from, from + 1)], from.into());
+    };
+    let minutes = || places(&windows).into_keys().map(|(minute, _)| minute).collect::<Vec<_>>();
+    let wrong_clock: Vec<Order> = (11..far).map(|minute| order("x", 1, minute)).collect();
+    send(0, &[order("x", 1, 9), order("x", 1, 10)], 10);
+    send(1, &wrong_clock, 10);
+    assert_eq!(minutes(), (9..9 + kept).collect::<Vec<_>>(), "the farthest go");
+
+    send(2, &[order("x", 1, 9), order("x", 1, far - 1)], 10);
+    assert_eq!(places(&windows)[&(9, "\"x\"".to_owned())].0, 2);
+    assert_eq!(minutes(), (9..9 + kept).collect::<Vec<_>>(), "one record of two would be a wrong number");
+
+    let later: Vec<Order> = (far..far + 3).map(|minute| order("x", 1, minute)).collect();
+    send(3, &later, far + 2);
+    assert_eq!(
+        minutes(),
+        (12..9 + kept).chain(far..far + 3).collect::<Vec<_>>(),
+        "once they have begun, the oldest go"
+    );
+}
+
 /// (start minutes, ahead) of a window whose clock stands 30 s into `minute`.
 fn shown_at(windows: &StreamWindows, window: &str, minute: i64, filter: LiveFilter) -> (Vec<i64>, Ahead) {
     let now_ms = Some(minute * 60_000 + 30_000);

@@ -108,7 +108,8 @@ pub struct LiveWindow {
 /// Records whose event time is still to come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Ahead {
-    /// Starts that have not begun and hold some; of windows that overlap, each record's last.
+    /// Starts that have not begun and hold some; of windows that overlap, each record's last. Those for which memory has
+    /// no room are in the lake and not here.
     pub starts: usize,
     /// How many there are, of the keys that are asked for.
     pub records: u64,
@@ -233,7 +234,8 @@ impl StreamWindows {
             panes.extend(cells.map(|(group, _)| group.start_us));
         }
         let since_us = self.committed.since_us(window);
-        let whole = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
+        let not_too_old = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
+        let whole = not_too_old.filter(|start_us| self.committed.is_whole(window, plan.span_us(*start_us)));
         let newest_us = filter.newest_us(plan);
         let wanted = whole.filter(|start_us| *start_us <= newest_us && filter.wants_start(*start_us));
         let mut starts: Vec<i64> = wanted.take(filter.starts_max.unwrap_or(usize::MAX)).collect();
