@@ -258,7 +258,8 @@ pub const SEAL_FILES_MAX: usize = 200_000;
 /// Sealing: windows with late records that are remembered one by one; with more, all that are corrected are compared.
 pub const SEAL_DIRTY_MAX: usize = 1_000;
 
-/// Sealing: bytes of an overlapping window that is being added up, estimated. What is beyond takes another pass.
+/// Sealing: bytes of an overlapping window that is being added up, estimated. What is beyond takes another pass. Also of
+/// neighbours' panes that are read together, with one window that they add up to.
 pub const SEAL_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 
 /// Sealing: overlapping windows that one commit is made of, about.

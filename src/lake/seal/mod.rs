@@ -73,6 +73,8 @@ pub(crate) struct Sealer {
     /// The window's table as we know it.
     log: Option<TableLog>,
     stretches: Stretches,
+    /// Of files of the window's table.
+    sealed_stretches: Stretches,
     /// Nothing was found between these starts in this version.
     nothing_in: Option<(u64, Starts)>,
     dirty: Dirty,
@@ -103,8 +105,9 @@ impl Sealer {
         plan: Arc<WindowPlan>,
         spec: TableSpec,
     ) -> Self {
-        let (tail, log, stretches, nothing_in, dirty) = (None, None, Stretches::new(), None, Dirty::Unknown);
-        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, nothing_in, dirty }
+        let (stretches, sealed_stretches) = (Stretches::new(), Stretches::new());
+        let (tail, log, nothing_in, dirty) = (None, None, None, Dirty::Unknown);
+        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, sealed_stretches, nothing_in, dirty }
     }
 
     /// The window's table.

@@ -6,7 +6,7 @@
 //! All rows of a commit have one revision, and the commit raises `…/revisions/{window}` to it, compare-and-swap: of two
 //! that correct at once one is first, and the other compares again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use deltalake::arrow::array::{AsArray, RecordBatch};
 use deltalake::arrow::datatypes::Int64Type;
@@ -14,14 +14,14 @@ use serde_json::json;
 
 use super::rows::Rows;
 use super::tail::{Clocks, Tail};
-use super::windows::{Windows, panes_of, windows_of};
+use super::windows::{Windows, windows_of};
 use super::{Made, REVISIONS, Sealed, Sealer, said};
 use crate::contract::WindowPlan;
 use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_START};
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::log::TableState;
-use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
+use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, stretches};
 use crate::limits::SEAL_DIRTY_MAX;
 use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
 
@@ -45,20 +45,30 @@ impl Dirty {
         }
     }
 
-    /// Stretches of windows to be compared, of those in `within`, none twice.
-    fn stretches(&self, window: &WindowPlan, within: Starts) -> Vec<Starts> {
-        let Self::Starts(panes) = self else { return vec![within] };
-        let mut stretches: Vec<Starts> = Vec::new();
+    /// Stretches of windows to be compared, of those in `within`, apart from each other and the oldest first.
+    fn stretches(&self, window: &WindowPlan, within: Starts) -> VecDeque<Starts> {
+        let Self::Starts(panes) = self else { return VecDeque::from([within]) };
+        let mut stretches: VecDeque<Starts> = VecDeque::new();
         for pane_us in panes {
             let of_pane = windows_of(window, *pane_us);
-            let from_us = stretches.last().map_or(i64::MIN, |last| last.to_us).max(of_pane.from_us).max(within.from_us);
-            let to_us = of_pane.to_us.min(within.to_us);
-            if from_us < to_us {
-                stretches.push(Starts { from_us, to_us });
+            let (from_us, to_us) = (of_pane.from_us.max(within.from_us), of_pane.to_us.min(within.to_us));
+            match stretches.back_mut() {
+                Some(last) if from_us <= last.to_us => last.to_us = last.to_us.max(to_us),
+                _ if from_us < to_us => stretches.push_back(Starts { from_us, to_us }),
+                _ => {}
             }
         }
         stretches
     }
+}
+
+/// How far a stretch of windows was compared.
+enum Compared {
+    All,
+    /// Those that begin before this; there is room for more.
+    Before(i64),
+    /// Those that begin before this; the commit is full.
+    Full(i64),
 }
 
 /// What a sealed row says that a correction asks.
@@ -126,96 +136,113 @@ impl Sealer {
         let within = self.corrected(clocks, self.progress(log.state()).through_us());
         let Some(within) = within else { return Ok(()) };
         let mut left = self.dirty.stretches(&self.plan, within);
-        left.reverse();
-        while let Some(starts) = left.pop() {
-            let (done, to_us) = self.revise_some(tail, log, clocks, starts).await?;
-            if to_us < starts.to_us {
-                left.push(Starts { from_us: to_us, ..starts });
-            }
-            if let Some(done) = done {
-                let is_overtaken = done == Sealed::Overtaken;
-                tell(done);
-                if is_overtaken {
-                    // What is left is compared at the next look, against what the other one wrote.
-                    return Ok(());
-                }
+        while !left.is_empty() {
+            let Some(done) = self.revise_some(tail, log, clocks, &mut left).await? else { continue };
+            let is_overtaken = done == Sealed::Overtaken;
+            tell(done);
+            if is_overtaken {
+                // What is left is compared at the next look, against what the other one wrote.
+                return Ok(());
             }
         }
         self.dirty = Dirty::Starts(BTreeSet::new());
         Ok(())
     }
 
+    /// Compares what is left, as far as one commit goes, and takes it off. `None`: none of it is to be corrected.
     async fn revise_some(
-        &self,
+        &mut self,
         tail: &Tail,
         log: &mut TableLog,
         clocks: &Clocks,
-        starts: Starts,
-    ) -> Result<(Option<Sealed>, i64), MergeError> {
+        left: &mut VecDeque<Starts>,
+    ) -> Result<Option<Sealed>, MergeError> {
+        let (Some(first), Some(last)) = (left.front(), left.back()) else { return Ok(None) };
+        let all = Starts { from_us: first.from_us, to_us: last.to_us };
         // Its files and its count of revisions are of one version, like those of the partials.
-        let Some(sealed) = Tail::read(&self.store, &self.spec.name, starts.from_us).await? else {
-            return Ok((None, starts.to_us));
+        let Some(sealed) = Tail::read(&self.store, &self.spec.name, all.from_us).await? else {
+            left.clear();
+            return Ok(None);
         };
+        self.sealed_stretches.retain(|path, _| sealed.has(path));
         let revisions = sealed.latest(&format!("/{REVISIONS}/{}", self.plan.name)).unwrap_or(0);
         let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
         let sealing = Sealing { since_us, revision: revisions.saturating_add(1) };
-        let mut found = Stretches::new();
-        let (made, to_us) = loop {
-            match self.compare(tail, &sealed, starts, sealing, &found).await {
-                Err(MergeError::Disorder(path)) if !found.contains_key(&path) => {
-                    let (table, input) = self.input_of(tail, &sealed, starts, &path)?;
-                    let plan = MergePlan { store: &self.store, table: &table, window: &self.plan, starts };
-                    found.insert(path, stretches(plan, &input).await?);
+        let made = loop {
+            match self.compare(tail, &sealed, left.clone(), sealing).await {
+                Err(MergeError::Disorder(path)) if sealed.has(&path) => {
+                    self.look_through_sealed(&sealed, all, path).await?;
                 }
-                made => break made?,
+                Err(MergeError::Disorder(path)) => self.look_through(tail, all, path).await?,
+                compared => {
+                    let (made, rest) = compared?;
+                    *left = rest;
+                    break made;
+                }
             }
         };
         match made {
-            None => Ok((None, to_us)),
-            Some(made) => Ok((Some(self.commit_revision(log, tail.version, clocks, revisions, made).await?), to_us)),
+            None => Ok(None),
+            Some(made) => Ok(Some(self.commit_revision(log, tail.version, clocks, revisions, made).await?)),
         }
     }
 
-    fn input_of(
-        &self,
-        tail: &Tail,
-        sealed: &Tail,
-        starts: Starts,
-        path: &str,
-    ) -> Result<(String, crate::lake::merge::Input), MergeError> {
-        let partials = (self.plan.partials_table(), tail.files(panes_of(&self.plan, starts)));
-        let tables = [partials, (self.spec.name.clone(), sealed.files(starts))];
-        let found = tables
-            .into_iter()
-            .find_map(|(table, files)| Some((table, files.into_iter().find(|input| input.path == path)?)));
-        found.ok_or_else(|| MergeError::Disorder(path.to_owned()))
+    async fn look_through_sealed(&mut self, sealed: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
+        let input = sealed.files(starts).into_iter().find(|input| input.path == path);
+        let Some(input) = input.filter(|_| !self.sealed_stretches.contains_key(&path)) else {
+            return Err(MergeError::Disorder(path));
+        };
+        let plan = MergePlan { store: &self.store, table: &self.spec.name, window: &self.plan, starts };
+        let found = stretches(plan, &input).await?;
+        self.sealed_stretches.insert(path, found);
+        Ok(())
     }
 
-    /// Rows for the keys whose partials hold more than their last row, and the start up to which all were compared.
+    /// Rows for the keys whose partials hold more than their last row, and what is left to be compared once they are
+    /// committed.
     async fn compare(
         &self,
         tail: &Tail,
         sealed: &Tail,
-        starts: Starts,
+        mut left: VecDeque<Starts>,
         sealing: Sealing,
-        found: &Stretches,
-    ) -> Result<(Option<Made>, i64), MergeError> {
+    ) -> Result<(Option<Made>, VecDeque<Starts>), MergeError> {
+        let began = self.clock.now();
+        let mut rows = Rows::new(self, sealing);
+        while let Some(starts) = left.pop_front() {
+            match self.compare_some(tail, sealed, starts, &mut rows).await {
+                Ok(Compared::All) => {}
+                Ok(Compared::Before(from_us)) => left.push_front(Starts { from_us, ..starts }),
+                Ok(Compared::Full(from_us)) => {
+                    left.push_front(Starts { from_us, ..starts });
+                    break;
+                }
+                Err(error) => {
+                    rows.output.abort().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok((rows.finish().await?.map(|output| Made { output, through_ms: 0, began }), left))
+    }
+
+    async fn compare_some(
+        &self,
+        tail: &Tail,
+        sealed: &Tail,
+        starts: Starts,
+        rows: &mut Rows<'_>,
+    ) -> Result<Compared, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let began = self.clock.now();
-        let (mut counted, known_to_us) = Windows::open(plan, tail, found).await?;
+        let (mut counted, known_to_us) = Windows::open(plan, tail, &self.stretches).await?;
         let plan = MergePlan { table: &self.spec.name, ..plan };
-        let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), found).await?;
-        let mut rows = Rows::new(self, sealing);
-        let full_at_us = match fill_corrections(&mut rows, &mut counted, &mut sealed).await {
-            Ok(full_at_us) => full_at_us,
-            Err(error) => {
-                rows.output.abort().await;
-                return Err(error);
-            }
-        };
-        let made = rows.finish().await?.map(|output| Made { output, through_ms: 0, began });
-        Ok((made, full_at_us.unwrap_or(known_to_us)))
+        let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), &self.sealed_stretches).await?;
+        Ok(match fill_corrections(rows, &mut counted, &mut sealed).await? {
+            Some(full_at_us) => Compared::Full(full_at_us),
+            None if known_to_us < starts.to_us => Compared::Before(known_to_us),
+            None => Compared::All,
+        })
     }
 
     async fn commit_revision(

@@ -1,10 +1,12 @@
 //! The cells of whole windows, lowest first, from files of panes.
 //!
 //! Where windows do not overlap, panes are windows, and merging is all there is to it. Where they do, each window is
-//! added up from its panes, key by key, in memory that is bounded: when a window's keys are too many, the largest of
-//! them are left for another pass over its panes, however many passes that takes.
+//! added up from its panes, key by key, in memory that is bounded: neighbours share most of their panes, which are read
+//! once for as many of them as there is room for. When a single window's keys are too many, the largest of them are left
+//! for another pass over its panes, however many passes that takes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use deltalake::arrow::array::RecordBatch;
 
@@ -33,6 +35,13 @@ pub(super) enum Windows<'a> {
     Overlapping(Overlapping<'a>),
 }
 
+/// All panes of some neighbouring windows.
+struct Together {
+    /// The first and the last of these windows.
+    starts_us: RangeInclusive<i64>,
+    panes: BTreeMap<i64, Vec<(Vec<KeyValue>, Cell)>>,
+}
+
 /// Windows that overlap.
 pub(super) struct Overlapping<'a> {
     plan: MergePlan<'a>,
@@ -40,6 +49,9 @@ pub(super) struct Overlapping<'a> {
     stretches: &'a Stretches,
     /// Windows to be made.
     starts: VecDeque<i64>,
+    together: Option<Together>,
+    /// Windows that begin before this have too many keys to be read together.
+    apart_to_us: i64,
     ready: std::vec::IntoIter<(Group, Cell)>,
     /// The window that is being made, and the first of its keys that are left.
     rest: Option<(i64, Vec<KeyValue>)>,
@@ -59,7 +71,9 @@ impl<'a> Windows<'a> {
         }
         let (starts, to_us) = starts_with_records(plan, tail, stretches).await?;
         let (ready, rest) = (Vec::new().into_iter(), None);
-        Ok((Self::Overlapping(Overlapping { plan, tail, stretches, starts, ready, rest }), to_us))
+        let (together, apart_to_us) = (None, i64::MIN);
+        let windows = Overlapping { plan, tail, stretches, starts, together, apart_to_us, ready, rest };
+        Ok((Self::Overlapping(windows), to_us))
     }
 
     /// The next window and key; `None` after the last.
@@ -84,8 +98,41 @@ impl Overlapping<'_> {
                     None => return Ok(None),
                 },
             };
-            self.add_up(start_us, first).await?;
+            if first.is_none() {
+                self.read_together(start_us).await?;
+            }
+            match self.together.as_ref().filter(|_| first.is_none()) {
+                Some(together) => self.ready = together.add_up(start_us, self.plan.window).into_iter(),
+                None => self.add_up(start_us, first).await?,
+            }
         }
+    }
+
+    /// Has the panes of this window in memory, with those of the windows that share some with it: if there are any, and
+    /// if they have room.
+    async fn read_together(&mut self, start_us: i64) -> Result<(), MergeError> {
+        if self.together.as_ref().is_some_and(|together| together.starts_us.contains(&start_us)) {
+            return Ok(());
+        }
+        self.together = None;
+        let every_us = self.plan.window.every_us;
+        let neighbours = self.starts.iter().take_while(|next_us| **next_us < start_us.saturating_add(every_us));
+        let Some(last_us) = neighbours.last().copied().filter(|_| start_us >= self.apart_to_us) else { return Ok(()) };
+        let starts = Starts { from_us: start_us, to_us: last_us.saturating_add(every_us) };
+        let plan = MergePlan { starts, ..self.plan };
+        let mut merge = Merge::<Cell>::open(plan, &self.tail.files(starts), self.stretches).await?;
+        let (mut panes, mut bytes): (BTreeMap<i64, Vec<_>>, usize) = (BTreeMap::new(), 0);
+        while let Some((group, cell)) = merge.next().await? {
+            bytes += group.bytes() + cell.bytes();
+            // What a window adds up to has as much at most.
+            if bytes > SEAL_WINDOW_BYTES / 2 {
+                self.apart_to_us = last_us;
+                return Ok(());
+            }
+            panes.entry(group.start_us).or_default().push((group.key, cell));
+        }
+        self.together = Some(Together { starts_us: start_us..=last_us, panes });
+        Ok(())
     }
 
     /// One window, from this key on, as far as memory goes.
@@ -124,6 +171,23 @@ impl Overlapping<'_> {
         self.ready = made.collect::<Vec<_>>().into_iter();
         self.rest = end.map(|key| (start_us, key));
         Ok(())
+    }
+}
+
+impl Together {
+    fn add_up(&self, start_us: i64, window: &WindowPlan) -> Vec<(Group, Cell)> {
+        let mut cells: BTreeMap<&[KeyValue], Cell> = BTreeMap::new();
+        for (key, cell) in
+            self.panes.range(start_us..start_us.saturating_add(window.every_us)).flat_map(|(_, pane)| pane)
+        {
+            match cells.get_mut(key.as_slice()) {
+                Some(mine) => mine.merge(cell),
+                None => {
+                    cells.insert(key, cell.clone());
+                }
+            }
+        }
+        cells.into_iter().map(|(key, cell)| (Group { start_us, key: key.to_vec() }, cell)).collect()
     }
 }
 

@@ -429,6 +429,31 @@ async fn a_key_that_got_late_records_gets_a_row_with_the_next_revision_and_the_o
 }
 
 #[tokio::test]
+async fn what_came_late_to_many_windows_is_corrected_in_one_commit() {
+    for seal in [REVISED.to_owned(), format!("{HOPPING}\n{REVISED}")] {
+        let lake = Lake::in_memory();
+        let mut house = house(&lake, &contract_with(&seal)).await;
+        house.committer.register(&[register("a")]).await.unwrap();
+        let orders: Vec<Order> = (0..6).map(|at| order(2 * (at + 1), at as i64 * 10_000)).collect();
+        let first = house.batch("a", after(0), &orders, None);
+        house.commit([first]).await;
+        house.seal().await;
+        let sealed = rows_of(&lake, SEALED).await;
+        let late: Vec<Order> =
+            [1, 3, 4].iter().map(|at| Order { arrived_ms: 52_000, ..order(20 + at, *at as i64 * 10_000) }).collect();
+        let second = house.batch("a", after(12), &late, None);
+        house.commit([second]).await;
+        let events = house.seal().await;
+        let [(1, corrected)] = corrections(&events)[..] else { panic!("{events:?}") };
+        let rows = rows_of(&lake, SEALED).await;
+        assert_eq!(rows.len(), sealed.len() + corrected as usize);
+        let last: BTreeMap<_, _> = rows.iter().map(|row| ((row.start_ms, &row.kind), row.records)).collect();
+        assert!([10_000, 30_000].iter().all(|at| last[&(*at, &Some("odd".to_owned()))] == 1), "{last:?}");
+        assert_eq!(house.seal().await, [], "nothing more to correct");
+    }
+}
+
+#[tokio::test]
 async fn what_came_late_before_a_start_is_found_by_comparing_once() {
     let lake = Lake::in_memory();
     let mut dying = with_sealed_orders(&lake).await;
