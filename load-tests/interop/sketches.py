@@ -31,6 +31,7 @@ def _distinct(parts, truth):
 def _quantiles(parts, truth):
     from datasketches import kll_doubles_sketch
 
+    truth = [float(value) for value in truth]  # what the sketch is of
     if not parts:
         return f"has no sketch, and {len(truth)} values" if truth else None
     merged = kll_doubles_sketch.deserialize(bytes(parts[0]))

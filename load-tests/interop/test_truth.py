@@ -2,6 +2,7 @@
 sealed rows that are missing, there twice or of a wrong revision; windows that were sealed too early.
 """
 
+import math
 import shutil
 import tempfile
 import unittest
@@ -79,10 +80,10 @@ def append(path, rows, schema=None, info=None, **txns):
 
 
 class TruthCheck(unittest.TestCase):
-    def problems(self, partials):
+    def problems(self, partials, rows=ROWS):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "things.toml").write_text(CONTRACT)
-            write_deltalake(f"{folder}/things", pa.Table.from_pylist(ROWS, COLUMNS))
+            write_deltalake(f"{folder}/things", pa.Table.from_pylist(rows, COLUMNS))
             write_deltalake(f"{folder}/all_things_partials", pa.Table.from_pylist(partials))
             findings = truth.check(Lake(folder), folder)
             self.assertEqual([finding["engine"] for finding in findings], ["duckdb", "polars"])
@@ -103,6 +104,14 @@ class TruthCheck(unittest.TestCase):
             differences, problems = self.problems([PARTIALS[0], PARTIALS[1] | {column: value}, *PARTIALS[2:]])
             self.assertEqual((differences, len(problems)), (1, 1), column)
             self.assertIn(column.removesuffix("_sum").removesuffix("_count").removesuffix("_at"), problems[0])
+
+    def test_a_sum_may_leave_the_range_of_doubles_only_if_its_values_do(self):
+        beyond = [row(0, 1, x, "a", number) for number, x in ((20, 1e308), (21, 1e308), (22, -1.5e308))]
+        of_beyond = partial(0, "a", 3, 3, math.inf, 0, (0, 1, 22), [1])
+        self.assertEqual(self.problems([*PARTIALS, of_beyond], [*ROWS, *beyond]), (0, []))
+        for value in (math.inf, math.nan):
+            differences, problems = self.problems([PARTIALS[0] | {"sum_x": value}, *PARTIALS[1:]])
+            self.assertEqual((differences, len(problems)), (1, 1), value)
 
     def test_a_sketch_of_other_values_is_found(self):
         other = partial(0, "a", 2, 9, 1e300, 2, (2, 5, 11), range(100))["different_sketch"]
