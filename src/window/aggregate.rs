@@ -145,18 +145,24 @@ fn aggregate_rows(window: &WindowPlan, rows: &Rows<'_>, shared: &mut Shared) -> 
     let wrong = |column: &str| NotTheContracts { window: window.name.clone(), column: column.to_owned() };
     let mut grouping = shared.starts(window.time, window.pane_us, &rows.times_us);
     for key in &window.keys {
-        grouping = grouping.refine(&*shared.keys(key, rows.column(key.column)).ok_or_else(|| wrong(&key.name))?);
+        let keys = shared.keys(key, rows.column(key.column)).ok_or_else(|| wrong(&key.name))?;
+        grouping = shared.refine(grouping, &keys);
     }
-    let mut records = vec![0; grouping.groups.len()];
-    for group in &*grouping.by_row {
-        records[*group as usize] += 1;
-    }
+    let records = shared.records(&grouping);
     let mut cells: Vec<Cell> = records
-        .into_iter()
-        .map(|records| Cell { records, measures: Vec::with_capacity(window.measures.len()) })
+        .iter()
+        .map(|records| Cell { records: *records, measures: Vec::with_capacity(window.measures.len()) })
         .collect();
     for measure in &window.measures {
-        let states = observe(measure, rows, &grouping.by_row, &cells, shared).ok_or_else(|| wrong(&measure.name))?;
+        let states = match shared.measured(&grouping, window.time, measure.function) {
+            Some(known) => known,
+            None => {
+                let states = observe(measure, rows, &grouping.by_row, &cells, shared);
+                let states = states.ok_or_else(|| wrong(&measure.name))?;
+                shared.keep(&grouping, window.time, measure.function, &states);
+                states
+            }
+        };
         cells.iter_mut().zip(states).for_each(|(cell, state)| cell.measures.push(state));
     }
     Ok(grouping.groups.into_iter().zip(cells).collect())

@@ -75,12 +75,9 @@ impl Grouping {
         Self { by_row, groups }
     }
 
-    /// Splits every group by one more key of the same rows.
-    pub fn refine(self, keys: &Keys) -> Self {
-        let (by_row, pairs) = match self.groups.len() {
-            1 => (Rc::clone(&keys.by_row), (0..keys.values.len() as u32).map(|value| (0, value)).collect()),
-            groups => number_pairs(&self.by_row, groups, &keys.by_row, keys.values.len()),
-        };
+    /// Splits every group by one more key of the same rows, as they were `numbered` together.
+    pub fn refine(self, keys: &Keys, numbered: impl FnOnce(&Self, &Keys) -> Numbered) -> Self {
+        let Numbered { by_row, pairs } = numbered(&self, keys);
         let group = |(group, value): (u32, u32)| {
             let Group { start_us, key: outer } = &self.groups[group as usize];
             let mut key = Vec::with_capacity(outer.len() + 1);
@@ -88,14 +85,36 @@ impl Grouping {
             key.push(keys.values[value as usize].clone());
             Group { start_us: *start_us, key }
         };
-        Self { by_row, groups: pairs.into_iter().map(group).collect() }
+        Self { by_row, groups: pairs.iter().copied().map(group).collect() }
+    }
+}
+
+/// Every row's pair of a group and a key, as a number, and the pairs. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    by_row: Rc<[u32]>,
+    /// By number; none is without rows.
+    pairs: Rc<[(u32, u32)]>,
+}
+
+impl Numbered {
+    /// Where all rows are in one group, the pairs are the keys.
+    pub fn by_one_group(_: &Grouping, keys: &Keys) -> Self {
+        let pairs = (0..keys.values.len() as u32).map(|value| (0, value)).collect();
+        Self { by_row: Rc::clone(&keys.by_row), pairs }
+    }
+
+    /// Of any number of groups.
+    pub fn of_pairs(grouping: &Grouping, keys: &Keys) -> Self {
+        number_pairs(&grouping.by_row, grouping.groups.len(), &keys.by_row, keys.values.len())
     }
 }
 
 /// Every row's value of one key, as a number, and the values.
 #[derive(Debug)]
 pub struct Keys {
-    by_row: Rc<[u32]>,
+    /// Number by row.
+    pub by_row: Rc<[u32]>,
     /// By number; none is without rows.
     values: Vec<KeyValue>,
 }
@@ -129,11 +148,12 @@ fn number<T: Hash + Eq + Copy>(items: impl Iterator<Item = T>) -> (Rc<[u32]>, Ve
 
 /// The same for pairs of numbers below `lefts` and `rights`: by a table of all pairs, if that is not much larger than
 /// the rows are many.
-fn number_pairs(left: &[u32], lefts: usize, right: &[u32], rights: usize) -> (Rc<[u32]>, Vec<(u32, u32)>) {
+fn number_pairs(left: &[u32], lefts: usize, right: &[u32], rights: usize) -> Numbered {
     const UNSEEN: u32 = u32::MAX;
     let pairs = left.iter().copied().zip(right.iter().copied());
     if lefts.saturating_mul(rights) > 4 * left.len() {
-        return number(pairs);
+        let (by_row, pairs) = number(pairs);
+        return Numbered { by_row, pairs: pairs.into() };
     }
     let mut numbers = vec![UNSEEN; lefts * rights];
     let mut distinct = Vec::new();
@@ -145,7 +165,7 @@ fn number_pairs(left: &[u32], lefts: usize, right: &[u32], rights: usize) -> (Rc
         }
         *number
     };
-    (pairs.map(number).collect(), distinct)
+    Numbered { by_row: pairs.map(number).collect(), pairs: distinct.into() }
 }
 
 /// Every row's key as a number, and the keys.
@@ -264,6 +284,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::window::shared::Shared;
 
     #[test]
     fn buckets_hold_their_lower_bound_and_what_is_outside_is_null() {
@@ -287,7 +308,8 @@ mod tests {
             rows in prop::collection::vec((0..7u32, 0..5u32), 0..60),
         ) {
             let (left, right): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
-            let by_map = number(rows.iter().copied());
+            let (by_row, pairs) = number(rows.iter().copied());
+            let by_map = Numbered { by_row, pairs: pairs.into() };
             prop_assert_eq!(number_pairs(&left, 7, &right, 5), by_map.clone());
             prop_assert_eq!(number_pairs(&left, 7, &right, usize::MAX), by_map);
         }
@@ -303,7 +325,7 @@ mod tests {
                 let (derive, source) = (Derive::Value, ColumnType::Long);
                 let plan = KeyPlan { name: "k".to_owned(), column: 0, source, derive };
                 let column: ArrayRef = Arc::new(Int64Array::from(values));
-                grouping = grouping.refine(&Keys::of(&plan, &column).unwrap());
+                grouping = Shared::default().refine(grouping, &Keys::of(&plan, &column).unwrap());
             }
             let key = |value: Option<i64>| value.map_or(KeyValue::Null, KeyValue::Integer);
             for (row, number) in rows.iter().zip(&*grouping.by_row) {

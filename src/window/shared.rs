@@ -1,16 +1,26 @@
-//! What the windows of a stream have in common over one batch: starts, keys and numbers of its rows, each worked out
-//! once, however many windows ask for it. Twenty windows over three columns look at three columns.
+//! What the windows of a stream have in common over one batch: starts, keys and numbers of its rows, the groups that
+//! they make and what is measured of each group, all worked out once, however many windows ask for it. Twenty windows
+//! over three columns look at three columns; and since a batch mostly lies in one minute, the windows of a minute, an
+//! hour and a day by the same keys have the same groups.
 
 use std::rc::Rc;
 
 use deltalake::arrow::array::ArrayRef;
 
-use super::group::{Grouping, Keys, integers};
-use crate::contract::window::KeyPlan;
+use super::cell::Measure;
+use super::group::{Grouping, Keys, Numbered, integers};
+use crate::contract::window::{Function, KeyPlan};
 use crate::contract::{ColumnType, EventTime};
 
 /// The integers of a column, row by row.
 type Integers = Rc<[Option<i64>]>;
+
+/// Groups of so many rows each at least, on average, are worth keeping what was measured of them: of more groups, the
+/// copies cost as much as measuring anew.
+const ROWS_A_GROUP: usize = 8;
+
+/// A function of each of the groups that these numbers of the rows make. Which record is first depends on the time.
+type Measured = (Rc<[u32]>, EventTime, Function);
 
 /// Of some rows; other rows need another.
 #[derive(Debug, Default)]
@@ -18,6 +28,10 @@ pub struct Shared {
     starts: Vec<((EventTime, i64), Grouping)>,
     keys: Vec<(KeyPlan, Rc<Keys>)>,
     integers: Vec<((usize, ColumnType), Integers)>,
+    /// Groups and keys, each by the numbers of their rows, and what they make together.
+    pairs: Vec<((Rc<[u32]>, Rc<[u32]>), Numbered)>,
+    records: Vec<(Rc<[u32]>, Rc<[u64]>)>,
+    measured: Vec<(Measured, Rc<[Measure]>)>,
 }
 
 impl Shared {
@@ -40,6 +54,50 @@ impl Shared {
         let keys = Rc::new(Keys::of(plan, column)?);
         self.keys.push((plan.clone(), Rc::clone(&keys)));
         Some(keys)
+    }
+
+    /// The groups, split by one more key of the same rows.
+    pub fn refine(&mut self, grouping: Grouping, keys: &Keys) -> Grouping {
+        if grouping.groups.len() == 1 {
+            return grouping.refine(keys, Numbered::by_one_group);
+        }
+        let of = (Rc::clone(&grouping.by_row), Rc::clone(&keys.by_row));
+        let known = self.pairs.iter().find(|(known, _)| Rc::ptr_eq(&known.0, &of.0) && Rc::ptr_eq(&known.1, &of.1));
+        match known {
+            Some((_, known)) => grouping.refine(keys, |_, _| known.clone()),
+            None => grouping.refine(keys, |grouping, keys| {
+                let numbered = Numbered::of_pairs(grouping, keys);
+                self.pairs.push((of, numbered.clone()));
+                numbered
+            }),
+        }
+    }
+
+    /// How many rows each of the groups has.
+    pub fn records(&mut self, grouping: &Grouping) -> Rc<[u64]> {
+        if let Some((_, known)) = self.records.iter().find(|(of, _)| Rc::ptr_eq(of, &grouping.by_row)) {
+            return Rc::clone(known);
+        }
+        let mut records = vec![0; grouping.groups.len()];
+        for group in &*grouping.by_row {
+            records[*group as usize] += 1;
+        }
+        let records: Rc<[u64]> = records.into();
+        self.records.push((Rc::clone(&grouping.by_row), Rc::clone(&records)));
+        records
+    }
+
+    /// What was measured of each of the groups before, if it was and is kept.
+    pub fn measured(&self, grouping: &Grouping, time: EventTime, function: Function) -> Option<Vec<Measure>> {
+        let is_same = |of: &Measured| (of.1, of.2) == (time, function) && Rc::ptr_eq(&of.0, &grouping.by_row);
+        self.measured.iter().find(|(of, _)| is_same(of)).map(|(_, known)| known.to_vec())
+    }
+
+    /// Keeps what was measured of each of the groups for the windows to come.
+    pub fn keep(&mut self, grouping: &Grouping, time: EventTime, function: Function, measured: &[Measure]) {
+        if measured.len() * ROWS_A_GROUP <= grouping.by_row.len() {
+            self.measured.push(((Rc::clone(&grouping.by_row), time, function), measured.into()));
+        }
     }
 
     /// Integers, timestamps (us) or dates (days) of the column at `index`. `None` if it is not of that type.

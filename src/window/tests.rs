@@ -1,6 +1,7 @@
 //! The store as the reader, the writer and the page use it, against plain counting.
 
 mod gauges;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

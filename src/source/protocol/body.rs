@@ -137,7 +137,9 @@ impl<'a> Scanner<'a> {
         loop {
             let name = self.plain()?;
             self.take(b':')?;
-            if !self.takes_literal(b"null") {
+            if self.takes_literal(b"null") {
+                std::str::from_utf8(name).ok()?;
+            } else {
                 member(self, name)?;
             }
             if !self.takes(b',') {
