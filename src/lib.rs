@@ -31,6 +31,7 @@
 //! - A shard is in the ledger before it is read; a child is read after all its parents' ends are committed.
 //! - The engine knows no stream, column or sentinel by name, asks one clock ([`clock`]), and has no `unsafe`.
 
+pub mod allocator;
 pub mod app;
 pub mod budget;
 pub mod checkpoint;

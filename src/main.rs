@@ -1,4 +1,4 @@
-//! The command line and nothing else: parse, set up logs, call, exit code.
+//! The command line and nothing else: the allocator, parse, set up logs, call, exit code.
 
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use pintail::cli::{self, Cli};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    pintail::allocator::begin_with_setting();
     match Cli::try_parse() {
         Ok(cli) => cli::run(cli),
         Err(answer) => cli::explain(&answer),

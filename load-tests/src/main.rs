@@ -12,6 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "pintail") {
+        pintail::allocator::begin_with_setting();
         if let Err(error) = load_tests::die_with_parent() {
             eprintln!("load-tests: {error:#}");
             return ExitCode::FAILURE;

@@ -15,12 +15,15 @@ use crate::contract::{ColumnType, EventTime};
 /// The integers of a column, row by row.
 type Integers = Rc<[Option<i64>]>;
 
+/// Numbers of groups or of keys, row by row; the same ones if they are in the same place.
+type Numbers = Rc<[u32]>;
+
 /// Groups of so many rows each at least, on average, are worth keeping what was measured of them: of more groups, the
 /// copies cost as much as measuring anew.
 const ROWS_A_GROUP: usize = 8;
 
 /// A function of each of the groups that these numbers of the rows make. Which record is first depends on the time.
-type Measured = (Rc<[u32]>, EventTime, Function);
+type Measured = (Numbers, EventTime, Function);
 
 /// Of some rows; other rows need another.
 #[derive(Debug, Default)]
@@ -29,8 +32,8 @@ pub struct Shared {
     keys: Vec<(KeyPlan, Rc<Keys>)>,
     integers: Vec<((usize, ColumnType), Integers)>,
     /// Groups and keys, each by the numbers of their rows, and what they make together.
-    pairs: Vec<((Rc<[u32]>, Rc<[u32]>), Numbered)>,
-    records: Vec<(Rc<[u32]>, Rc<[u64]>)>,
+    pairs: Vec<((Numbers, Numbers), Numbered)>,
+    records: Vec<(Numbers, Rc<[u64]>)>,
     measured: Vec<(Measured, Rc<[Measure]>)>,
 }
 
