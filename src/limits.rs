@@ -268,6 +268,10 @@ pub const SEAL_WINDOWS_MAX: usize = 100_000;
 /// Sealing: rows decoded at a time, over all files that are merged side by side, about.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// Sealing: rows of files in disorder that are put in order in memory, by their estimated bytes. Of more, each ordered
+/// stretch is read for itself.
+pub const MERGE_GATHERED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
 pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
 

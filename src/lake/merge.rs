@@ -23,7 +23,8 @@ use super::store::LakeStore;
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
 use crate::limits::{
-    MERGE_CURSOR_BYTES_MIN, MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX, MERGE_ENCODED_BYTES_MAX, READ_WHOLE_BYTES_MAX,
+    MERGE_CURSOR_BYTES_MIN, MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX, MERGE_ENCODED_BYTES_MAX,
+    MERGE_GATHERED_BYTES_MAX, READ_WHOLE_BYTES_MAX,
 };
 use crate::window::merging::{Cell, Group, Undecodable, decode_current, decode_groups, decoded_row_bytes};
 
@@ -122,9 +123,19 @@ pub(crate) struct Merge<'a, T> {
 impl<'a, T: Mergeable> Merge<'a, T> {
     /// Opens all files.
     pub async fn open(plan: MergePlan<'a>, inputs: &[Input], stretches: &Stretches) -> Result<Self, MergeError> {
-        let (mut opened, mut encoded) = (Vec::new(), 0);
+        let (mut opened, mut encoded, mut cursors, mut room) = (Vec::new(), 0, Vec::new(), MERGE_GATHERED_BYTES_MAX);
         for input in inputs {
-            let file = Opened::of(plan, input, stretches.contains_key(&input.path)).await?;
+            let is_in_disorder = stretches.contains_key(&input.path);
+            if is_in_disorder && let Some(rows) = gathered(plan, input, &mut room).await? {
+                cursors.push(Cursor {
+                    path: input.path.clone(),
+                    rows: None,
+                    ready: rows.into_iter().collect::<Vec<_>>().into_iter(),
+                    last: None,
+                });
+                continue;
+            }
+            let file = Opened::of(plan, input, is_in_disorder).await?;
             encoded += file.encoded_bytes();
             // Two can always be merged, or nothing ever would.
             if encoded > MERGE_ENCODED_BYTES_MAX && opened.len() > 2 {
@@ -132,12 +143,12 @@ impl<'a, T: Mergeable> Merge<'a, T> {
             }
             opened.push(file);
         }
-        let cursors = opened.iter().map(|file| stretches.get(&file.path).map_or(1, Vec::len)).sum::<usize>();
-        if cursors > MERGE_CURSORS_MAX {
+        let of_files = opened.iter().map(|file| stretches.get(&file.path).map_or(1, Vec::len)).sum::<usize>();
+        if cursors.len() + of_files > MERGE_CURSORS_MAX {
             return Err(MergeError::TooMany);
         }
-        let mut merge = Self { plan, cursors: Vec::new(), heads: BinaryHeap::new() };
-        let share = (MERGE_DECODED_BYTES_MAX / cursors.max(1) as u64).max(MERGE_CURSOR_BYTES_MIN);
+        let mut merge = Self { plan, cursors, heads: BinaryHeap::new() };
+        let share = (MERGE_DECODED_BYTES_MAX / of_files.max(1) as u64).max(MERGE_CURSOR_BYTES_MIN);
         for file in opened {
             let whole = [(0, usize::MAX)];
             for stretch in stretches.get(&file.path).map_or(&whole[..], Vec::as_slice) {
@@ -241,6 +252,13 @@ impl Opened {
         builder.with_row_groups(self.groups.clone())
     }
 
+    /// What one of its wanted rows takes when it is decoded, about.
+    fn row_bytes(&self, window: &WindowPlan) -> u64 {
+        let rows: u64 = self.wanted().map(|group| group.num_rows().unsigned_abs()).sum();
+        let bytes: u64 = self.wanted().map(|group| group.total_byte_size().unsigned_abs()).sum();
+        decoded_row_bytes(window) as u64 + bytes / rows.max(1)
+    }
+
     /// A cursor over a stretch of its wanted rows, of which about so many bytes are decoded at a time.
     fn cursor<T: Mergeable>(
         &self,
@@ -248,10 +266,8 @@ impl Opened {
         (offset, limit): (usize, usize),
         decoded_bytes: u64,
     ) -> Result<Cursor<T>, MergeError> {
-        let rows: u64 = self.wanted().map(|group| group.num_rows().unsigned_abs()).sum();
-        let bytes: u64 = self.wanted().map(|group| group.total_byte_size().unsigned_abs()).sum();
-        let row_bytes = decoded_row_bytes(plan.window) as u64 + bytes / rows.max(1);
-        let batch_rows = usize::try_from((decoded_bytes / row_bytes).clamp(1, BATCH_ROWS_MAX)).unwrap_or(1);
+        let batch_rows = decoded_bytes / self.row_bytes(plan.window);
+        let batch_rows = usize::try_from(batch_rows.clamp(1, BATCH_ROWS_MAX)).unwrap_or(1);
         let builder = self.builder().with_batch_size(batch_rows).with_offset(offset).with_limit(limit);
         let builder = match T::columns(plan.window) {
             None => builder,
@@ -261,7 +277,7 @@ impl Opened {
             }
         };
         let rows = builder.build().map_err(|source| failed(plan, &self.path, source))?;
-        Ok(Cursor { path: self.path.clone(), rows, ready: Vec::new().into_iter(), last: None })
+        Ok(Cursor { path: self.path.clone(), rows: Some(rows), ready: Vec::new().into_iter(), last: None })
     }
 }
 
@@ -297,7 +313,8 @@ fn unmergeable(plan: MergePlan<'_>, path: &str, source: Undecodable) -> MergeErr
 
 struct Cursor<T> {
     path: String,
-    rows: ParquetRecordBatchStream<Source>,
+    /// `None`: all of its rows are ready.
+    rows: Option<ParquetRecordBatchStream<Source>>,
     ready: std::vec::IntoIter<(Group, T)>,
     /// The last group that was decoded.
     last: Option<Group>,
@@ -309,16 +326,22 @@ impl<T: Mergeable> Cursor<T> {
             if let Some(row) = self.ready.next() {
                 return Ok(Some(row));
             }
-            let batch = self.rows.try_next().await.map_err(|source| failed(plan, &self.path, source))?;
-            let Some(batch) = batch else { return Ok(None) };
-            self.ready = self.decode(plan, &batch)?.into_iter();
+            let Some(rows) = self.decode_some(plan).await? else { return Ok(None) };
+            self.ready = self.in_order(rows)?.into_iter();
         }
     }
 
-    /// The wanted rows of a batch, which must be in order.
-    fn decode(&mut self, plan: MergePlan<'_>, batch: &RecordBatch) -> Result<Vec<(Group, T)>, MergeError> {
-        let rows = T::decode(plan.window, batch).map_err(|source| unmergeable(plan, &self.path, source))?;
-        let rows: Vec<(Group, T)> = rows.into_iter().filter(|(group, _)| plan.starts.hold(group.start_us)).collect();
+    /// The wanted rows of the next batch, in the file's order.
+    async fn decode_some(&mut self, plan: MergePlan<'_>) -> Result<Option<Vec<(Group, T)>>, MergeError> {
+        let Some(rows) = &mut self.rows else { return Ok(None) };
+        let batch = rows.try_next().await.map_err(|source| failed(plan, &self.path, source))?;
+        let Some(batch) = batch else { return Ok(None) };
+        let rows = T::decode(plan.window, &batch).map_err(|source| unmergeable(plan, &self.path, source))?;
+        Ok(Some(rows.into_iter().filter(|(group, _)| plan.starts.hold(group.start_us)).collect()))
+    }
+
+    /// The same rows, if they are in order and not below those before them.
+    fn in_order(&mut self, rows: Vec<(Group, T)>) -> Result<Vec<(Group, T)>, MergeError> {
         let goes_on = self.last.as_ref().is_none_or(|last| rows.first().is_none_or(|(first, _)| last <= first));
         if !goes_on || !rows.is_sorted_by(|(a, _), (b, _)| a <= b) {
             return Err(MergeError::Disorder(self.path.clone()));
@@ -326,6 +349,34 @@ impl<T: Mergeable> Cursor<T> {
         self.last = rows.last().map(|(group, _)| group.clone()).or_else(|| self.last.take());
         Ok(rows)
     }
+}
+
+/// The wanted rows of a file in disorder, put in order and added up in memory; `None` if there is not as much `room`,
+/// bytes. Each of its stretches would have pages of its own in memory, and be sought by decoding all that is before it.
+async fn gathered<T: Mergeable>(
+    plan: MergePlan<'_>,
+    input: &Input,
+    room: &mut u64,
+) -> Result<Option<BTreeMap<Group, T>>, MergeError> {
+    let file = Opened::of(plan, input, false).await?;
+    let row_bytes = file.row_bytes(plan.window);
+    let mut cursor: Cursor<T> = file.cursor(plan, (0, usize::MAX), MERGE_DECODED_BYTES_MAX)?;
+    let mut rows: BTreeMap<Group, T> = BTreeMap::new();
+    while let Some(more) = cursor.decode_some(plan).await? {
+        for (group, row) in more {
+            match rows.get_mut(&group) {
+                Some(mine) => mine.add(&row),
+                None => {
+                    rows.insert(group, row);
+                }
+            }
+        }
+        if rows.len() as u64 * row_bytes > *room {
+            return Ok(None);
+        }
+    }
+    *room -= rows.len() as u64 * row_bytes;
+    Ok(Some(rows))
 }
 
 /// The ordered stretches of a file, by its groups alone.
