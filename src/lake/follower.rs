@@ -22,7 +22,7 @@ use super::flush::OPERATION;
 use super::ledger::{SINCE, StreamIdentity};
 use super::log::TableState;
 use super::seal::SealBell;
-use super::staging::{Staging, is_bare, staging_of};
+use super::staging::{Staging, committed_without, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::as_txn;
 use crate::checkpoint::LedgerView;
@@ -280,12 +280,7 @@ impl Follower {
     async fn begin_after(&mut self, applied: u64, version: u64) -> Result<(), LakeError> {
         let (table, rows) = (self.table.name().to_owned(), &self.rows_table);
         if !is_bare(&self.store, &table).await? {
-            let reason = format!(
-                "version {version} of {rows} has rows that were committed without it, by a process whose contract did \
-                 not have this window, so its sums would miss them (stop that process if it still runs; then give the \
-                 window another name, whose table starts at the head)"
-            );
-            return Err(LakeError::Refused { table, reason });
+            return Err(LakeError::Refused { table, reason: committed_without(rows, version) });
         }
         tracing::info!(table, %rows, version, "begins later: rows were committed by a process that does not follow it");
         let (applied_id, since) = (&self.applied_id, self.window.as_ref().map(|_| self.since_id.clone()));

@@ -4,6 +4,7 @@ use super::error::LakeError;
 use super::ledger::StreamIdentity;
 use super::log::read_table;
 use super::schema::{Fit, compare};
+use super::staging::{Staging, committed_without, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::{TableSet, as_txn, ledger_of};
 use crate::checkpoint::LedgerView;
@@ -33,7 +34,14 @@ pub async fn plan_tables(
     identity: &StreamIdentity,
     contract: &Contract,
 ) -> Result<StreamPlan, LakeError> {
-    let set = TableSet::of(contract, identity);
+    plan_set(store, identity, &TableSet::of(contract, identity)).await
+}
+
+pub(super) async fn plan_set(
+    store: &LakeStore,
+    identity: &StreamIdentity,
+    set: &TableSet,
+) -> Result<StreamPlan, LakeError> {
     let (mut tables, mut problems, mut ledger) = (Vec::new(), Vec::new(), LedgerView::default());
     for spec in set.all() {
         let name = spec.name.clone();
@@ -44,11 +52,14 @@ pub async fn plan_tables(
         if spec.name == set.rows.name {
             ledger = ledger_of(identity, &name, &state)?;
         }
-        if let Some(applied) = state.txns.get(&identity.applied_id())
-            && *applied > as_txn(ledger.version)
-        {
-            let (rows, head) = (&set.rows.name, ledger.version);
-            problems.push(format!("table {name}: has followed {rows} up to version {applied}, whose head is {head}"));
+        if let Some(applied) = state.txns.get(&identity.applied_id()) {
+            if *applied > as_txn(ledger.version)
+                && let Some(rows) = read_table(store, &set.rows.name, &set.rows.txn_prefix).await?
+            {
+                // A process may have committed since we looked.
+                ledger = ledger_of(identity, &set.rows.name, &rows)?;
+            }
+            problems.extend(not_followed(store, identity, &set.rows.name, (&name, *applied), ledger.version).await?);
         }
         let version = state.version;
         let state = match compare(&spec.schema, spec.definition.as_deref(), &state) {
@@ -62,4 +73,30 @@ pub async fn plan_tables(
         tables.push(TablePlan { name, state });
     }
     if problems.is_empty() { Ok(StreamPlan { tables, ledger }) } else { Err(LakeError::Drift { problems }) }
+}
+
+/// What keeps a table that has followed the rows up to `applied` from following them on to the head.
+async fn not_followed(
+    store: &LakeStore,
+    identity: &StreamIdentity,
+    rows: &str,
+    (table, applied): (&str, i64),
+    head: u64,
+) -> Result<Option<String>, LakeError> {
+    if applied > as_txn(head) {
+        return Ok(Some(format!("table {table}: has followed {rows} up to version {applied}, whose head is {head}")));
+    }
+    let Ok(applied) = u64::try_from(applied) else { return Ok(None) };
+    for version in applied + 1..=head {
+        let staging = match staging_of(store, rows, version, &identity.any_creation(), table).await {
+            // Whoever has applied it since has cleaned it away.
+            Err(LakeError::StagedGone { .. }) => return Ok(None),
+            read => read?,
+        };
+        if matches!(staging, Staging::NotFollowed) {
+            let begins_later = is_bare(store, table).await?;
+            return Ok((!begins_later).then(|| format!("table {table}: {}", committed_without(rows, version))));
+        }
+    }
+    Ok(None)
 }

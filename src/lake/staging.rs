@@ -152,6 +152,15 @@ pub(crate) async fn newest_followers(
     Ok(None)
 }
 
+/// Why a table that has something cannot follow the rows beyond this version of theirs.
+pub(crate) fn committed_without(rows: &str, version: u64) -> String {
+    format!(
+        "version {version} of {rows} has rows that were committed without it, by a process whose contract did not have \
+         this window, so its sums would miss them (stop that process if it still runs; then give the window another \
+         name, whose table starts at the head)"
+    )
+}
+
 /// Whether the table has no file.
 pub(crate) async fn is_bare(store: &LakeStore, table: &str) -> Result<bool, LakeError> {
     let mut bare = true;

@@ -7,6 +7,7 @@ use super::faults::Fault;
 use super::*;
 use crate::lake::alarm::Troubles;
 use crate::lake::follower::{Follower, Head};
+use crate::lake::plan::plan_set;
 use crate::lake::restore::RecentPartials;
 use crate::lake::table::open_table;
 use object_store::ObjectStoreExt;
@@ -212,6 +213,8 @@ async fn a_window_that_comes_back_after_rows_were_committed_without_it_is_an_ala
     let (partials, rejects) = (back.followers.remove(1), back.followers.remove(0));
     let what = trouble_during(&board, "followers", follow(partials, version)).await;
     assert!(what.contains(&format!("version {hole} of orders has rows that were committed without it")), "{what}");
+    let planned = plan_set(&lake.store, &identity(), &tables()).await.unwrap_err().to_string();
+    assert!(planned.contains(&format!("version {hole} of orders has rows")), "who asks before is told: {planned}");
     assert!(applied(&lake, PARTIALS).await < hole as i64, "it does not say that it is complete");
     assert_eq!(lake.records(PARTIALS).await, 1);
     follow(rejects, version).await;
