@@ -27,7 +27,7 @@ use crate::demo::contracts::shipped;
 use crate::demo::{Kind, aggregate as encode};
 use crate::error_chain::chain;
 use crate::lake::{Keep, LogEntry, action_lines};
-use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, USER_RECORD_COST};
+use crate::limits::{PAYLOAD_COPIES, READ_COST_MAX, USER_RECORD_COST};
 use crate::metrics::Registry;
 use crate::record::{RawBatch, RawRecord, ShardGrant, WindowSink};
 use crate::source::ForeignRecords;
@@ -98,7 +98,7 @@ impl House {
 
 fn raw(number: usize, data: &[u8]) -> RawRecord {
     RawRecord {
-        data: data.to_vec(),
+        data: data.to_vec().into(),
         sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: ARRIVED_AT_US,
@@ -192,7 +192,7 @@ pub fn aggregated(data: &[u8]) {
     }
     let read = vec![raw(1, data), raw(2, &framed), raw(3, data)];
     let taken = disaggregate(read.clone(), Rules::default());
-    let cost = taken.bytes * AGGREGATE_COPIES + taken.records.len() as u64 * USER_RECORD_COST;
+    let cost = taken.bytes * PAYLOAD_COPIES + taken.records.len() as u64 * USER_RECORD_COST;
     assert!(cost <= READ_COST_MAX && taken.left == 0, "what is this small is taken, and paid for");
     let places = taken.records.iter().map(|record| (record.sequence_number, record.sub_sequence_number));
     assert!(places.is_sorted_by(|a, b| a < b), "every record has a place of its own");

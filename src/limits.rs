@@ -8,20 +8,21 @@ use std::time::Duration;
 pub const READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// Bytes of budget that a payload byte may cost at worst while it is read and cleaned: the SDK's response body and
-/// the decoded payload side by side at first (2.4), then payload, inflated payload and Arrow columns (below 2.5).
+/// the decoded payloads side by side at first (2.4), then payloads, inflated payloads and Arrow columns (below 2.5).
 const FLIGHT_FACTOR_NUM: u64 = 5;
 const FLIGHT_FACTOR_DEN: u64 = 2;
 
 /// What one read may cost at worst; a reader reserves this before it calls Kinesis.
 pub const READ_COST_MAX: u64 = READ_BYTES_MAX * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN;
 
-/// How often a payload byte is in memory while aggregates are taken apart: in the aggregate, and in its records.
-pub const AGGREGATE_COPIES: u64 = 2;
+/// How often a payload byte is in memory while a read is cleaned: in what was read, which all its records share until
+/// the last of them is cleaned, and in a column or a reject.
+pub const PAYLOAD_COPIES: u64 = 2;
 
 /// Bytes of budget that one record costs beside its payload's while a read is taken apart and cleaned, as row or as
 /// reject: what the read's worst case leaves each of the most records that a plain read can have. So no plain read is
 /// ever cut, and a large aggregate has as many records as the same permit pays for (10,000 in 10 MiB).
-pub const USER_RECORD_COST: u64 = (READ_COST_MAX - AGGREGATE_COPIES * READ_BYTES_MAX) / GET_RECORDS_LIMIT_MAX as u64;
+pub const USER_RECORD_COST: u64 = (READ_COST_MAX - PAYLOAD_COPIES * READ_BYTES_MAX) / GET_RECORDS_LIMIT_MAX as u64;
 
 /// Records that one read may have, those in aggregates one by one: each with a window key of its own, they are what a
 /// permit pays for until their commit.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use deltalake::arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +15,9 @@ use crate::checkpoint::{PositionRange, SequenceNumber, ShardId};
 /// One record as its producer sent it: a Kinesis record, or one of those in an aggregated Kinesis record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRecord {
-    /// The payload, untouched.
-    pub data: Vec<u8>,
+    /// The payload, untouched. Of a read it is a part of the memory that all the read's payloads share, and holds all of
+    /// that.
+    pub data: Bytes,
     /// Its number in the shard.
     pub sequence_number: SequenceNumber,
     /// Its index in an aggregated record; 0 for a plain one.
@@ -24,6 +26,16 @@ pub struct RawRecord {
     pub arrived_at_us: i64,
     /// Set where it was read, if it is to be a reject whatever is in it.
     pub refused: Option<Refusal>,
+}
+
+impl RawRecord {
+    /// Gives what is left of a read memory of its own, so that it does not hold the payloads of the others.
+    pub fn detach(records: &mut [Self]) {
+        let mut payloads = Vec::with_capacity(records.iter().map(|record| record.data.len()).sum());
+        records.iter().for_each(|record| payloads.extend_from_slice(&record.data));
+        let mut payloads = Bytes::from(payloads);
+        records.iter_mut().for_each(|record| record.data = payloads.split_to(record.data.len()));
+    }
 }
 
 /// The right to read one shard, as one reader holds it. Revoking it is how the writer tells a reader that it
@@ -114,7 +126,7 @@ pub struct CleanBatch {
 /// A record that could not be cleaned, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    /// The record with its untouched bytes.
+    /// The record with its untouched bytes, a copy: it may wait for long, and must not hold the read that it was in.
     pub record: RawRecord,
     /// Why, as a closed set that is also a metric label.
     pub reason: RejectReason,

@@ -76,16 +76,22 @@ impl Rooms {
 
     /// One answer of the source with these payloads.
     pub fn read<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<RawBatch> {
-        let mut records = Vec::new();
+        let (mut records, mut shared, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
         for payload in payloads {
             self.records += 1;
+            shared.extend_from_slice(payload);
+            lengths.push(payload.len());
             records.push(RawRecord {
-                data: payload.to_vec(),
+                data: Bytes::new(),
                 sequence_number: self.number()?,
                 sub_sequence_number: 0,
                 arrived_at_us: FIRST_ARRIVAL_US + self.records * 1_000,
                 refused: None,
             });
+        }
+        let mut shared = Bytes::from(shared);
+        for (record, length) in records.iter_mut().zip(lengths) {
+            record.data = shared.split_to(length);
         }
         Ok(self.batch(records))
     }

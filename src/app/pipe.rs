@@ -122,7 +122,7 @@ mod tests {
                 return records;
             }
             records.push(RawRecord {
-                data,
+                data: data.into(),
                 sequence_number: SequenceNumber::parse(&(records.len() + 1).to_string()).unwrap(),
                 sub_sequence_number: 0,
                 arrived_at_us: 1_705_247_984_638_000,
@@ -145,7 +145,7 @@ mod tests {
         {
             let taken = disaggregate(records, Rules::default());
             assert!(taken.left > 0 && taken.records.len() > READ_RECORDS_MAX - 1_000, "{}", taken.records.len());
-            let raw: usize = taken.records.iter().map(|record| size_of::<RawRecord>() + record.data.capacity()).sum();
+            let raw: usize = taken.records.iter().map(|record| size_of::<RawRecord>() + record.data.len()).sum();
             let (after, through) = (Position::Beginning, Position::After(taken.last.unwrap().0));
             let range = PositionRange { shard: ShardId::new("shardId-000000000000"), after, through };
             let (records, grant) = (taken.records, ShardGrant::new());

@@ -1,5 +1,7 @@
 //! Why a record cannot be cleaned. With the record, whole, it is a reject: nothing is skipped silently.
 
+use bytes::Bytes;
+
 use crate::limits::REJECT_DETAIL_BYTES_MAX;
 use crate::record::{RawRecord, Reject, RejectReason};
 
@@ -20,9 +22,11 @@ impl Fault {
         Self { detail: format!("{}; inside: {}", outer.detail, self.detail), reason: outer.reason }
     }
 
+    /// With a copy of the payload; see [`Reject::record`].
     pub fn into_reject(self, record: RawRecord) -> Reject {
         let Self { reason, mut detail } = self;
         detail.truncate(detail.floor_char_boundary(REJECT_DETAIL_BYTES_MAX));
-        Reject { record, reason, detail }
+        let data = Bytes::copy_from_slice(&record.data);
+        Reject { record: RawRecord { data, ..record }, reason, detail }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -56,7 +57,7 @@ fn with_x(lines: &str) -> Arc<Contract> {
 
 fn raw(payloads: &[&[u8]]) -> RawBatch {
     let records = payloads.iter().zip(1i64..).map(|(data, number)| RawRecord {
-        data: data.to_vec(),
+        data: data.to_vec().into(),
         sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: ARRIVED_AT_US,
@@ -231,7 +232,19 @@ fn rows_and_rejects_say_where_the_record_stood() {
     assert_eq!(of_second, ["shardId-000000000000", "3", "0", "2024-01-14T15:59:44.638Z", "", "2024-01-14"]);
     let reject = &cleaned.rejects[0];
     assert_eq!((reject.record.sequence_number.to_string().as_str(), reject.record.sub_sequence_number), ("2", 0));
-    assert_eq!((reject.reason, reject.record.data.as_slice()), (RejectReason::InvalidJson, b"junk".as_slice()));
+    assert_eq!((reject.reason, &*reject.record.data), (RejectReason::InvalidJson, b"junk".as_slice()));
+}
+
+#[test]
+fn neither_rows_nor_rejects_hold_what_was_read() {
+    let contract = shipped("geo.toml");
+    let read = Bytes::from([b"junk", GEO_7528.as_bytes()].concat());
+    let mut batch = raw(&[b"", b""]);
+    batch.records[0].data = read.slice(..4);
+    batch.records[1].data = read.slice(4..);
+    let (cleaned, _) = Cleaner::new(contract).clean(batch);
+    assert_eq!((cleaned.rows.num_rows(), &*cleaned.rejects[0].record.data), (1, b"junk".as_slice()));
+    assert!(read.is_unique());
 }
 
 #[test]

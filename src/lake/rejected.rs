@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
+use bytes::Bytes;
 use deltalake::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -271,7 +272,7 @@ fn take(batch: &RecordBatch, first: u64, recovered: &HashSet<u64>) -> Result<Rej
             continue;
         };
         let record = RawRecord {
-            data: payloads.value(index).to_vec(),
+            data: Bytes::copy_from_slice(payloads.value(index)),
             sequence_number,
             sub_sequence_number,
             arrived_at_us: arrivals.value(index),

@@ -162,7 +162,7 @@ pub(super) fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
 
 fn reject(reason: RejectReason) -> Reject {
     let record = RawRecord {
-        data: b"<b>no \x1b JSON</b>".to_vec(),
+        data: b"<b>no \x1b JSON</b>".as_slice().into(),
         sequence_number: SequenceNumber::parse("7").unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: 60_000_000,

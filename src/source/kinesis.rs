@@ -288,7 +288,7 @@ fn raw(record: Record, date_ms: Option<i64>) -> Result<RawRecord, ReadError> {
         }
     };
     Ok(RawRecord {
-        data: record.data.into_inner(),
+        data: record.data.into_inner().into(),
         sequence_number,
         sub_sequence_number: 0,
         arrived_at_us,

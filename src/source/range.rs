@@ -29,7 +29,7 @@ mod tests {
 
     fn reply(arrived_ms: &[i64], behind_ms: i64, date_ms: Option<i64>) -> ReadReply {
         let record = |arrived_ms: &i64| RawRecord {
-            data: Vec::new(),
+            data: bytes::Bytes::new(),
             sequence_number: SequenceNumber::from_count(1),
             sub_sequence_number: 0,
             arrived_at_us: arrived_ms * 1000,

@@ -25,6 +25,9 @@ pub fn skip_read(position: Position, reply: &mut ReadReply) -> bool {
     let read = reply.records.iter().take_while(|record| record.sequence_number <= number).count();
     let skipped = reply.records.drain(..read);
     reply.bytes -= skipped.map(|record| record.data.len() as u64).sum::<u64>();
+    if read > 0 {
+        RawRecord::detach(&mut reply.records);
+    }
     read > 0
 }
 
@@ -33,5 +36,37 @@ pub fn skip_earlier(position: Position, records: &mut Vec<RawRecord>) {
     if let Position::At(start_ms) = position {
         let earlier = records.iter().take_while(|record| record.arrived_at_us / 1000 < start_ms).count();
         records.drain(..earlier);
+        if earlier > 0 {
+            RawRecord::detach(records);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::checkpoint::SequenceNumber;
+
+    #[test]
+    fn records_that_are_left_out_are_not_held_by_those_behind_them() {
+        let read = Bytes::from(b"onetwothree".to_vec());
+        let record = |number: i64, data: Bytes| RawRecord {
+            data,
+            sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
+            sub_sequence_number: 0,
+            arrived_at_us: number * 1_000,
+            refused: None,
+        };
+        let records = vec![record(1, read.slice(..3)), record(2, read.slice(3..6)), record(3, read.slice(6..))];
+        let mut later = records.clone();
+        skip_earlier(Position::At(2), &mut later);
+        let (next, children) = (None, Vec::new());
+        let mut reply = ReadReply { records, bytes: 11, next, behind_ms: 0, children, date_ms: None };
+        assert!(skip_read(Position::After(later[0].sequence_number), &mut reply));
+        assert_eq!(later.iter().map(|record| &*record.data).collect::<Vec<_>>(), [b"two".as_slice(), b"three"]);
+        assert_eq!((&*reply.records[0].data, reply.records.len(), reply.bytes), (b"three".as_slice(), 1, 5));
+        assert!(read.is_unique());
     }
 }

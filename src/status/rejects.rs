@@ -89,7 +89,7 @@ mod tests {
 
     fn reject(number: u32, data: &[u8]) -> Reject {
         let record = RawRecord {
-            data: data.to_vec(),
+            data: data.to_vec().into(),
             sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
             sub_sequence_number: 0,
             arrived_at_us: 5_000,

@@ -25,7 +25,7 @@ pub fn payloads(kind: Kind, count: usize) -> Vec<Vec<u8>> {
 /// Payloads as records of one shard.
 pub fn records(payloads: Vec<Vec<u8>>) -> Vec<RawRecord> {
     let record = |(at, data): (i64, Vec<u8>)| RawRecord {
-        data,
+        data: data.into(),
         sequence_number: SequenceNumber::parse(&number(at)).expect("decimal"),
         sub_sequence_number: 0,
         arrived_at_us: (FIRST_ARRIVAL_MS + at * ARRIVAL_STEP_MS) * 1000,

@@ -123,7 +123,7 @@ impl Committing {
         let range = PositionRange { shard: self.shard.clone(), after: self.position, through };
         let now_ms = pintail::clock::now_ms();
         let record = RawRecord {
-            data: br#"{"ind":7528,"timestamp":"2020-08-28T03:52:47","latitude":-89.9787,"longitude":-173.293,"country":"Albania"}"#.to_vec(),
+            data: r#"{"ind":7528,"timestamp":"2020-08-28T03:52:47","latitude":-89.9787,"longitude":-173.293,"country":"Albania"}"#.into(),
             sequence_number: number,
             sub_sequence_number: 0,
             arrived_at_us: now_ms * 1000,

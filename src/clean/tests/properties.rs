@@ -149,7 +149,7 @@ fn account_for(payloads: &[Vec<u8>]) {
     for file in FILES {
         let cleaned = clean(&shipped(file), &payloads);
         for reject in &cleaned.rejects {
-            assert!(payloads.contains(&reject.record.data.as_slice()));
+            assert!(payloads.contains(&&*reject.record.data));
             assert!(reject.detail.len() <= crate::limits::REJECT_DETAIL_BYTES_MAX);
         }
     }

@@ -66,7 +66,7 @@ fn a_fourth_repair_is_one_too_many() {
         let (reason, detail) = cleaned.reject();
         assert_eq!(reason, RejectReason::TooManyRepairs, "{detail}");
         assert!(detail.starts_with(said), "{detail}");
-        assert_eq!((cleaned.rejects[0].record.data.as_slice(), cleaned.repairs()), (payload.as_slice(), vec![]));
+        assert_eq!((&*cleaned.rejects[0].record.data, cleaned.repairs()), (payload.as_slice(), vec![]));
     }
 }
 

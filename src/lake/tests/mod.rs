@@ -178,7 +178,7 @@ pub fn rows(shard: &str, ids: std::ops::Range<i64>, day: impl Fn(i64) -> i32) ->
 
 pub fn reject(n: u64) -> Reject {
     let record = RawRecord {
-        data: b"\xff\x00not json".to_vec(),
+        data: b"\xff\x00not json".as_slice().into(),
         sequence_number: number(n),
         sub_sequence_number: 0,
         arrived_at_us: i64::from(DAY) * DAY_US,

@@ -112,7 +112,7 @@ pub fn read(
     let records = orders.iter().map(|order| {
         let at = chrono::DateTime::from_timestamp_millis(order.at_ms).unwrap().to_rfc3339();
         RawRecord {
-            data: format!("{{\"id\":{},\"at\":\"{at}\",\"kind\":\"{}\"}}", order.id, order.kind).into_bytes(),
+            data: format!("{{\"id\":{},\"at\":\"{at}\",\"kind\":\"{}\"}}", order.id, order.kind).into(),
             sequence_number: number(order),
             sub_sequence_number: 0,
             arrived_at_us: order.arrived_ms * 1000,

@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::checkpoint::SequenceNumber;
 use crate::cores::Cores;
-use crate::limits::{AGGREGATE_COPIES, READ_COST_MAX, READ_RECORDS_MAX, USER_RECORD_COST};
+use crate::limits::{PAYLOAD_COPIES, READ_COST_MAX, READ_RECORDS_MAX, USER_RECORD_COST};
 use crate::record::{RawRecord, Refusal};
 
 pub(crate) use wire::{Opened, open};
@@ -76,8 +76,7 @@ pub(crate) struct Taken {
     pub foreign: u64,
 }
 
-/// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums and copies of up to
-/// 10 MiB. `None` if the runtime shuts down.
+/// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums of up to 10 MiB. `None` if the runtime shuts down.
 pub(super) async fn on_cpu(cores: &Cores, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
     if !records.iter().any(|record| is_candidate(&record.data)) {
         return Some(disaggregate(records, rules));
@@ -121,6 +120,10 @@ pub(crate) fn disaggregate(records: Vec<RawRecord>, rules: Rules) -> Taken {
         }
     }
     taken.left = all - taken.kinesis_records;
+    if taken.left > 0 {
+        // The permit is counted on to pay for what was taken, and not for what lies beside it.
+        RawRecord::detach(&mut taken.records);
+    }
     taken
 }
 
@@ -133,7 +136,7 @@ struct Cost {
 
 impl Cost {
     fn of(record: &RawRecord, records: usize) -> Self {
-        Self { bytes: record.data.len() as u64 * AGGREGATE_COPIES, records }
+        Self { bytes: record.data.len() as u64 * PAYLOAD_COPIES, records }
     }
 
     fn and(self, more: Self) -> Self {
@@ -153,7 +156,7 @@ impl Cost {
 }
 
 impl Taken {
-    /// Each record gets bytes of its own, so that one which waits in the rejects does not hold the aggregate's.
+    /// Payloads stay where they are, in the aggregate's.
     fn add(&mut self, whole: &RawRecord, inside: &[SubRecord<'_>], rules: Rules) {
         let is_foreign = |hash_key: u128| rules.hash_range.is_some_and(|(from, to)| hash_key < from || hash_key > to);
         let foreign = inside.iter().filter(|record| is_foreign(record.hash_key)).count() as u64;
@@ -164,7 +167,7 @@ impl Taken {
         self.foreign += foreign;
         let refuses = rules.foreign_records == ForeignRecords::Reject;
         self.records.extend((0..).zip(inside).map(|(index, record)| RawRecord {
-            data: record.data.to_vec(),
+            data: whole.data.slice_ref(record.data),
             sequence_number: whole.sequence_number,
             sub_sequence_number: index,
             arrived_at_us: whole.arrived_at_us,

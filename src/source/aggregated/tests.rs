@@ -1,5 +1,6 @@
 //! What other encoders wrote, what is broken, what is too much, and what the policies make of it.
 
+use bytes::Bytes;
 use md5::{Digest, Md5};
 use proptest::prelude::*;
 
@@ -42,7 +43,7 @@ fn opened(payload: &[u8]) -> Vec<(u128, Vec<u8>)> {
 
 fn raw(number: u64, data: Vec<u8>) -> RawRecord {
     RawRecord {
-        data,
+        data: data.into(),
         sequence_number: SequenceNumber::parse(&number.to_string()).unwrap(),
         sub_sequence_number: 0,
         arrived_at_us: 1_000_000 + number as i64,
@@ -53,7 +54,7 @@ fn raw(number: u64, data: Vec<u8>) -> RawRecord {
 /// (number, sub-sequence number, payload) of each record.
 fn places(taken: &Taken) -> Vec<(String, i64, Vec<u8>)> {
     let records = taken.records.iter();
-    records.map(|r| (r.sequence_number.to_string(), r.sub_sequence_number, r.data.clone())).collect()
+    records.map(|r| (r.sequence_number.to_string(), r.sub_sequence_number, r.data.to_vec())).collect()
 }
 
 fn rules(foreign_records: ForeignRecords, hash_range: (u128, u128)) -> Rules {
@@ -246,6 +247,36 @@ fn a_read_is_cut_before_the_aggregate_that_the_permit_does_not_pay_for() {
     assert_eq!(taken.last.map(|(number, _)| number.to_string()), Some("2".to_owned()));
 }
 
+/// Three records whose payloads share their memory, as in a read: an aggregate of so many, and twice one of 15,000.
+fn shared(first: usize) -> (Bytes, Vec<RawRecord>) {
+    let payloads = [tiny(first), tiny(15_000), tiny(15_000)];
+    let memory = Bytes::from(payloads.concat());
+    let (mut rest, mut records) = (memory.clone(), Vec::new());
+    for (number, payload) in (1..).zip(&payloads) {
+        records.push(RawRecord { data: rest.split_to(payload.len()), ..raw(number, Vec::new()) });
+    }
+    (memory, records)
+}
+
+#[test]
+fn payloads_are_not_copied_out_of_their_aggregates() {
+    let (memory, mut read) = shared(2);
+    read.truncate(1);
+    let taken = disaggregate(read, Rules::default());
+    assert_eq!(taken.records.len(), 2);
+    assert!(taken.records.iter().all(|record| memory.as_ptr_range().contains(&record.data.as_ptr())));
+}
+
+#[test]
+fn what_is_taken_of_a_read_that_is_cut_does_not_hold_the_rest() {
+    let (memory, read) = shared(15_000);
+    let whole = places(&disaggregate(read[..2].to_vec(), Rules::default()));
+    let taken = disaggregate(read, Rules::default());
+    assert_eq!(taken.left, 1);
+    assert!(memory.is_unique());
+    assert!(places(&taken) == whole);
+}
+
 #[test]
 fn an_aggregate_that_does_not_fit_even_alone_is_refused_whole_and_the_rest_goes_on() {
     let huge = tiny(60_000);
@@ -274,7 +305,7 @@ proptest! {
         while !left.is_empty() {
             let taken = disaggregate(left.clone(), Rules::default());
             prop_assert!(taken.kinesis_records > 0);
-            let cost = taken.bytes * AGGREGATE_COPIES + taken.records.len() as u64 * USER_RECORD_COST;
+            let cost = taken.bytes * PAYLOAD_COPIES + taken.records.len() as u64 * USER_RECORD_COST;
             prop_assert!(cost <= READ_COST_MAX && taken.records.len() <= READ_RECORDS_MAX, "{}", cost);
             prop_assert_eq!(taken.left + taken.kinesis_records, left.len());
             left.drain(..taken.kinesis_records);

@@ -6,15 +6,19 @@
 //! somebody else's; so there is no error type here.
 
 use aws_smithy_types::DateTime;
+use bytes::Bytes;
 use memchr::memchr2;
 
 use crate::checkpoint::SequenceNumber;
-use crate::limits::GET_RECORDS_LIMIT_MAX;
+use crate::limits::{GET_RECORDS_LIMIT_MAX, READ_BYTES_MAX};
 use crate::record::RawRecord;
 use crate::source::kinesis::micros;
 
 /// What Kinesis answers at most, and what is made room for at once.
 const RECORDS_MAX: usize = GET_RECORDS_LIMIT_MAX as usize;
+
+/// What their payloads have at most, and what is made room for at once.
+const PAYLOADS_BYTES_MAX: usize = READ_BYTES_MAX as usize;
 
 /// What a body says; absent and null members are `None`, or no records.
 #[derive(Debug, Default)]
@@ -42,33 +46,48 @@ pub(super) fn read(bytes: &[u8]) -> Option<Body<'_>> {
     (scanner.at == bytes.len()).then_some(body)
 }
 
+/// The records, whose payloads lie one behind the other in memory that is taken once.
 fn records(scanner: &mut Scanner<'_>) -> Option<Vec<RawRecord>> {
     let mut records = Vec::new();
     scanner.take(b'[')?;
     if scanner.takes(b']') {
         return Some(records);
     }
+    let mut payloads = Vec::with_capacity((scanner.rest().len() / 4 * 3).min(PAYLOADS_BYTES_MAX));
+    let mut lengths = Vec::new();
     loop {
-        let began = scanner.at;
-        let record = record(scanner)?;
+        let (began, before) = (scanner.at, payloads.len());
+        let record = record(scanner, &mut payloads)?;
         if records.is_empty() {
             // As many as there are if all are like the first, which they mostly are.
-            let alike = scanner.rest().len() / (scanner.at - began) + 1;
-            records.reserve(alike.min(RECORDS_MAX));
+            let alike = (scanner.rest().len() / (scanner.at - began) + 1).min(RECORDS_MAX);
+            records.reserve(alike);
+            lengths.reserve(alike);
         }
         records.push(record);
+        lengths.push(payloads.len() - before);
         if !scanner.takes(b',') {
             scanner.take(b']')?;
-            return Some(records);
+            break;
         }
     }
+    let mut payloads = Bytes::from(payloads);
+    for (record, length) in records.iter_mut().zip(lengths) {
+        record.data = payloads.split_to(length);
+    }
+    Some(records)
 }
 
-fn record(scanner: &mut Scanner<'_>) -> Option<RawRecord> {
-    let (mut data, mut sequence_number, mut arrived_at_us) = (None, None, None);
+/// A record without its payload, which is put behind the others.
+fn record(scanner: &mut Scanner<'_>, payloads: &mut Vec<u8>) -> Option<RawRecord> {
+    let before = payloads.len();
+    let (mut sequence_number, mut arrived_at_us) = (None, None);
     scanner.object(|scanner, member| {
         match member {
-            b"Data" => data = Some(base64_simd::STANDARD.decode_to_vec(scanner.plain()?).ok()?),
+            b"Data" => {
+                payloads.truncate(before);
+                base64_simd::STANDARD.decode_append(scanner.plain()?, payloads).ok()?;
+            }
             b"SequenceNumber" => sequence_number = Some(SequenceNumber::parse(scanner.text()?).ok()?),
             b"ApproximateArrivalTimestamp" => arrived_at_us = Some(micros(scanner.time()?)),
             b"PartitionKey" => scanner.skip_escaped_text()?,
@@ -78,7 +97,7 @@ fn record(scanner: &mut Scanner<'_>) -> Option<RawRecord> {
         Some(())
     })?;
     Some(RawRecord {
-        data: data.unwrap_or_default(),
+        data: Bytes::new(),
         sequence_number: sequence_number?,
         sub_sequence_number: 0,
         arrived_at_us: arrived_at_us?,

@@ -151,7 +151,7 @@ async fn records_without_a_partition_key_are_records() {
     let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
     world.until_records(2).await;
     run.stop().await;
-    let data: Vec<_> = world.state().records.iter().map(|(_, record)| record.data.clone()).collect();
+    let data: Vec<_> = world.state().records.iter().map(|(_, record)| record.data.to_vec()).collect();
     assert_eq!(data, [b"1", b"2"]);
 }
 

@@ -81,7 +81,7 @@ impl World {
 
     /// Payloads of a shard, or of all, in the order of their arrival here.
     pub fn payloads(&self) -> Vec<String> {
-        self.state().records.iter().map(|(_, record)| String::from_utf8(record.data.clone()).unwrap()).collect()
+        self.state().records.iter().map(|(_, record)| String::from_utf8(record.data.to_vec()).unwrap()).collect()
     }
 
     /// The ledger has this shard.
