@@ -16,7 +16,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
-use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Turn, Writer, WriterOptions};
+use crate::lake::{LakeError, LakeStore, SealBell, StreamIdentity, StreamLake, Turn, Writer, WriterOptions};
 use crate::limits::WRITER_QUEUE_BATCHES;
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
@@ -28,6 +28,9 @@ use crate::window::StreamWindows;
 const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often it is asked whether the live windows have caught up with an earlier process's.
 const CATCH_UP_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
+/// How often it is tried to read what the live windows begin with, and the pause before each further time.
+const RESTORE_ATTEMPTS: u32 = 3;
+const RESTORE_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Who is in trouble until the tables are open.
 const START: &str = "start";
 
@@ -157,24 +160,30 @@ impl Stream {
         Some(others)
     }
 
-    /// The version of the rows table up to which the window was restored.
+    /// The version of the rows table up to which the window was restored. Tried more than once: a file that is gone may
+    /// have been compacted while its neighbours were read.
     async fn restore_window(&self, lake: &StreamLake, window: usize, now_us: i64) -> u64 {
-        let since_us = self.windows.restored_since_us(window, now_us);
-        let restored = match lake.recent_partials(window, since_us).await {
-            Ok(recent) => {
-                self.windows.restore_from(window, recent.since_us);
-                let restored = recent.each(|rows| self.windows.restore(window, rows)).await;
-                restored.map(|()| recent.through).map_err(|error| chain(&error))
+        let mut attempt = 1;
+        let why = loop {
+            match self.try_restore_window(lake, window, now_us).await {
+                Ok(through) => return through,
+                Err(error) if attempt == RESTORE_ATTEMPTS => break chain(&error),
+                Err(_) => self.windows.forget_restored(window),
             }
-            Err(error) => Err(chain(&error)),
+            attempt += 1;
+            tokio::time::sleep(RESTORE_PAUSE).await;
         };
-        restored.unwrap_or_else(|error| {
-            let stream = self.config.name();
-            let window_name = &self.config.contract.windows[window].name;
-            tracing::warn!(stream, window = window_name, error, "live window starts empty");
-            self.windows.restore_nothing(window, now_us);
-            lake.ledger().version
-        })
+        let (stream, name) = (self.config.name(), &self.config.contract.windows[window].name);
+        tracing::warn!(stream, window = name, error = why, "live window starts empty");
+        self.windows.restore_nothing(window, now_us, why);
+        lake.ledger().version
+    }
+
+    async fn try_restore_window(&self, lake: &StreamLake, window: usize, now_us: i64) -> Result<u64, LakeError> {
+        let recent = lake.recent_partials(window, self.windows.restored_since_us(window, now_us)).await?;
+        self.windows.restore_from(window, recent.since_us);
+        recent.each(|rows| self.windows.restore(window, rows)).await?;
+        Ok(recent.through)
     }
 
     async fn read_and_write(

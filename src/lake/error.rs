@@ -202,6 +202,11 @@ impl LakeError {
         self.action() == Action::Retry
     }
 
+    /// Whether a table's log is not what a log must be, and stays so until somebody mends it.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.action() == Action::Wait && !matches!(self, Self::Refused { .. } | Self::StagedGone { .. })
+    }
+
     /// The checkpoint file that is not what a checkpoint must be. None if only the store was away.
     pub(crate) fn broken_checkpoint(&self) -> Option<&str> {
         let Self::Checkpoint { path, source, .. } = self else { return None };

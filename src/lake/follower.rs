@@ -28,6 +28,7 @@ use super::stream::as_txn;
 use crate::checkpoint::LedgerView;
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
+use crate::error_chain::chain;
 use crate::metrics::StreamMetrics;
 use crate::status::StreamBoard;
 
@@ -125,19 +126,28 @@ impl Follower {
         self
     }
 
-    /// Follows the head until its sender is gone, then once more. Ends only when the table is complete.
+    /// Follows the head until its sender is gone, then once more. Ends only when the table is complete, or when the
+    /// sender is gone and a person has to change something first: what is staged for it waits for the next start.
     pub async fn run(mut self, mut head: watch::Receiver<Head>) -> Result<(), LakeError> {
+        let rows = head.clone();
         loop {
             let target = *head.borrow_and_update();
-            self.follow(target).await?;
+            if !self.follow(target, || sender_gone(rows.clone())).await? {
+                return Ok(());
+            }
             if head.changed().await.is_err() && head.borrow().version <= self.scanned {
                 return Ok(());
             }
         }
     }
 
-    /// Until the table has what the rows table had then.
-    pub async fn follow(&mut self, target: Head) -> Result<(), LakeError> {
+    /// Until the table has what the rows table had then; `false` if a person has to change something first, and `end`
+    /// came.
+    pub async fn follow<E: Future<Output = ()>>(
+        &mut self,
+        target: Head,
+        end: impl Fn() -> E,
+    ) -> Result<bool, LakeError> {
         let mut failures = 0;
         while self.scanned < target.version {
             let before = self.scanned;
@@ -161,12 +171,16 @@ impl Follower {
                 }
                 Action::Wait => {
                     self.alarm.refused(&error);
-                    tokio::time::sleep(GONE_WAIT).await;
+                    if tokio::time::timeout(GONE_WAIT, end()).await.is_ok() {
+                        let (table, error) = (self.table.name(), chain(&error));
+                        tracing::warn!(table, error, "left behind: what is staged for it waits for the next start");
+                        return Ok(false);
+                    }
                 }
             }
         }
         self.metrics.follower_lag(self.table.name(), 0);
-        Ok(())
+        Ok(true)
     }
 
     /// Reads some versions and applies what they staged for this table.
@@ -309,6 +323,11 @@ impl Follower {
             .map(|version| staging_of(&self.store, &self.rows_table, version, &self.ledger_prefix, self.table.name()));
         reads.buffered(READS_MAX).try_collect().await
     }
+}
+
+/// When nobody will say any more how far the rows table is.
+async fn sender_gone(mut head: watch::Receiver<Head>) {
+    while head.changed().await.is_ok() {}
 }
 
 /// What a commit of a partials table says beside its files.

@@ -11,6 +11,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::error::LakeError;
+use super::log::MEND;
 use super::store::LakeStore;
 use crate::error_chain::chain;
 
@@ -130,7 +131,7 @@ impl Listing {
             Some(version) => format!("; the V2 checkpoint {version} is not read by Pintail (write a classic one)"),
             None => String::new(),
         };
-        let reason = format!("the log has a hole here{hint}");
+        let reason = format!("the log has a hole here ({MEND}){hint}");
         Err(LakeError::Log { table: table.to_owned(), version: missing, reason })
     }
 

@@ -47,6 +47,9 @@ impl TableState {
     }
 }
 
+/// What to do about an entry that says nothing.
+pub(super) const MEND: &str = "restore the entry from a copy or an older version of the object";
+
 /// A log entry's object.
 pub(crate) fn entry_path(store: &LakeStore, table: &str, version: u64) -> Path {
     store.path(table, &format!("_delta_log/{version:020}.json"))
@@ -65,7 +68,7 @@ pub(crate) async fn read_entry(
         // Nobody commits nothing: a machine that lost power before the file was on its disk. What it said is gone.
         return Err(wrong("the entry is empty (restore it, or remove the file if it is the newest)".to_owned()));
     }
-    let entry = LogEntry::parse(&bytes, keep).map_err(wrong)?;
+    let entry = LogEntry::parse(&bytes, keep).map_err(|reason| wrong(format!("{reason} ({MEND})")))?;
     Ok(Some((entry, meta.e_tag)))
 }
 

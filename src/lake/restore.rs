@@ -83,8 +83,7 @@ impl RecentPartials {
     async fn source(&self, path: &str, size: u64) -> Result<Source, LakeError> {
         let found = Source::of(&self.store, &self.table, path, size).await?;
         found.map(|(source, _)| source).ok_or_else(|| {
-            let reason =
-                format!("its file {path} is gone (if it was compacted and vacuumed just now, restart Pintail)");
+            let reason = format!("its file {path} is gone (restore it from a copy or an older version of the object)");
             LakeError::Log { table: self.table.clone(), version: self.version, reason }
         })
     }

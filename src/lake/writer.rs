@@ -60,7 +60,7 @@ impl Writer {
         metrics: StreamMetrics,
         board: StreamBoard,
     ) -> Self {
-        let StreamLake { store, clock, identity, tables, rows, followers, view, bell } = lake;
+        let StreamLake { store, clock, identity, tables, rows, followers, sealed_versions, view, bell } = lake;
         for table in std::iter::once(&rows).chain(&followers) {
             board.table(table.name(), |status| {
                 status.kind = table.kind().as_str();
@@ -72,6 +72,7 @@ impl Writer {
             board.table(&spec.name, |status| {
                 status.kind = spec.kind.as_str();
                 status.location = store.table_uri(&spec.name);
+                status.version = sealed_versions.get(&spec.name).copied().unwrap_or_default();
             });
         }
         let behind = Troubles::new(board.clone(), "followers");

@@ -35,7 +35,7 @@ mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use deltalake::arrow::array::RecordBatch;
@@ -83,6 +83,8 @@ pub struct StreamWindows {
     /// By window.
     sealed: Mutex<Vec<History>>,
     catching_up: AtomicBool,
+    /// By window: why it began without what was committed.
+    not_restored: Vec<OnceLock<String>>,
     /// How late it is by what was read and found, epoch ms. What begins later is ahead of the clock.
     now_ms: AtomicI64,
     /// Since when other processes' commits cannot be looked for, epoch ms.
@@ -97,6 +99,7 @@ impl StreamWindows {
             stream: stream.to_owned(),
             committed: Committed::new(starts_max(&contract), LIVE_BYTES_MAX, metrics.clone()),
             sealed: Mutex::new(histories(&contract, 1)),
+            not_restored: contract.windows.iter().map(|_| OnceLock::new()).collect(),
             contract,
             moving: RwLock::new(()),
             shown: Mutex::default(),
@@ -184,12 +187,18 @@ impl StreamWindows {
         Ok(())
     }
 
-    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us), and forgets what was
-    /// restored: what is shown when not everything could be.
-    pub fn restore_nothing(&self, window: usize, now_us: i64) {
-        self.committed.forget(window);
+    /// Shows the window from the first start that is wholly ahead of `now_us` (epoch us), and why: what is shown when
+    /// not everything could be restored.
+    pub fn restore_nothing(&self, window: usize, now_us: i64, why: String) {
+        self.forget_restored(window);
         let pane_us = self.contract.windows[window].pane_us;
         self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
+        self.not_restored[window].get_or_init(|| why);
+    }
+
+    /// Takes back what [`Self::restore`] added, which was not all there is.
+    pub fn forget_restored(&self, window: usize) {
+        self.committed.forget(window);
     }
 
     /// How many windows the contract declares.

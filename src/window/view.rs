@@ -98,6 +98,9 @@ pub struct LiveWindow {
     pub as_of_ms: Option<i64>,
     /// Nothing is shown until what an earlier process may have shown was read again.
     pub catching_up: bool,
+    /// Why what was committed before this process began is not shown, if it could not be read: a window that had begun
+    /// then is in the lake and not here.
+    pub not_restored: Option<String>,
     /// What is later than the clock, whichever starts are asked for.
     pub ahead: Ahead,
     /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
@@ -217,6 +220,7 @@ impl StreamWindows {
             committed_version,
             as_of_ms,
             catching_up,
+            not_restored: self.not_restored[index].get().cloned(),
             ahead,
             starts: starts.collect(),
         }

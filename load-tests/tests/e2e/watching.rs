@@ -109,6 +109,38 @@ async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_whose_partials_cannot_be_read_says_so_and_does_not_look_empty() -> anyhow::Result<()> {
+    let seed = Seed::announced();
+    let mut scene = Scene::on_s3(2).await?;
+    scene.settings.streams = vec![Kind::Geo];
+    let mut poster = scene.poster(seed.value());
+    poster.post(POSTED, 6_000.0).await?;
+    let mut first = scene.spawn(PINTAIL)?;
+    scene.caught_up(&poster.log, &mut first).await?;
+    assert_eq!(first.terminate().await?.code(), Some(0));
+
+    let files = scene.s3()?.keys("tables/posts_by_country_partials/_date");
+    let copies: Vec<_> = files.iter().filter_map(|key| Some((key, scene.s3().ok()?.get(key)?))).collect();
+    ensure!(!copies.is_empty(), "no partials were written");
+    scene.s3()?.remove_prefix("tables/posts_by_country_partials/_date");
+    let mut blind = scene.spawn(PINTAIL)?;
+    blind.ready().await?;
+    let address = blind.address().await?;
+    let why = window(address).await?["not_restored"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("posts_by_country_partials") && why.contains(".parquet is gone (restore it"), "{why:?}");
+    blind.kill_9().await?;
+
+    copies.iter().for_each(|(key, bytes)| scene.s3().into_iter().for_each(|s3| s3.put(key, bytes.clone())));
+    let mut seeing = scene.spawn(PINTAIL)?;
+    seeing.ready().await?;
+    let address = seeing.address().await?;
+    until_it_shows_the_rows(&scene, address).await?;
+    assert_eq!(window(address).await?["not_restored"], Value::Null);
+    assert_eq!(seeing.terminate().await?.code(), Some(0));
+    Ok(())
+}
+
 /// Looks at a live view again and again until told to stop: no number falls.
 async fn never_falls(pintail: SocketAddr, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut before = Shown::new();

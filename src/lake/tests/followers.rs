@@ -17,6 +17,13 @@ async fn follow(follower: Follower, version: u64) {
     follow_head(follower, Head { version, watermark_ms: None, begun_ms: 0 }).await;
 }
 
+/// Follows up to a version, and waits for the next.
+async fn go_on_following(follower: Follower, version: u64) {
+    let (head, heads) = watch::channel(Head { version, watermark_ms: None, begun_ms: 0 });
+    follower.run(heads).await.unwrap();
+    drop(head);
+}
+
 pub async fn follow_head(follower: Follower, head: Head) {
     let (head, heads) = watch::channel(head);
     drop(head);
@@ -141,9 +148,26 @@ async fn staged_files_whose_log_entry_is_gone_are_an_alarm_and_never_skipped() {
     let path = crate::lake::log::entry_path(&lake.store, ROWS, version);
     lake.faults.inner().delete(&path).await.unwrap();
     let (board, rejects) = (ours.board.clone(), ours.followers.remove(0));
-    let what = trouble_during(&board, "followers", follow(rejects, version)).await;
+    let what = trouble_during(&board, "followers", go_on_following(rejects, version)).await;
     assert!(what.contains("orders_rejects has not applied version 2 of orders, whose log entry is gone"), "{what}");
     assert_eq!(applied(&lake, REJECTS).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_person_has_to_mend_holds_up_no_end_and_waits_for_the_next_start() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    ours.committer.flush(micro([batch("a", 0, 10, &ShardGrant::new())])).await.unwrap();
+    let version = ours.committer.view.version;
+    let path = crate::lake::log::entry_path(&lake.store, ROWS, version);
+    let (entry, _) = lake.store.read(&path).await.unwrap().unwrap();
+    lake.faults.inner().delete(&path).await.unwrap();
+    follow(ours.followers.remove(0), version).await;
+    assert_eq!(lake.records(REJECTS).await, 0);
+
+    lake.faults.inner().put(&path, entry.into()).await.unwrap();
+    follow_all(Instance::of(lake.open().await)).await;
+    assert_eq!(lake.records(REJECTS).await, 1);
 }
 
 #[tokio::test]
@@ -169,7 +193,7 @@ async fn a_list_of_staged_files_that_is_none_is_an_alarm_and_never_skipped() {
         let info = json!({ "ledger": identity().prefix(), "staged": staged });
         let version = lake.foreign(ROWS, &[json!({ "commitInfo": info })]).await;
         let (board, rejects) = (ours.board.clone(), ours.followers.remove(0));
-        let what = trouble_during(&board, "followers", follow(rejects, version)).await;
+        let what = trouble_during(&board, "followers", go_on_following(rejects, version)).await;
         assert!(what.contains("table orders, log version 1: its list of files staged for orders_rejects is"), "{what}");
         assert_eq!(applied(&lake, REJECTS).await, 0);
     }
@@ -182,7 +206,7 @@ async fn a_table_that_does_not_say_how_far_it_has_followed_is_an_alarm_and_gets_
     let board = stream_board();
     let troubles = Troubles::new(board.clone(), "followers");
     let rejects = Follower::new(lake.store.clone(), table, ROWS, &identity(), metrics(), board.clone(), troubles);
-    let what = trouble_during(&board, "followers", follow(rejects, 3)).await;
+    let what = trouble_during(&board, "followers", go_on_following(rejects, 3)).await;
     assert!(what.contains("applied is missing, so nobody knows up to which version of orders"), "{what}");
     assert_eq!(lake.version(REJECTS).await, 0);
 }
@@ -211,7 +235,7 @@ async fn a_window_that_comes_back_after_rows_were_committed_without_it_is_an_ala
     back.committer.flush(micro([batch("a", 20, 30, &grant)])).await.unwrap();
     let (board, version) = (back.board.clone(), back.committer.view.version);
     let (partials, rejects) = (back.followers.remove(1), back.followers.remove(0));
-    let what = trouble_during(&board, "followers", follow(partials, version)).await;
+    let what = trouble_during(&board, "followers", go_on_following(partials, version)).await;
     assert!(what.contains(&format!("version {hole} of orders has rows that were committed without it")), "{what}");
     let planned = plan_set(&lake.store, &identity(), &tables()).await.unwrap_err().to_string();
     assert!(planned.contains(&format!("version {hole} of orders has rows")), "who asks before is told: {planned}");

@@ -322,7 +322,7 @@ impl Process {
         let head = Head::of(&self.view);
         self.follower.start(|mut follower| {
             Box::pin(async move {
-                follower.follow(head).await.unwrap();
+                follower.follow(head, std::future::pending).await.unwrap();
                 follower
             })
         });

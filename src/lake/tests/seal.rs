@@ -88,7 +88,7 @@ impl House {
     pub async fn commit(&mut self, batches: impl IntoIterator<Item = CleanBatch>) {
         self.committer.flush(micro(batches)).await.unwrap();
         let head = Head::of(&self.committer.view);
-        self.follower.follow(head).await.unwrap();
+        self.follower.follow(head, std::future::pending).await.unwrap();
     }
 
     pub async fn seal(&mut self) -> Vec<SealEvent> {
@@ -278,6 +278,38 @@ async fn a_sealer_that_dies_at_any_step_seals_nothing_twice_and_the_next_one_sea
         dying.seal().await;
         assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 1, 2, false), row(0, "odd", 2, 4, false)], "{part}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_log_of_sealed_rows_costs_nothing_but_them_until_it_is_restored() {
+    let lake = Lake::in_memory();
+    drop(with_orders(&lake).await);
+    let path = crate::lake::log::entry_path(&lake.store, SEALED, 0);
+    let (entry, _) = lake.store.read(&path).await.unwrap().unwrap();
+    lake.faults.inner().put(&path, entry.slice(..entry.len() / 2).into()).await.unwrap();
+
+    let mut house = house(&lake, &contract_with("")).await;
+    let more = house.batch("a", after(5), &[order(6, 13_000)], None);
+    house.commit([more]).await;
+    assert_eq!(rows_of(&lake, SEALED_PARTIALS).await.iter().map(|row| row.records).sum::<i64>(), 6);
+    let events = house.seal().await;
+    let [SealEvent::Failed { reason }] = &events[..] else { panic!("{events:?}") };
+    assert!(reason.contains("table by_kind, log version 0") && reason.contains("restore the entry"), "{reason}");
+
+    lake.faults.inner().put(&path, entry.into()).await.unwrap();
+    house.seal().await;
+    assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 1, 2, false), row(0, "odd", 2, 4, false)]);
+}
+
+#[tokio::test]
+async fn a_start_knows_the_version_of_sealed_rows_before_it_seals_any() {
+    let lake = Lake::in_memory();
+    let mut dead = with_orders(&lake).await;
+    dead.seal().await;
+    let set = TableSet::of(&dead.contract, &identity());
+    let opened = StreamLake::open_tables(lake.store.clone(), identity(), set, lake.clock.moments()).await;
+    let board = Instance::of(opened.unwrap()).board;
+    assert_eq!((board.snapshot().tables[SEALED].version, lake.version(SEALED).await), (1, 1));
 }
 
 #[tokio::test]

@@ -48,8 +48,10 @@ function updateWindow(card, { live, now }) {
   });
   for (const node of [p.starts, p.clock, p.scroll]) show(node, chosen !== undefined);
   show(p.lines, live.starts.length > 1 && live.keys.length > 0);
+  const unrestored = live.not_restored ? ` What came before could not be read (the lake has it): ${live.not_restored}` : "";
   if (!chosen) {
-    say(p.title, live.catching_up ? "Just started: catching up with what was shown before." : "No records in this window yet.");
+    const empty = live.not_restored ? "No records since the start." : "No records in this window yet.";
+    say(p.title, (live.catching_up ? "Just started: catching up with what was shown before." : empty) + unrestored);
     say(p.more, "");
     return;
   }
@@ -58,7 +60,7 @@ function updateWindow(card, { live, now }) {
   const state = elapsed < 1 ? `${span(chosen.end_ms - now)} left` : "over";
   const pending = chosen.pending ? ` · ${count(chosen.pending)} not committed yet` : "";
   const late = live.catching_up ? "Just started, catching up; as before: " : "";
-  say(p.title, `${late}${period(chosen.start_ms, chosen.end_ms, now)} · ${state} · ${many(chosen.records, "record")}${pending}`);
+  say(p.title, `${late}${period(chosen.start_ms, chosen.end_ms, now)} · ${state} · ${many(chosen.records, "record")}${pending}${unrestored}`);
   updateKeys(p, live, chosen);
   updateLines(p, live, now);
 }

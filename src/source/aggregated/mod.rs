@@ -76,7 +76,8 @@ pub(crate) struct Taken {
     pub foreign: u64,
 }
 
-/// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums of up to 10 MiB. `None` if the runtime shuts down.
+/// [`disaggregate`], and if there may be an aggregate then on the CPU pool: that is checksums of up to 10 MiB. `None`
+/// if the runtime shuts down.
 pub(super) async fn on_cpu(cores: &Cores, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
     if !records.iter().any(|record| is_candidate(&record.data)) {
         return Some(disaggregate(records, rules));
