@@ -84,6 +84,11 @@ pub const SHARD_READ_BYTES_PER_SECOND: u64 = 2 * 1000 * 1000;
 /// Digits of a sequence number that the ledger can hold: four limbs of 18.
 pub const SEQUENCE_DIGITS_MAX: usize = 72;
 
+/// Threads of a runtime for what blocks: encoding, decoding, and each call of a local lake's folder. Enough for the cores
+/// and a disk; each keeps some megabytes of freed memory for itself, and without a bound there are as many as calls that
+/// ever were made at once.
+pub const BLOCKING_THREADS_MAX: usize = 12;
+
 /// Partitions (days) that one commit writes per table; rows of further days go to the null partition, counted.
 /// One record a day over a century must not become 36,500 files.
 pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;

@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::demo::{DemoArgs, PostArgs};
+use crate::limits::BLOCKING_THREADS_MAX;
 use crate::toml_doc::Invalid;
 
 /// The call or the configuration is wrong (sysexits' EX_USAGE).
@@ -120,7 +121,8 @@ pub fn run(cli: Cli) -> ExitCode {
     abort_on_panic();
     let quiet = matches!(cli.command, Command::Demo(_));
     init_logs(cli.log_format, quiet);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("pintail: the runtime cannot start: {error}");

@@ -17,6 +17,7 @@ use crate::error_chain::chain;
 use crate::lake::seal::{SealBell, SealEvent, Sealers};
 use crate::lake::store::{LakeConfig, LakeStore};
 use crate::lake::turn::Turn;
+use crate::limits::BLOCKING_THREADS_MAX;
 
 /// Above the default of 0: what else wants the core gets nine tenths of it.
 const NICENESS: i32 = 10;
@@ -56,7 +57,10 @@ impl MaintenanceService {
         mut observe_seals: impl FnMut(TableName<'_>, SealEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let (tell_end, ended) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .enable_all()
+            .build()?;
         std::thread::Builder::new().name("maintenance".to_owned()).spawn(move || {
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
                 tracing::debug!(%error, "maintenance runs at the process's priority");
