@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use load_tests::{At, Child, Instance, Scene, Seed, get, metric, until};
+use load_tests::{At, Child, Instance, Poster, Scene, Seed, get, metric, until};
 use pintail::demo::Kind;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -67,8 +67,8 @@ pub async fn until_it_shows_the_rows(scene: &Scene, pintail: SocketAddr) -> anyh
     same.await.with_context(|| format!("the rows say {rows:?}, it shows {last:?}"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()> {
+/// A process that has committed all that was posted, to an S3.
+async fn caught_up() -> anyhow::Result<(Scene, Poster, Child)> {
     let seed = Seed::announced();
     let mut scene = Scene::on_s3(2).await?;
     scene.settings.streams = vec![Kind::Geo];
@@ -77,6 +77,12 @@ async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()
     let mut first = scene.spawn(PINTAIL)?;
     first.ready().await?;
     scene.caught_up(&poster.log, &mut first).await?;
+    Ok((scene, poster, first))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()> {
+    let (scene, mut poster, mut first) = caught_up().await?;
 
     // From now on nothing is committed, and everything is shown.
     let held = scene.s3()?.faults().hold(|request| request.commits_to(ROWS), At::Before);
@@ -111,13 +117,7 @@ async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_whose_partials_cannot_be_read_says_so_and_does_not_look_empty() -> anyhow::Result<()> {
-    let seed = Seed::announced();
-    let mut scene = Scene::on_s3(2).await?;
-    scene.settings.streams = vec![Kind::Geo];
-    let mut poster = scene.poster(seed.value());
-    poster.post(POSTED, 6_000.0).await?;
-    let mut first = scene.spawn(PINTAIL)?;
-    scene.caught_up(&poster.log, &mut first).await?;
+    let (scene, _poster, mut first) = caught_up().await?;
     assert_eq!(first.terminate().await?.code(), Some(0));
 
     let files = scene.s3()?.keys("tables/posts_by_country_partials/_date");
