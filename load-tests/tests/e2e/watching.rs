@@ -117,7 +117,7 @@ async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_whose_partials_cannot_be_read_says_so_and_does_not_look_empty() -> anyhow::Result<()> {
-    let (scene, _poster, mut first) = caught_up().await?;
+    let (scene, _poster, first) = caught_up().await?;
     assert_eq!(first.terminate().await?.code(), Some(0));
 
     let files = scene.s3()?.keys("tables/posts_by_country_partials/_date");
