@@ -7,11 +7,18 @@ use std::thread::available_parallelism;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::limits::WAITING_THREADS_MAX;
+
 /// The cores of this process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Cores {
     free: Arc<Semaphore>,
     all: u32,
+}
+
+/// How many threads a runtime may have for what blocks: one for each core's work, and some for what only waits.
+pub fn blocking_threads() -> usize {
+    available_parallelism().map_or(1, usize::from) + WAITING_THREADS_MAX
 }
 
 /// The right to use some of them; given back when dropped.

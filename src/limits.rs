@@ -84,17 +84,17 @@ pub const SHARD_READ_BYTES_PER_SECOND: u64 = 2 * 1000 * 1000;
 /// Digits of a sequence number that the ledger can hold: four limbs of 18.
 pub const SEQUENCE_DIGITS_MAX: usize = 72;
 
-/// Threads of a runtime for what blocks: encoding, decoding, and each call of a local lake's folder. Enough for the cores
-/// and a disk; each keeps some megabytes of freed memory for itself, and without a bound there are as many as calls that
-/// ever were made at once.
-pub const BLOCKING_THREADS_MAX: usize = 12;
+/// Threads of a runtime for what waits: names that are looked up, and each call of a local lake's folder. Those for work
+/// come on top, one a core. Each keeps some megabytes of freed memory for itself, and without a bound there are as many
+/// as calls that ever were made at once.
+pub const WAITING_THREADS_MAX: usize = 10;
 
 /// Partitions (days) that one commit writes per table; rows of further days go to the null partition, counted.
 /// One record a day over a century must not become 36,500 files.
 pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
 
-/// Live windows: starts kept in memory per declared window (of a sliding one, all their panes). Those farthest ahead of
-/// the clock, and then the oldest, stay in the lake.
+/// Live windows: starts kept in memory per declared window (of a sliding one, all their panes), and as many ahead of the
+/// clock. Older ones, and those farther ahead, stay in the lake.
 pub const LIVE_WINDOWS_MAX: usize = 120;
 
 /// Live windows: starts of each window, ahead of the clock, that memory had no room for and that are remembered one by one.

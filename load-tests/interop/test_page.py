@@ -26,7 +26,7 @@ def start(start_ms, records):
 
 def hello(ahead):
     window = {"stream": "s", "window": "w", "every_ms": 60_000, "hop_ms": 60_000, "keys": ["country"], "measures": ["n", "last"], "committed_version": 1,
-              "as_of_ms": None, "catching_up": False, "not_restored": None, "ahead": ahead, "starts": [start(MINUTE, 7), start(MINUTE - 60_000, 5), start(MINUTE - DAY, 3)]}
+              "as_of_ms": None, "catching_up": False, "not_shown": None, "ahead": ahead, "starts": [start(MINUTE, 7), start(MINUTE - 60_000, 5), start(MINUTE - DAY, 3)]}
     shard = {"shard": "shardId-0", "state": "reading", "owner": "self", "parents": [], "children": [], "generation": 0, "hash_range": None, "position": None,
              "counted": None, "behind_ms": 0, "last_arrival_ms": NOW, "record_age_ms": 0, "records": 15, "bytes": 150}
     stream = {"stream": "s", "ready": True, "trouble": {}, "records": 15, "bytes": 150, "rows": 15, "rejects": {}, "nulls": {}, "repairs": {},

@@ -150,6 +150,7 @@ impl Stream {
         let mut restored_through = vec![lake.ledger().version; self.windows.count()];
         if !lake.ledger().shards.is_empty() {
             let now_us = now_ms().saturating_mul(1000);
+            self.windows.is_later_than(now_us / 1000);
             for (window, through) in restored_through.iter_mut().enumerate() {
                 *through = reading.run_until_cancelled(self.restore_window(lake, window, now_us)).await?;
             }
@@ -163,17 +164,18 @@ impl Stream {
     /// The version of the rows table up to which the window was restored. Tried more than once: a file that is gone may
     /// have been compacted while its neighbours were read.
     async fn restore_window(&self, lake: &StreamLake, window: usize, now_us: i64) -> u64 {
+        let (stream, name) = (self.config.name(), &self.config.contract.windows[window].name);
         let mut attempt = 1;
         let why = loop {
             match self.try_restore_window(lake, window, now_us).await {
                 Ok(through) => return through,
-                Err(error) if attempt == RESTORE_ATTEMPTS => break chain(&error),
-                Err(_) => self.windows.forget_restored(window),
+                Err(error) if attempt == RESTORE_ATTEMPTS || !error.may_pass() => break chain(&error),
+                Err(error) => tracing::info!(stream, window = name, error = chain(&error), "reading it once more"),
             }
+            self.windows.forget_restored(window);
             attempt += 1;
             tokio::time::sleep(RESTORE_PAUSE).await;
         };
-        let (stream, name) = (self.config.name(), &self.config.contract.windows[window].name);
         tracing::warn!(stream, window = name, error = why, "live window starts empty");
         self.windows.restore_nothing(window, now_us, why);
         lake.ledger().version

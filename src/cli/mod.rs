@@ -19,8 +19,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cores;
 use crate::demo::{DemoArgs, PostArgs};
-use crate::limits::BLOCKING_THREADS_MAX;
 use crate::toml_doc::Invalid;
 
 /// The call or the configuration is wrong (sysexits' EX_USAGE).
@@ -122,7 +122,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let quiet = matches!(cli.command, Command::Demo(_));
     init_logs(cli.log_format, quiet);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build() {
+    let runtime = match builder.max_blocking_threads(cores::blocking_threads()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("pintail: the runtime cannot start: {error}");

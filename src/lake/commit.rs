@@ -130,10 +130,11 @@ impl TableLog {
 
     /// Commits what `propose` makes of the table, however long it takes: attempts that failed are repeated, and a
     /// refused table is looked at again, until the commit landed or the proposal stops. `Err` only for what no
-    /// repetition mends.
-    pub async fn commit<S>(
+    /// repetition mends, and for a refused table once `end` has come.
+    pub async fn commit<S, E: Future<Output = ()>>(
         &mut self,
         alarm: &mut Alarm,
+        end: impl Fn() -> E,
         mut propose: impl FnMut(&TableState) -> Result<Proposal, S>,
     ) -> Result<Outcome<S>, LakeError> {
         let mut attempted = Attempted::new();
@@ -152,7 +153,9 @@ impl TableLog {
                 Action::Wait => {
                     alarm.refused(&error);
                     self.doubted = true;
-                    tokio::time::sleep(REFUSED_WAIT).await;
+                    if tokio::time::timeout(REFUSED_WAIT, end()).await.is_ok() {
+                        return Err(error);
+                    }
                 }
                 Action::Retry => {
                     alarm.failed(&error);

@@ -106,6 +106,14 @@ pub enum LakeError {
         #[source]
         source: ParquetError,
     },
+    /// A file of a table is not there, where the table's log says that it is, or said so a moment ago.
+    #[error("table {table}: its file {path} is gone (restore it from a copy or an older version of the object)")]
+    FileGone {
+        /// The table.
+        table: String,
+        /// The file.
+        path: String,
+    },
     /// A version that was pinned can not be read any more.
     #[error("version {version} of table {table} is not there any more: its log or its files were cleaned up")]
     VersionGone {
@@ -184,6 +192,7 @@ impl LakeError {
             | Self::Checkpoint { .. }
             | Self::BrokenCheckpoint { .. }
             | Self::Refused { .. }
+            | Self::FileGone { .. }
             | Self::StagedGone { .. } => Action::Wait,
             Self::Location { .. }
             | Self::Drift { .. }
@@ -202,9 +211,16 @@ impl LakeError {
         self.action() == Action::Retry
     }
 
+    /// Whether it may not be so when everything is looked at once more: the store was away, or a file was compacted and
+    /// vacuumed in between.
+    pub fn may_pass(&self) -> bool {
+        self.is_passing() || matches!(self, Self::FileGone { .. })
+    }
+
     /// Whether a table's log is not what a log must be, and stays so until somebody mends it.
     pub(crate) fn is_damage(&self) -> bool {
-        self.action() == Action::Wait && !matches!(self, Self::Refused { .. } | Self::StagedGone { .. })
+        self.action() == Action::Wait
+            && !matches!(self, Self::Refused { .. } | Self::FileGone { .. } | Self::StagedGone { .. })
     }
 
     /// The checkpoint file that is not what a checkpoint must be. None if only the store was away.

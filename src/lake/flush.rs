@@ -134,7 +134,7 @@ impl Committer {
     async fn commit_without_rows(&mut self, fill: impl Fn(&LedgerView, &mut Txns)) -> Result<(), LakeError> {
         let started = Instant::now();
         let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
-        let outcome = self.rows.commit(&mut self.alarm, |state| {
+        let outcome = self.rows.commit(&mut self.alarm, std::future::pending, |state| {
             let view = ledger_of(&identity, &table, state).map_err(Stop::Broken)?;
             let mut txns = Txns::new(&identity.prefix());
             fill(&view, &mut txns);
@@ -169,7 +169,7 @@ impl Committer {
         let (identity, table) = (self.identity.clone(), self.rows.name().to_owned());
         let (actions, info) = (row_adds(&table, staged), commit_info(&identity, &self.tables, batch, staged));
         let (covered, clock): (&MicroBatch, _) = (batch, self.clock.clone());
-        let outcome = self.rows.commit(&mut self.alarm, |state| {
+        let outcome = self.rows.commit(&mut self.alarm, std::future::pending, |state| {
             if !staged.is_empty() && clock.now().ms_since(staged_at) > STAGED_AGE_MS_MAX {
                 return Err(Stop::Stale);
             }

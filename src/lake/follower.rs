@@ -28,7 +28,6 @@ use super::stream::as_txn;
 use crate::checkpoint::LedgerView;
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
-use crate::error_chain::chain;
 use crate::metrics::StreamMetrics;
 use crate::status::StreamBoard;
 
@@ -126,33 +125,26 @@ impl Follower {
         self
     }
 
-    /// Follows the head until its sender is gone, then once more. Ends only when the table is complete, or when the
-    /// sender is gone and a person has to change something first: what is staged for it waits for the next start.
+    /// Follows the head until its sender is gone, then once more. `Ok` only when the table is complete. When the sender
+    /// is gone and a person has to change something first, that is an error: what is staged waits for the next start.
     pub async fn run(mut self, mut head: watch::Receiver<Head>) -> Result<(), LakeError> {
         let rows = head.clone();
         loop {
             let target = *head.borrow_and_update();
-            if !self.follow(target, || sender_gone(rows.clone())).await? {
-                return Ok(());
-            }
+            self.follow(target, || sender_gone(rows.clone())).await?;
             if head.changed().await.is_err() && head.borrow().version <= self.scanned {
                 return Ok(());
             }
         }
     }
 
-    /// Until the table has what the rows table had then; `false` if a person has to change something first, and `end`
-    /// came.
-    pub async fn follow<E: Future<Output = ()>>(
-        &mut self,
-        target: Head,
-        end: impl Fn() -> E,
-    ) -> Result<bool, LakeError> {
+    /// Until the table has what the rows table had then. What a person has to change first is waited for until `end`.
+    pub async fn follow<E: Future<Output = ()>>(&mut self, target: Head, end: impl Fn() -> E) -> Result<(), LakeError> {
         let mut failures = 0;
         while self.scanned < target.version {
             let before = self.scanned;
             self.alarm.trying();
-            let stepped = self.step(target).await;
+            let stepped = self.step(target, &end).await;
             if stepped.is_ok() && self.scanned > before {
                 failures = 0;
                 continue;
@@ -172,19 +164,17 @@ impl Follower {
                 Action::Wait => {
                     self.alarm.refused(&error);
                     if tokio::time::timeout(GONE_WAIT, end()).await.is_ok() {
-                        let (table, error) = (self.table.name(), chain(&error));
-                        tracing::warn!(table, error, "left behind: what is staged for it waits for the next start");
-                        return Ok(false);
+                        return Err(error);
                     }
                 }
             }
         }
         self.metrics.follower_lag(self.table.name(), 0);
-        Ok(true)
+        Ok(())
     }
 
     /// Reads some versions and applies what they staged for this table.
-    async fn step(&mut self, target: Head) -> Result<(), LakeError> {
+    async fn step<E: Future<Output = ()>>(&mut self, target: Head, end: &impl Fn() -> E) -> Result<(), LakeError> {
         if self.applied().is_err() {
             // Perhaps somebody has mended it.
             self.table.catch_up().await?;
@@ -203,7 +193,7 @@ impl Follower {
         };
         let (upto, adds) = match self.followed(staged) {
             Followed::Through(upto, adds) => (upto, adds),
-            Followed::Gap(version) => return self.begin_after(applied, version).await,
+            Followed::Gap(version) => return self.begin_after(applied, version, end).await,
         };
         let first_us = first_start_us(&adds);
         let times = Times {
@@ -222,7 +212,7 @@ impl Follower {
         let info = vec![("appliedThrough", json!(upto))];
         let (applied_id, window) = (&self.applied_id, self.window.is_some());
         let (watermark_id, since_id) = (&self.watermark_id, &self.since_id);
-        let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
+        let outcome = self.table.commit(&mut self.alarm, end, |state| match state.txns.get(applied_id).copied() {
             Some(now) if now == as_txn(applied) => {
                 let mut txns = BTreeMap::from([(applied_id.clone(), as_txn(upto))]);
                 if window {
@@ -291,14 +281,19 @@ impl Follower {
 
     /// A table that has nothing yet begins a little later. One that has something would have a hole, which nobody
     /// would see in its sums.
-    async fn begin_after(&mut self, applied: u64, version: u64) -> Result<(), LakeError> {
+    async fn begin_after<E: Future<Output = ()>>(
+        &mut self,
+        applied: u64,
+        version: u64,
+        end: &impl Fn() -> E,
+    ) -> Result<(), LakeError> {
         let (table, rows) = (self.table.name().to_owned(), &self.rows_table);
         if !is_bare(&self.store, &table).await? {
             return Err(LakeError::Refused { table, reason: committed_without(rows, version) });
         }
         tracing::info!(table, %rows, version, "begins later: rows were committed by a process that does not follow it");
         let (applied_id, since) = (&self.applied_id, self.window.as_ref().map(|_| self.since_id.clone()));
-        let outcome = self.table.commit(&mut self.alarm, |state| match state.txns.get(applied_id).copied() {
+        let outcome = self.table.commit(&mut self.alarm, end, |state| match state.txns.get(applied_id).copied() {
             Some(now) if now == as_txn(applied) => {
                 // What it misses had come by now.
                 let since = since.clone().map(|id| (id, crate::clock::now_ms()));

@@ -1,9 +1,9 @@
 //! Files of partials, merged into one row a window and key: one cursor a file, the lowest group next.
 //!
 //! Files are written in the order of their groups, so a merge holds a few rows of each and never a window whole. No
-//! file is trusted with that: of a file every row group is read that may have a wanted row, and one whose rows turn out
-//! to be in disorder (another engine has rewritten it) is looked through for its ordered stretches, which are merged as
-//! if each were a file.
+//! file is trusted with that: of a file every row group is read that may have a wanted row. The wanted rows of one that
+//! turns out to be in disorder (another engine has rewritten it) are put in order in memory, where they have room there;
+//! if not, its ordered stretches are merged as if each were a file.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -59,7 +59,8 @@ pub(crate) struct Input {
     pub size: u64,
 }
 
-/// Ordered stretches of whole files, (rows before it, rows), for files that are in disorder.
+/// Ordered stretches of whole files, (rows before it, rows), for files that are in disorder; none, if there are more of
+/// them than can be merged.
 pub(crate) type Stretches = BTreeMap<String, Vec<(usize, usize)>>;
 
 /// Why files cannot be merged.
@@ -67,6 +68,8 @@ pub(crate) type Stretches = BTreeMap<String, Vec<(usize, usize)>>;
 pub(crate) enum MergeError {
     /// Rows of this file are not in order.
     Disorder(String),
+    /// Rows of this file are in no order, and too many to be put in one.
+    Scattered(String),
     /// The file is not there any more: what is known of the table is too old.
     Gone(String),
     /// Side by side they would take more memory than there is.
@@ -80,6 +83,29 @@ impl From<LakeError> for MergeError {
     }
 }
 
+impl MergeError {
+    /// Of files of this table, for whoever has tried all there is to try.
+    pub fn of(self, table: &str) -> LakeError {
+        let table = table.to_owned();
+        match self {
+            Self::Failed(error) => error,
+            Self::Gone(path) => LakeError::Overtaken { table, reason: format!("its file {path} is gone") },
+            Self::Disorder(path) => LakeError::Overtaken { table, reason: format!("its file {path} has changed") },
+            Self::Scattered(path) => LakeError::Refused {
+                table,
+                reason: format!(
+                    "the rows of its file {path} are in no order, and too many to be put in one (rewrite it sorted by \
+                     window_start and its keys)"
+                ),
+            },
+            Self::TooMany => LakeError::Refused {
+                table,
+                reason: "its files are too many to be merged at once (`pintail maintain` compacts them)".to_owned(),
+            },
+        }
+    }
+}
+
 /// What rows become, and how two of one group become one.
 pub(crate) trait Mergeable: Sized {
     /// The columns that it takes; `None`: all.
@@ -87,6 +113,8 @@ pub(crate) trait Mergeable: Sized {
     /// Rows of the window's present definition, each with its group.
     fn decode(window: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Self)>, Undecodable>;
     fn add(&mut self, other: &Self);
+    /// Estimated bytes of heap and stack.
+    fn bytes(&self) -> usize;
 }
 
 impl Mergeable for Cell {
@@ -100,6 +128,10 @@ impl Mergeable for Cell {
 
     fn add(&mut self, other: &Self) {
         self.merge(other);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
     }
 }
 
@@ -125,17 +157,22 @@ impl<'a, T: Mergeable> Merge<'a, T> {
     pub async fn open(plan: MergePlan<'a>, inputs: &[Input], stretches: &Stretches) -> Result<Self, MergeError> {
         let (mut opened, mut encoded, mut cursors, mut room) = (Vec::new(), 0, Vec::new(), MERGE_GATHERED_BYTES_MAX);
         for input in inputs {
-            let is_in_disorder = stretches.contains_key(&input.path);
-            if is_in_disorder && let Some(rows) = gathered(plan, input, &mut room).await? {
-                cursors.push(Cursor {
-                    path: input.path.clone(),
-                    rows: None,
-                    ready: rows.into_iter().collect::<Vec<_>>().into_iter(),
-                    last: None,
-                });
-                continue;
+            let its_stretches = stretches.get(&input.path);
+            if let Some(its_stretches) = its_stretches {
+                if let Some(rows) = gathered(plan, input, &mut room).await? {
+                    cursors.push(Cursor {
+                        path: input.path.clone(),
+                        rows: None,
+                        ready: rows.into_iter().collect::<Vec<_>>().into_iter(),
+                        last: None,
+                    });
+                    continue;
+                }
+                if its_stretches.is_empty() {
+                    return Err(MergeError::Scattered(input.path.clone()));
+                }
             }
-            let file = Opened::of(plan, input, is_in_disorder).await?;
+            let file = Opened::of(plan, input, its_stretches.is_some()).await?;
             encoded += file.encoded_bytes();
             // Two can always be merged, or nothing ever would.
             if encoded > MERGE_ENCODED_BYTES_MAX && opened.len() > 2 {
@@ -359,28 +396,48 @@ async fn gathered<T: Mergeable>(
     room: &mut u64,
 ) -> Result<Option<BTreeMap<Group, T>>, MergeError> {
     let file = Opened::of(plan, input, false).await?;
-    let row_bytes = file.row_bytes(plan.window);
     let mut cursor: Cursor<T> = file.cursor(plan, (0, usize::MAX), MERGE_DECODED_BYTES_MAX)?;
-    let mut rows: BTreeMap<Group, T> = BTreeMap::new();
+    let (mut rows, mut bytes): (BTreeMap<Group, T>, u64) = (BTreeMap::new(), 0);
     while let Some(more) = cursor.decode_some(plan).await? {
         for (group, row) in more {
             match rows.get_mut(&group) {
-                Some(mine) => mine.add(&row),
+                Some(mine) => {
+                    // Sketches grow as they are added up.
+                    bytes -= mine.bytes() as u64;
+                    mine.add(&row);
+                    bytes += mine.bytes() as u64;
+                }
                 None => {
+                    bytes += (group.bytes() + row.bytes()) as u64;
                     rows.insert(group, row);
                 }
             }
         }
-        if rows.len() as u64 * row_bytes > *room {
+        if bytes > *room {
             return Ok(None);
         }
     }
-    *room -= rows.len() as u64 * row_bytes;
+    *room -= bytes;
     Ok(Some(rows))
 }
 
-/// The ordered stretches of a file, by its groups alone.
-pub(crate) async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<(usize, usize)>, MergeError> {
+/// Finds the ordered stretches of the one of these files that turned out to be in disorder; a second time it is an error.
+pub(crate) async fn look_through(
+    plan: MergePlan<'_>,
+    inputs: &[Input],
+    path: String,
+    known: &mut Stretches,
+) -> Result<(), MergeError> {
+    let input = inputs.iter().find(|input| input.path == path);
+    let Some(input) = input.filter(|_| !known.contains_key(&path)) else { return Err(MergeError::Disorder(path)) };
+    let found = stretches(plan, input).await?;
+    tracing::info!(table = plan.table, path, stretches = found.len(), "a file was rewritten in disorder");
+    known.insert(path, found);
+    Ok(())
+}
+
+/// The ordered stretches of a file, by its groups alone; none, if there are more than can be merged.
+async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<(usize, usize)>, MergeError> {
     let file = Opened::of(plan, input, true).await?;
     let keys = plan.window.keys.iter().map(|key| key.name.as_str());
     let builder = file.builder();
@@ -399,7 +456,7 @@ pub(crate) async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<
             at += 1;
         }
         if found.len() > MERGE_CURSORS_MAX {
-            return Err(MergeError::TooMany);
+            return Ok(Vec::new());
         }
     }
     found.push((from, at - from));

@@ -7,6 +7,7 @@ use super::schema::{Fit, compare};
 use super::staging::{Staging, committed_without, is_bare, staging_of};
 use super::store::LakeStore;
 use super::stream::{TableSet, as_txn, ledger_of};
+use super::table::TableSpec;
 use crate::checkpoint::LedgerView;
 use crate::contract::Contract;
 
@@ -59,7 +60,7 @@ pub(super) async fn plan_set(
                 // A process may have committed since we looked.
                 ledger = ledger_of(identity, &set.rows.name, &rows)?;
             }
-            problems.extend(not_followed(store, identity, &set.rows.name, (&name, *applied), ledger.version).await?);
+            problems.extend(not_followed(store, identity, &set.rows.name, (spec, *applied), ledger.version).await?);
         }
         let version = state.version;
         let state = match compare(&spec.schema, spec.definition.as_deref(), &state) {
@@ -80,17 +81,22 @@ async fn not_followed(
     store: &LakeStore,
     identity: &StreamIdentity,
     rows: &str,
-    (table, applied): (&str, i64),
+    (spec, applied): (&TableSpec, i64),
     head: u64,
 ) -> Result<Option<String>, LakeError> {
+    let table = spec.name.as_str();
     if applied > as_txn(head) {
         return Ok(Some(format!("table {table}: has followed {rows} up to version {applied}, whose head is {head}")));
     }
     let Ok(applied) = u64::try_from(applied) else { return Ok(None) };
     for version in applied + 1..=head {
         let staging = match staging_of(store, rows, version, &identity.any_creation(), table).await {
-            // Whoever has applied it since has cleaned it away.
-            Err(LakeError::StagedGone { .. }) => return Ok(None),
+            Err(gone @ LakeError::StagedGone { .. }) => {
+                // Whoever has applied it since may have cleaned it away.
+                let state = read_table(store, table, &spec.txn_prefix).await?;
+                let now = state.and_then(|state| state.txns.get(&identity.applied_id()).copied());
+                return Ok(now.is_none_or(|now| now < as_txn(version)).then(|| gone.to_string()));
+            }
             read => read?,
         };
         if matches!(staging, Staging::NotFollowed) {

@@ -51,7 +51,6 @@ pub struct RecentPartials {
     pub through: u64,
     pub(super) store: LakeStore,
     pub(super) table: String,
-    pub(super) version: u64,
     pub(super) files: Vec<(String, u64)>,
 }
 
@@ -82,10 +81,9 @@ impl RecentPartials {
 
     async fn source(&self, path: &str, size: u64) -> Result<Source, LakeError> {
         let found = Source::of(&self.store, &self.table, path, size).await?;
-        found.map(|(source, _)| source).ok_or_else(|| {
-            let reason = format!("its file {path} is gone (restore it from a copy or an older version of the object)");
-            LakeError::Log { table: self.table.clone(), version: self.version, reason }
-        })
+        found
+            .map(|(source, _)| source)
+            .ok_or_else(|| LakeError::FileGone { table: self.table.clone(), path: path.to_owned() })
     }
 }
 
@@ -113,14 +111,7 @@ impl StreamLake {
         let mut partials = self.followers.iter().filter(|table| table.kind() == Kind::Partials);
         let Some(table) = partials.nth(window) else {
             let (store, through) = (self.store.clone(), self.view.version);
-            return Ok(RecentPartials {
-                since_us,
-                through,
-                store,
-                table: String::new(),
-                version: 0,
-                files: Vec::new(),
-            });
+            return Ok(RecentPartials { since_us, through, store, table: String::new(), files: Vec::new() });
         };
         let mut applied = Applied { id: self.identity.applied_id(), through: self.view.version };
         let mut files = Files::new();
@@ -133,9 +124,8 @@ impl StreamLake {
         each_action(&self.store, table.name(), wanted, |lines| note_files(lines, since_us, &mut files, &mut applied))
             .await?;
         let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
-        let (store, version) = (self.store.clone(), table.state().version);
-        let table = table.name().to_owned();
-        Ok(RecentPartials { since_us, through: applied.through, store, table, version, files })
+        let (store, table) = (self.store.clone(), table.name().to_owned());
+        Ok(RecentPartials { since_us, through: applied.through, store, table, files })
     }
 
     /// What was committed with rows and has not reached the table.

@@ -68,11 +68,13 @@ impl Writer {
                 status.version = table.state().version;
             });
         }
-        for spec in &tables.sealed {
+        // One that could not be read has no version to show.
+        let read = tables.sealed.iter().filter_map(|spec| Some((spec, sealed_versions.get(&spec.name)?)));
+        for (spec, version) in read {
             board.table(&spec.name, |status| {
                 status.kind = spec.kind.as_str();
                 status.location = store.table_uri(&spec.name);
-                status.version = sealed_versions.get(&spec.name).copied().unwrap_or_default();
+                status.version = *version;
             });
         }
         let behind = Troubles::new(board.clone(), "followers");
@@ -94,7 +96,8 @@ impl Writer {
     }
 
     /// Runs until every sender of batches is gone and all that they sent is committed and followed. `cancel` stops
-    /// it at once; the ledger is right either way. `Err` only for what no repetition mends.
+    /// it at once; the ledger is right either way. `Err` only for what no repetition mends: at the end also a following
+    /// table that a person has to mend first.
     pub async fn run(
         self,
         batches: mpsc::Receiver<CleanBatch>,
@@ -127,10 +130,12 @@ impl Writer {
                 Some(stopped) = following.join_next() => joined(stopped).await?,
             }
         }
+        // One that is left behind does not break off the others.
+        let mut followed = Ok(());
         while let Some(stopped) = following.join_next().await {
-            joined(stopped).await?;
+            followed = followed.and(joined(stopped).await);
         }
-        Ok(())
+        followed
     }
 }
 

@@ -102,7 +102,7 @@ mod tests {
             committed_version: 1,
             as_of_ms: None,
             catching_up: false,
-            not_restored: None,
+            not_shown: None,
             ahead: Ahead::default(),
             starts: vec![LiveStart { start_ms: 60_000, end_ms: 120_000, records: 8, pending: 4, keys: 4, rows }],
         };

@@ -1,8 +1,7 @@
 //! The committed layer: cells of what is in the lake, as a cache with bounds of its own.
 //!
-//! The lake holds everything. Memory holds the newest starts of each window, those that have begun before those that
-//! are ahead of the clock, and beyond a number of bytes new keys,
-//! and those whose sketches grow, show as one folded `__other__`, counted. Partials and sealed rows never fold.
+//! The lake holds everything. Memory holds the newest starts of each window and as many ahead of the clock, and beyond a
+//! number of bytes new keys, and those whose sketches grow, show as one folded `__other__`, counted. Partials and sealed rows never fold.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -67,9 +66,9 @@ impl Committed {
         panes_us.start >= self.since_us(window) && !self.dropped[window].are_in(panes_us)
     }
 
-    /// Whether a start that was ahead of the clock, and for which there was no room, is such a one.
-    pub fn dropped_any(&self, window: usize, is_such: impl Fn(i64) -> bool) -> bool {
-        self.dropped[window].any(is_such)
+    /// Whether a start in this range was ahead of the clock when there was no room for it, or may have been.
+    pub fn dropped_any(&self, window: usize, starts_us: Range<i64>) -> bool {
+        self.dropped[window].are_in(starts_us)
     }
 
     /// Adds a cell.
@@ -160,29 +159,30 @@ impl Committed {
         }
     }
 
-    /// Drops starts of every window that has too many: those farthest ahead of `now_us`, then the oldest. They stay in
-    /// the lake.
-    pub fn evict(&self, now_us: i64) {
+    /// Drops starts of every window that has too many: the oldest of those that have begun by `now_us`, and of those
+    /// ahead of it, for which there is as much room again, the farthest. They stay in the lake. Returns the windows of
+    /// which starts ahead were dropped for the first time.
+    pub fn evict(&self, now_us: i64) -> Vec<usize> {
+        let mut first_drops = Vec::new();
         for (window, starts_max) in self.starts_max.iter().enumerate() {
             let mut starts: Vec<i64> =
                 self.starts.iter().filter(|entry| entry.key().0 == window).map(|entry| entry.key().1).collect();
             starts.sort_unstable();
-            let surplus = starts.len().saturating_sub(*starts_max);
-            if surplus == 0 {
-                continue;
-            }
             let begun = starts.partition_point(|start_us| *start_us <= now_us);
-            let ahead = starts.split_off(begun.max(*starts_max));
-            let old = starts.len().saturating_sub(*starts_max);
+            let ahead = starts.split_off(starts.len().min(begun + starts_max));
+            let old = begun.saturating_sub(*starts_max);
             // A straggler must not bring back an evicted start as if that were all of it.
             if old > 0 {
                 self.begin_at(window, starts[old]);
             }
-            self.dropped[window].add(&ahead, self.since_us(window));
+            if !ahead.is_empty() && self.dropped[window].add(&ahead, self.since_us(window)) {
+                first_drops.push(window);
+            }
             for start_us in starts[..old].iter().chain(&ahead) {
                 self.drop_start(window, *start_us);
             }
         }
+        first_drops
     }
 
     /// Tells the metrics how large the layer is.

@@ -29,8 +29,9 @@ impl Default for DroppedStarts {
 
 impl DroppedStarts {
     /// These starts are not wholly in memory from now on. The farthest are remembered together where they are too many.
-    /// What is before `since_us` is remembered elsewhere.
-    pub fn add(&self, dropped: &[i64], since_us: i64) {
+    /// What is before `since_us` is remembered elsewhere. Says whether there were none before.
+    pub fn add(&self, dropped: &[i64], since_us: i64) -> bool {
+        let were_none = self.first_us.load(Ordering::Relaxed) == i64::MAX;
         let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         *starts = starts.split_off(&since_us);
         starts.extend(dropped);
@@ -41,20 +42,16 @@ impl DroppedStarts {
         }
         let all_from_us = self.all_from_us.load(Ordering::Relaxed);
         self.first_us.store(starts.first().map_or(all_from_us, |first| all_from_us.min(*first)), Ordering::Relaxed);
+        were_none
     }
 
     /// Whether one of them is in this range of starts, or may be.
     pub fn are_in(&self, range_us: Range<i64>) -> bool {
-        if range_us.end <= self.first_us.load(Ordering::Relaxed) {
+        if range_us.is_empty() || range_us.end <= self.first_us.load(Ordering::Relaxed) {
             return false;
         }
         range_us.end > self.all_from_us.load(Ordering::Relaxed)
             || self.starts.lock().unwrap_or_else(PoisonError::into_inner).range(range_us).next().is_some()
-    }
-
-    /// Whether one of them is such a start.
-    pub fn any(&self, is_such: impl Fn(i64) -> bool) -> bool {
-        self.starts.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|start_us| is_such(*start_us))
     }
 }
 
@@ -68,13 +65,12 @@ mod tests {
         assert!(!dropped.are_in(0..i64::MAX));
         let many: Vec<i64> = (0..LIVE_DROPPED_MAX as i64 + 5).map(|start| start * 10).collect();
         let (first_far, far) = (many[LIVE_DROPPED_MAX], *many.last().unwrap());
-        dropped.add(&many, 0);
+        assert!(dropped.add(&many, 0));
         assert!(dropped.are_in(0..1) && dropped.are_in(5..11) && !dropped.are_in(1..10));
-        assert!(dropped.any(|start_us| start_us == first_far - 10) && !dropped.any(|start_us| start_us == first_far));
         assert!(dropped.are_in(first_far..first_far + 1) && dropped.are_in(far + 1..far + 2));
         assert!(!dropped.are_in(first_far - 9..first_far));
 
-        dropped.add(&[], 20);
+        assert!(!dropped.add(&[], 20));
         assert!(!dropped.are_in(0..20) && dropped.are_in(20..21));
     }
 }

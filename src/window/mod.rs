@@ -227,20 +227,29 @@ impl StreamWindows {
         };
         let mut found = false;
         self.committed.each_start(window, |start_us, _| found |= closes(start_us));
-        found |= self.committed.dropped_any(window, closes);
+        let closing_us = after_us.saturating_sub(plan.every_us).saturating_add(1)
+            ..through_us.saturating_sub(plan.pane_us).saturating_add(1);
+        found |= self.committed.dropped_any(window, closing_us);
         let is_pending = |batch: &Batch| batch.windows[window].iter().any(|(group, _)| closes(group.start_us));
         found || self.pending.iter().any(|shard| shard.value().batches().any(is_pending))
     }
 
-    /// It is later than this, epoch ms.
-    fn is_later_than(&self, ms: i64) {
+    /// It is later than this, epoch ms: what begins after it is ahead of the clock.
+    pub fn is_later_than(&self, ms: i64) {
         self.now_ms.fetch_max(ms, Ordering::Relaxed);
     }
 
     /// Keeps the committed layer within its bounds. As long as nobody knows how late it is, nothing is ahead.
     fn evict(&self) {
         let now_ms = Some(self.now_ms.load(Ordering::Relaxed)).filter(|ms| *ms != i64::MIN);
-        self.committed.evict(now_ms.map_or(i64::MAX, |now_ms| now_ms.saturating_mul(1000)));
+        for window in self.committed.evict(now_ms.map_or(i64::MAX, |now_ms| now_ms.saturating_mul(1000))) {
+            tracing::warn!(
+                stream = self.stream,
+                window = self.contract.windows[window].name,
+                "records are so far ahead of the clock that their starts are not kept: they are in the lake, and not in \
+                 the live view when their time comes"
+            );
+        }
     }
 
     fn report_sizes(&self) {

@@ -375,19 +375,52 @@ fn starts_ahead_of_the_clock_take_no_place_of_those_that_have_begun_and_never_co
     let wrong_clock: Vec<Order> = (11..far).map(|minute| order("x", 1, minute)).collect();
     send(0, &[order("x", 1, 9), order("x", 1, 10)], 10);
     send(1, &wrong_clock, 10);
-    assert_eq!(minutes(), (9..9 + kept).collect::<Vec<_>>(), "the farthest go");
+    assert_eq!(minutes(), (9..11 + kept).collect::<Vec<_>>(), "the farthest go");
 
     send(2, &[order("x", 1, 9), order("x", 1, far - 1)], 10);
     assert_eq!(places(&windows)[&(9, "\"x\"".to_owned())].0, 2);
-    assert_eq!(minutes(), (9..9 + kept).collect::<Vec<_>>(), "one record of two would be a wrong number");
+    assert_eq!(minutes(), (9..11 + kept).collect::<Vec<_>>(), "one record of two would be a wrong number");
 
     let later: Vec<Order> = (far..far + 3).map(|minute| order("x", 1, minute)).collect();
     send(3, &later, far + 2);
     assert_eq!(
         minutes(),
-        (12..9 + kept).chain(far..far + 3).collect::<Vec<_>>(),
+        (14..11 + kept).chain(far..far + 3).collect::<Vec<_>>(),
         "once they have begun, the oldest go"
     );
+}
+
+#[test]
+fn a_start_a_little_ahead_of_the_clock_has_room_however_many_have_begun() {
+    let windows = windows();
+    let kept = crate::limits::LIVE_WINDOWS_MAX as i64;
+    let begun: Vec<Order> = (0..kept + 20).map(|minute| order("x", 1, minute)).collect();
+    let early = order("x", 1, kept + 20);
+    for (from, orders) in [(0, begun), (1, vec![early]), (2, vec![order("x", 1, kept + 20)])] {
+        let mut sent = batch(&windows, range("a", from, from + 1), &orders);
+        sent.seen_ms = Some((kept + 20) * 60_000 - 1);
+        windows.observe(&sent).unwrap();
+        windows.committed(&[range("a", from, from + 1)], from.into());
+    }
+    assert_eq!(places(&windows)[&(kept + 20, "\"x\"".to_owned())].0, 2);
+}
+
+#[test]
+fn starts_that_were_too_far_ahead_to_be_kept_are_told_once_they_have_begun() {
+    let windows = windows();
+    let far = 4 * crate::limits::LIVE_WINDOWS_MAX as i64;
+    let orders: Vec<Order> = (10..far).map(|minute| order("x", 1, minute)).collect();
+    let mut sent = batch(&windows, range("a", 0, 1), &orders);
+    sent.seen_ms = Some(10 * 60_000);
+    windows.observe(&sent).unwrap();
+    windows.committed(&[range("a", 0, 1)], 1);
+    let told = |minute: i64| {
+        let now_ms = Some(minute * 60_000);
+        let filter = LiveFilter { window: Some("by_place".to_owned()), now_ms, ..LiveFilter::default() };
+        windows.live(&filter).remove(0).not_shown
+    };
+    assert_eq!(told(20), None);
+    assert!(told(far - 1).unwrap().contains("so long before these began"));
 }
 
 /// (start minutes, ahead) of a window whose clock stands 30 s into `minute`.

@@ -20,6 +20,9 @@ use super::{StreamWindows, merge_cell};
 use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
+/// Why a start is not shown although it was never old.
+const AHEAD: &str = "records of some starts came so long before these began that memory had no room for them";
+
 /// Which windows to show.
 #[derive(Debug, Clone, Default)]
 pub struct LiveFilter {
@@ -98,9 +101,9 @@ pub struct LiveWindow {
     pub as_of_ms: Option<i64>,
     /// Nothing is shown until what an earlier process may have shown was read again.
     pub catching_up: bool,
-    /// Why what was committed before this process began is not shown, if it could not be read: a window that had begun
-    /// then is in the lake and not here.
-    pub not_restored: Option<String>,
+    /// Why starts that have begun are in the lake and not here, if some are: what was committed before this process began
+    /// could not be read, or they were too far ahead of the clock when their records came.
+    pub not_shown: Option<String>,
     /// What is later than the clock, whichever starts are asked for.
     pub ahead: Ahead,
     /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
@@ -220,10 +223,17 @@ impl StreamWindows {
             committed_version,
             as_of_ms,
             catching_up,
-            not_restored: self.not_restored[index].get().cloned(),
+            not_shown: self.not_shown(index, plan, filter),
             ahead,
             starts: starts.collect(),
         }
+    }
+
+    fn not_shown(&self, window: usize, plan: &WindowPlan, filter: &LiveFilter) -> Option<String> {
+        let now_us = filter.now_ms.unwrap_or_else(|| self.now_ms.load(Ordering::Relaxed)).saturating_mul(1000);
+        let begun_us = self.committed.since_us(window)..slide::running_us(plan, now_us).saturating_add(1);
+        let were_ahead = self.committed.dropped_any(window, begun_us).then(|| AHEAD.to_owned());
+        self.not_restored[window].get().cloned().or(were_ahead)
     }
 
     /// The newest starts that are wanted, oldest first. Found first, so that a page which shows ten does not copy a

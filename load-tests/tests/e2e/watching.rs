@@ -127,7 +127,7 @@ async fn a_window_whose_partials_cannot_be_read_says_so_and_does_not_look_empty(
     let mut blind = scene.spawn(PINTAIL)?;
     blind.ready().await?;
     let address = blind.address().await?;
-    let why = window(address).await?["not_restored"].as_str().unwrap_or_default().to_owned();
+    let why = window(address).await?["not_shown"].as_str().unwrap_or_default().to_owned();
     assert!(why.contains("posts_by_country_partials") && why.contains(".parquet is gone (restore it"), "{why:?}");
     blind.kill_9().await?;
 
@@ -136,7 +136,7 @@ async fn a_window_whose_partials_cannot_be_read_says_so_and_does_not_look_empty(
     seeing.ready().await?;
     let address = seeing.address().await?;
     until_it_shows_the_rows(&scene, address).await?;
-    assert_eq!(window(address).await?["not_restored"], Value::Null);
+    assert_eq!(window(address).await?["not_shown"], Value::Null);
     assert_eq!(seeing.terminate().await?.code(), Some(0));
     Ok(())
 }

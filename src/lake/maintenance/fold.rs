@@ -19,7 +19,7 @@ use crate::contract::window::{DEFINITION, RECORDS};
 use crate::contract::{DATE, WindowPlan};
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
-use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
+use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, look_through};
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::without;
 use crate::limits::{COMPACT_RESTARTS_MAX, FOLD_FILES_MAX, MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES};
@@ -48,6 +48,10 @@ impl Mergeable for Whole {
     fn add(&mut self, other: &Self) {
         self.0.merge(&other.0);
     }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
 }
 
 impl Compactor<'_> {
@@ -68,22 +72,17 @@ impl Compactor<'_> {
                     inputs.truncate(inputs.len() / 2);
                     continue;
                 }
-                MergeError::Disorder(path) if !found.contains_key(&path) => {
-                    match self.stretches_of(log, window, &inputs, &path).await {
-                        Ok(stretches) => {
-                            found.insert(path, stretches);
-                            continue;
-                        }
-                        Err(error) => self.left_out(log, path, error, &mut left).await?,
+                MergeError::Disorder(path) => {
+                    let plan = self.merge_plan(log.name(), window);
+                    match look_through(plan, &inputs, path, &mut found).await {
+                        Ok(()) => continue,
+                        Err(error) => self.left_out(log, &inputs, error, &mut left).await?,
                     }
                 }
-                error @ (MergeError::Disorder(_)
+                error @ (MergeError::Scattered(_)
                 | MergeError::Gone(_)
                 | MergeError::TooMany
-                | MergeError::Failed(_)) => {
-                    let first = inputs.first().map(|input| input.path.clone()).unwrap_or_default();
-                    self.left_out(log, first, error, &mut left).await?
-                }
+                | MergeError::Failed(_)) => self.left_out(log, &inputs, error, &mut left).await?,
             };
             if !left.unfit.is_empty() {
                 break;
@@ -93,24 +92,12 @@ impl Compactor<'_> {
         Ok(left)
     }
 
-    async fn stretches_of(
-        &self,
-        log: &TableLog,
-        window: &WindowPlan,
-        inputs: &[Input],
-        path: &str,
-    ) -> Result<Vec<(usize, usize)>, MergeError> {
-        let input = inputs.iter().find(|input| input.path == path);
-        let input = input.ok_or_else(|| MergeError::Disorder(path.to_owned()))?;
-        stretches(self.merge_plan(log.name(), window), input).await
-    }
-
     /// Which file is in the way, told in `left`. One that cannot be added up costs the others nothing at the next look,
     /// one that nobody can read not even at this one; other errors are errors.
     async fn left_out(
         &self,
         log: &TableLog,
-        first: String,
+        inputs: &[Input],
         error: MergeError,
         left: &mut Compacted,
     ) -> Result<String, LakeError> {
@@ -119,8 +106,8 @@ impl Compactor<'_> {
                 tracing::warn!(table = log.name(), path, %source, "a file of rows that cannot be added up stays as it is");
                 path
             }
-            MergeError::Disorder(path) => path,
-            MergeError::TooMany => first,
+            MergeError::Disorder(path) | MergeError::Scattered(path) => path,
+            MergeError::TooMany => inputs.first().map(|input| input.path.clone()).unwrap_or_default(),
             MergeError::Gone(path) => {
                 left.broken.push(BrokenFile { path: path.clone(), reason: MISSING.to_owned(), found: None });
                 self.check_missing(log, &left.broken).await?;

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::{Event, Maintainer, MaintenanceOptions, TableName};
 use crate::contract::Contract;
+use crate::cores::blocking_threads;
 use crate::error_chain::chain;
 use crate::lake::seal::{SealBell, SealEvent, Sealers};
 use crate::lake::store::{LakeConfig, LakeStore};
 use crate::lake::turn::Turn;
-use crate::limits::BLOCKING_THREADS_MAX;
 
 /// Above the default of 0: what else wants the core gets nine tenths of it.
 const NICENESS: i32 = 10;
@@ -58,7 +58,7 @@ impl MaintenanceService {
     ) -> io::Result<Self> {
         let (tell_end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .max_blocking_threads(blocking_threads())
             .enable_all()
             .build()?;
         std::thread::Builder::new().name("maintenance".to_owned()).spawn(move || {

@@ -15,7 +15,7 @@ use super::tail::Tail;
 use crate::contract::WindowPlan;
 use crate::lake::error::LakeError;
 use crate::lake::log::read_table;
-use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, stretches};
+use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, look_through};
 use crate::lake::store::LakeStore;
 use crate::lake::stream::StreamLake;
 use crate::limits::{SEALED_BYTES_MAX, SEALED_READ_BYTES_MAX, SEALED_STARTS_MAX};
@@ -63,6 +63,10 @@ impl Mergeable for SealedCell {
             *self = other.clone();
         }
     }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.cell.bytes()
+    }
 }
 
 impl StreamLake {
@@ -86,18 +90,7 @@ impl SealedTable {
     /// What is new since the last look; everything at the first one and after an error. `None`: there is no table yet.
     /// Can be dropped at any point.
     pub async fn look(&mut self) -> Result<Option<SealedLook>, LakeError> {
-        let table = self.plan.sealed_table().to_owned();
-        self.try_look().await.map_err(|error| match error {
-            MergeError::Failed(error) => error,
-            MergeError::Gone(path) => LakeError::Overtaken { table, reason: format!("its file {path} is gone") },
-            MergeError::Disorder(path) => {
-                LakeError::Overtaken { table, reason: format!("its file {path} has changed") }
-            }
-            MergeError::TooMany => LakeError::Refused {
-                table,
-                reason: "its files are too many to be read at once (`pintail maintain` compacts them)".to_owned(),
-            },
-        })
+        self.try_look().await.map_err(|error| error.of(self.plan.sealed_table()))
     }
 
     async fn try_look(&mut self) -> Result<Option<SealedLook>, MergeError> {
@@ -192,12 +185,10 @@ impl SealedTable {
         let files = tail.files(starts);
         loop {
             match self.merge(&files, starts).await {
-                Err(MergeError::Disorder(path)) if !self.stretches.contains_key(&path) => {
-                    let Some(input) = files.iter().find(|input| input.path == path) else {
-                        return Err(MergeError::Disorder(path));
-                    };
-                    let found = stretches(self.merge_plan(starts), input).await?;
-                    self.stretches.insert(path, found);
+                Err(MergeError::Disorder(path)) => {
+                    let (store, table) = (&self.store, self.plan.sealed_table());
+                    let plan = MergePlan { store, table, window: &self.plan, starts };
+                    look_through(plan, &files, path, &mut self.stretches).await?;
                 }
                 merged => return merged,
             }

@@ -26,7 +26,7 @@ use super::commit::{Outcome, Proposal, TableLog};
 use super::error::LakeError;
 use super::flush::OPERATION;
 use super::log::{TableState, read_table};
-use super::merge::{MergeError, MergePlan, Starts, Stretches, stretches};
+use super::merge::{MergeError, MergePlan, Starts, Stretches, look_through};
 use super::moment::{Moment, MomentClock};
 use super::output::Output;
 use super::store::LakeStore;
@@ -138,23 +138,8 @@ impl Sealer {
                     return Ok(true);
                 }
                 Err(MergeError::Gone(_)) if anew < ANEW_MAX => anew += 1,
-                Err(error) => return Err(self.failure(error)),
+                Err(error) => return Err(error.of(&self.plan.partials_table())),
             }
-        }
-    }
-
-    fn failure(&self, error: MergeError) -> LakeError {
-        let table = self.plan.partials_table();
-        match error {
-            MergeError::Failed(error) => error,
-            MergeError::Gone(path) => LakeError::Overtaken { table, reason: format!("its file {path} is gone") },
-            MergeError::Disorder(path) => {
-                LakeError::Overtaken { table, reason: format!("its file {path} has changed") }
-            }
-            MergeError::TooMany => LakeError::Refused {
-                table,
-                reason: "its files are too many to be merged at once (`pintail maintain` compacts them)".to_owned(),
-            },
         }
     }
 
@@ -246,19 +231,11 @@ impl Sealer {
         }
     }
 
-    /// Finds the ordered stretches of a file that is in disorder; a second time it is an error.
+    /// Of a file of partials that is in disorder; see [`look_through`].
     async fn look_through(&mut self, tail: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
-        let files = tail.files(panes_of(&self.plan, starts));
-        let input = files.into_iter().find(|input| input.path == path);
-        let Some(input) = input.filter(|_| !self.stretches.contains_key(&path)) else {
-            return Err(MergeError::Disorder(path));
-        };
-        let partials = self.plan.partials_table();
-        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let found = stretches(plan, &input).await?;
-        tracing::info!(table = partials, path, stretches = found.len(), "a file was rewritten in disorder");
-        self.stretches.insert(path, found);
-        Ok(())
+        let (files, table) = (tail.files(panes_of(&self.plan, starts)), self.plan.partials_table());
+        let plan = MergePlan { store: &self.store, table: &table, window: &self.plan, starts };
+        look_through(plan, &files, path, &mut self.stretches).await
     }
 
     async fn try_make(&self, tail: &Tail, starts: Starts, sealing: Sealing) -> Result<Option<Made>, MergeError> {

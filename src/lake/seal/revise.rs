@@ -21,7 +21,7 @@ use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::log::TableState;
-use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, stretches};
+use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, look_through};
 use crate::limits::SEAL_DIRTY_MAX;
 use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
 
@@ -100,6 +100,10 @@ impl Mergeable for Last {
             *self = *other;
         }
     }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
 }
 
 impl Sealer {
@@ -171,7 +175,9 @@ impl Sealer {
         let made = loop {
             match self.compare(tail, &sealed, left.clone(), sealing).await {
                 Err(MergeError::Disorder(path)) if sealed.has(&path) => {
-                    self.look_through_sealed(&sealed, all, path).await?;
+                    let (store, table) = (&self.store, &self.spec.name);
+                    let plan = MergePlan { store, table, window: &self.plan, starts: all };
+                    look_through(plan, &sealed.files(all), path, &mut self.sealed_stretches).await?;
                 }
                 Err(MergeError::Disorder(path)) => self.look_through(tail, all, path).await?,
                 compared => {
@@ -185,17 +191,6 @@ impl Sealer {
             None => Ok(None),
             Some(made) => Ok(Some(self.commit_revision(log, tail.version, clocks, revisions, made).await?)),
         }
-    }
-
-    async fn look_through_sealed(&mut self, sealed: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
-        let input = sealed.files(starts).into_iter().find(|input| input.path == path);
-        let Some(input) = input.filter(|_| !self.sealed_stretches.contains_key(&path)) else {
-            return Err(MergeError::Disorder(path));
-        };
-        let plan = MergePlan { store: &self.store, table: &self.spec.name, window: &self.plan, starts };
-        let found = stretches(plan, &input).await?;
-        self.sealed_stretches.insert(path, found);
-        Ok(())
     }
 
     /// Rows for the keys whose partials hold more than their last row, and what is left to be compared once they are

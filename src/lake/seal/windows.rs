@@ -206,6 +206,10 @@ impl Mergeable for Seen {
     }
 
     fn add(&mut self, _: &Self) {}
+
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// The windows that hold a pane with records, and the start before which there are no others.

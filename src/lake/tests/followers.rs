@@ -162,7 +162,10 @@ async fn what_a_person_has_to_mend_holds_up_no_end_and_waits_for_the_next_start(
     let path = crate::lake::log::entry_path(&lake.store, ROWS, version);
     let (entry, _) = lake.store.read(&path).await.unwrap().unwrap();
     lake.faults.inner().delete(&path).await.unwrap();
-    follow(ours.followers.remove(0), version).await;
+    let (head, heads) = watch::channel(Head { version, watermark_ms: None, begun_ms: 0 });
+    drop(head);
+    let left = ours.followers.remove(0).run(heads).await.unwrap_err().to_string();
+    assert!(left.contains("orders_rejects has not applied version 2 of orders"), "{left}");
     assert_eq!(lake.records(REJECTS).await, 0);
 
     lake.faults.inner().put(&path, entry.into()).await.unwrap();

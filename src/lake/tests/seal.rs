@@ -360,8 +360,13 @@ pub async fn rewrite(lake: &Lake, version: u64, order: impl FnOnce(u32) -> Vec<u
     let mut add = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
     let path = add["path"].as_str().unwrap().to_owned();
     let (bytes, _) = lake.store.read(&lake.store.path(SEALED_PARTIALS, &path)).await.unwrap().unwrap();
-    let batches: Vec<RecordBatch> =
-        ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().map(Result::unwrap).collect();
+    let batches: Vec<RecordBatch> = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .unwrap()
+        .with_batch_size(1 << 20)
+        .build()
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     let [batch] = &batches[..] else { panic!("{batches:?}") };
     let order = deltalake::arrow::array::UInt32Array::from(order(batch.num_rows() as u32));
     let reordered = deltalake::arrow::compute::take_record_batch(batch, &order).unwrap();
@@ -369,7 +374,8 @@ pub async fn rewrite(lake: &Lake, version: u64, order: impl FnOnce(u32) -> Vec<u
     let properties = properties.set_max_row_group_row_count(Some(1)).build();
     let writer = deltalake::parquet::arrow::ArrowWriter::try_new(Vec::new(), reordered.schema(), Some(properties));
     let mut writer = writer.unwrap();
-    writer.write(&reordered).unwrap();
+    // It writes what is more than a row group by calling itself.
+    (0..reordered.num_rows()).for_each(|row| writer.write(&reordered.slice(row, 1)).unwrap());
     let bytes = writer.into_inner().unwrap();
     add["path"] = "_date=1970-01-01/foreign.parquet".into();
     add["size"] = bytes.len().into();
@@ -389,6 +395,24 @@ async fn a_file_that_somebody_rewrote_in_disorder_is_merged_all_the_same() {
     rewrite(&lake, 1, |rows| (0..rows).rev().chain(0..rows).collect()).await;
     assert_eq!(house.seal().await.len(), 1);
     assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 2, 4, false), row(0, "odd", 4, 8, false)]);
+}
+
+#[tokio::test]
+async fn a_file_in_more_stretches_than_can_be_merged_is_put_in_order_in_memory() {
+    let lake = Lake::in_memory();
+    let mut house = house(&lake, &contract_with("")).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let keys = crate::limits::MERGE_CURSORS_MAX as u64 + 200;
+    let kind = |id: u64| -> &'static str { Box::leak(format!("k{id}").into_boxed_str()) };
+    let orders: Vec<Order> = (1..=keys).map(|id| Order { kind: kind(id), ..order(id, 3_000) }).collect();
+    let first = house.batch("a", after(0), &orders, Some(20_000));
+    house.commit([first]).await;
+    let idle = house.batch("a", after(keys), &[], Some(20_000));
+    house.commit([idle]).await;
+    rewrite(&lake, 1, |rows| (0..rows).rev().collect()).await;
+    house.seal().await;
+    let sealed = rows_of(&lake, SEALED).await;
+    assert_eq!((sealed.len() as u64, sealed.iter().map(|row| row.records).sum::<i64>() as u64), (keys, keys));
 }
 
 #[tokio::test]

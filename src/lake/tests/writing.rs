@@ -73,6 +73,22 @@ async fn a_writer_whose_senders_are_gone_commits_what_it_has_and_its_followers_c
 }
 
 #[tokio::test]
+async fn a_follower_that_a_person_has_to_mend_is_what_a_drain_ends_with_and_costs_the_others_nothing() {
+    let lake = Lake::in_memory();
+    let running = run(&lake, PATIENT).await;
+    running.ledger.register(vec![register("a")]).await.unwrap();
+    let foreign =
+        serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["rowTracking"] });
+    lake.foreign(REJECTS, &[serde_json::json!({ "protocol": foreign })]).await;
+    running.batches.send(batch("a", 0, 10, &ShardGrant::new())).await.unwrap();
+    let Running { batches, mut task, .. } = running;
+    drop(batches);
+    let left = task.join_next().await.unwrap().unwrap().unwrap_err().to_string();
+    assert!(left.contains("orders_rejects") && left.contains("rowTracking"), "{left}");
+    assert_eq!((lake.records(ROWS).await, lake.records(PARTIALS).await), (9, 1));
+}
+
+#[tokio::test]
 async fn a_full_micro_batch_and_one_whose_time_has_come_are_committed() {
     let full = WriterOptions { flush_bytes: 8192, ..PATIENT };
     let old = WriterOptions { flush_interval: Duration::from_millis(1), ..PATIENT };

@@ -48,9 +48,9 @@ function updateWindow(card, { live, now }) {
   });
   for (const node of [p.starts, p.clock, p.scroll]) show(node, chosen !== undefined);
   show(p.lines, live.starts.length > 1 && live.keys.length > 0);
-  const unrestored = live.not_restored ? ` What came before could not be read (the lake has it): ${live.not_restored}` : "";
+  const unrestored = live.not_shown ? ` Some starts are in the lake and not here: ${live.not_shown}` : "";
   if (!chosen) {
-    const empty = live.not_restored ? "No records since the start." : "No records in this window yet.";
+    const empty = live.not_shown ? "No records since the start." : "No records in this window yet.";
     say(p.title, (live.catching_up ? "Just started: catching up with what was shown before." : empty) + unrestored);
     say(p.more, "");
     return;
