@@ -7,6 +7,10 @@ use std::time::Duration;
 /// GetRecords never answers with more than this (Kinesis API: 10 MiB a call), so it is the worst case of a read.
 pub const READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
+/// A body of GetRecords with as many bytes as it may have: payloads in base64, and some hundred bytes beside each. More
+/// room is not made on the word of a header.
+pub const BODY_BYTES_EXPECTED_MAX: usize = 20 * 1024 * 1024;
+
 /// Bytes of budget that a payload byte may cost at worst while it is read and cleaned: the SDK's response body and
 /// the decoded payloads side by side at first (2.4), then payloads, inflated payloads and Arrow columns (below 2.5).
 const FLIGHT_FACTOR_NUM: u64 = 5;

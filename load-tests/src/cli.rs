@@ -164,6 +164,11 @@ impl Cli {
     pub fn is_role(&self) -> bool {
         matches!(self.command, Command::Role { .. })
     }
+
+    /// Whether Pintail's rooms work in this process, and what they cost is told: then its memory is as the service's.
+    pub fn is_measured(&self) -> bool {
+        matches!(self.command, Command::PeersRoom(_) | Command::PeersParts(_))
+    }
 }
 
 /// Runs one command to its end. `program` is this binary.

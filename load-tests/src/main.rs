@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         };
     }
     let cli = load_tests::cli::Cli::parse();
+    if cli.is_measured() {
+        pintail::allocator::begin_with_setting();
+    }
     if let Err(error) = cli.is_role().then(load_tests::die_with_parent).transpose() {
         eprintln!("load-tests: {error:#}");
         return ExitCode::FAILURE;

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_kinesis::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
+};
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{AppName, ConfigBag, Credentials, Intercept, Region, RuntimeComponents};
@@ -26,7 +28,7 @@ use aws_sdk_kinesis::types::{
 };
 
 use super::error::{Call, Fault, ReadError};
-use super::protocol::{QuickJson, RecordShelf};
+use super::protocol::{QuickJson, RecordShelf, gather};
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
 use crate::record::{Heir, RawRecord};
@@ -396,6 +398,16 @@ impl Beside {
 impl Intercept for Beside {
     fn name(&self) -> &'static str {
         "Beside"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        gather(context.response_mut());
+        Ok(())
     }
 
     fn read_before_deserialization(

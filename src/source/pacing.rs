@@ -4,7 +4,8 @@
 //! MiB, after which the shard is locked for five seconds. A reader that asks only when it may, and for about as
 //! many records as the bytes allow, is never throttled and reaches the shard's full rate when it catches up. An
 //! idle shard is asked at the same pace: never faster, and no slower either, since an empty answer does not mean
-//! that nothing is behind it.
+//! that nothing is behind it. A shard that is far behind is asked less often and for more: what it gives in a second is
+//! the same, and each call costs something that is not its records'.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -19,6 +20,10 @@ const RECORD_BYTES_ASSUMED: f64 = 1024.0;
 const AVERAGE_WEIGHT: f64 = 0.3;
 /// What may be saved up: one second's worth, so that an idle shard's first burst is read in one go.
 const BURST_BYTES: f64 = SHARD_READ_BYTES_PER_SECOND as f64;
+/// A shard further behind than this is read in bites: records so old do not become much older by waiting for one.
+const FAR_BEHIND: Duration = Duration::from_secs(10);
+/// So much at a time. What is missing to [`BURST_BYTES`] is saved up meanwhile if a call comes late, and not lost.
+const BITE_BYTES: f64 = BURST_BYTES * 0.75;
 /// A reply of (nearly) the most that Kinesis sends locks the shard.
 const LOCKING_REPLY_BYTES: u64 = READ_BYTES_MAX / 10 * 9;
 const LOCK: Duration = Duration::from_secs(5);
@@ -36,6 +41,8 @@ pub struct Pace {
     next_call: Instant,
     /// Bytes that may be read; negative after a reply that brought more than that.
     credit: f64,
+    /// What there is to be before the next read, as far as bytes decide.
+    credit_wanted: f64,
     credited_at: Instant,
     record_bytes: f64,
     /// Fewer, while the records are aggregates that hold more than one read may have.
@@ -56,6 +63,7 @@ impl Pace {
             interval,
             next_call: now,
             credit: BURST_BYTES,
+            credit_wanted: 0.0,
             credited_at: now,
             record_bytes: RECORD_BYTES_ASSUMED,
             records_max: GET_RECORDS_LIMIT_MAX as usize,
@@ -65,8 +73,9 @@ impl Pace {
 
     /// When the next read may start.
     pub fn next_read(&self) -> Instant {
-        let debt = (-self.credit / SHARD_READ_BYTES_PER_SECOND as f64).max(0.0);
-        self.next_call.max(self.credited_at + Duration::from_secs_f64(debt))
+        let missing = (self.credit_wanted - self.credit).max(0.0);
+        let wait = Duration::from_secs_f64(missing / SHARD_READ_BYTES_PER_SECOND as f64);
+        self.next_call.max(self.credited_at + wait)
     }
 
     /// How many records to ask for, so that the reply is about what the bytes allow.
@@ -84,9 +93,10 @@ impl Pace {
         self.next_call = now + self.interval;
     }
 
-    /// It brought this much.
-    pub fn replied(&mut self, now: Instant, records: usize, bytes: u64) {
+    /// It brought this much, and so much of the shard's time is still to be read.
+    pub fn replied(&mut self, now: Instant, records: usize, bytes: u64, behind: Duration) {
         self.throttles = 0;
+        self.credit_wanted = if records > 0 && behind > FAR_BEHIND { BITE_BYTES } else { 0.0 };
         self.credit = self.credit_at(now) - bytes as f64;
         self.credited_at = now;
         if records > 0 {
@@ -168,8 +178,11 @@ pub fn jittered(wait: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    /// Reads a shard that always has more records of `record_bytes`, for `seconds`; returns (calls, bytes).
-    fn catch_up(pace: &mut Pace, start: Instant, seconds: u64, record_bytes: u64) -> (u64, u64) {
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Reads a shard that always has more records of `record_bytes`, for `seconds`, and always is as far `behind`; returns
+    /// (calls, bytes).
+    fn catch_up(pace: &mut Pace, start: Instant, seconds: u64, record_bytes: u64, behind: Duration) -> (u64, u64) {
         let (mut calls, mut bytes) = (0, 0);
         let mut now = start;
         while now < start + Duration::from_secs(seconds) {
@@ -177,7 +190,7 @@ mod tests {
             let records = u64::try_from(pace.limit(now)).unwrap().min(READ_BYTES_MAX / record_bytes);
             pace.started(now);
             now += Duration::from_millis(30);
-            pace.replied(now, usize::try_from(records).unwrap(), records * record_bytes);
+            pace.replied(now, usize::try_from(records).unwrap(), records * record_bytes, behind);
             (calls, bytes) = (calls + 1, bytes + records * record_bytes);
         }
         (calls, bytes)
@@ -185,14 +198,30 @@ mod tests {
 
     #[test]
     fn catching_up_takes_what_a_shard_gives_and_no_more() {
-        for record_bytes in [700, 5_000, 100_000, 1 << 20, 10 << 20] {
-            let start = Instant::now();
-            let mut pace = Pace::new(4.0, start);
-            let (calls, bytes) = catch_up(&mut pace, start, 100, record_bytes);
-            let ratio = bytes as f64 / (100.0 * SHARD_READ_BYTES_PER_SECOND as f64);
-            assert!((0.95..=1.12).contains(&ratio), "{record_bytes} B records: {ratio} of the shard's rate");
-            assert!(calls <= 401, "{record_bytes} B records: {calls} calls");
+        for (behind, calls_max) in [(HOUR, 141), (Duration::from_secs(1), 401)] {
+            for record_bytes in [700, 5_000, 100_000, 1 << 20, 10 << 20] {
+                let start = Instant::now();
+                let mut pace = Pace::new(4.0, start);
+                let (calls, bytes) = catch_up(&mut pace, start, 100, record_bytes, behind);
+                let ratio = bytes as f64 / (100.0 * SHARD_READ_BYTES_PER_SECOND as f64);
+                assert!((0.95..=1.12).contains(&ratio), "{record_bytes} B records: {ratio} of the shard's rate");
+                assert!(calls <= calls_max, "{record_bytes} B records: {calls} calls");
+            }
         }
+    }
+
+    #[test]
+    fn a_shard_far_behind_is_read_in_bites_until_it_is_not() {
+        let start = Instant::now();
+        let mut pace = Pace::new(4.0, start);
+        pace.started(start);
+        pace.replied(start, 2_000, BURST_BYTES as u64, HOUR);
+        assert_eq!(pace.next_read(), start + Duration::from_millis(750));
+        assert_eq!(pace.limit(pace.next_read()), (BITE_BYTES / pace.record_bytes) as i32);
+        pace.replied(start, 0, 0, HOUR);
+        assert_eq!(pace.next_read(), start + pace.interval, "a stretch without records is walked over");
+        pace.replied(start, 1, 1, FAR_BEHIND);
+        assert_eq!(pace.next_read(), start + pace.interval);
     }
 
     #[test]
@@ -202,7 +231,7 @@ mod tests {
         for call in 1..=40 {
             let now = pace.next_read();
             pace.started(now);
-            pace.replied(now + Duration::from_millis(5), 0, 0);
+            pace.replied(now + Duration::from_millis(5), 0, 0, Duration::ZERO);
             assert_eq!(pace.next_read(), start + Duration::from_millis(250) * call);
         }
     }
@@ -221,7 +250,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(4.0, now);
         pace.started(now);
-        pace.replied(now, 1, READ_BYTES_MAX);
+        pace.replied(now, 1, READ_BYTES_MAX, Duration::ZERO);
         assert!(pace.next_read() >= now + LOCK);
         assert!(pace.next_read() <= now + LOCK + Duration::from_millis(500));
     }
@@ -238,7 +267,7 @@ mod tests {
         }
         let rest = pace.next_read() - now;
         assert!((Duration::from_millis(2500)..=THROTTLE_WAIT_MAX).contains(&rest), "{rest:?}");
-        pace.replied(now, 0, 0);
+        pace.replied(now, 0, 0, Duration::ZERO);
         assert_eq!(pace.throttles, 0);
     }
 
@@ -250,14 +279,14 @@ mod tests {
         for _ in 0..30 {
             now = pace.next_read();
             pace.started(now);
-            pace.replied(now, 100, 100 * 50_000);
+            pace.replied(now, 100, 100 * 50_000, Duration::ZERO);
         }
         now = pace.next_read();
         assert!(pace.limit(now) < first / 20, "{} after {first}", pace.limit(now));
         for _ in 0..60 {
             now = pace.next_read();
             pace.started(now);
-            pace.replied(now, 100, 1000);
+            pace.replied(now, 100, 1000, Duration::ZERO);
         }
         assert_eq!(pace.limit(now), GET_RECORDS_LIMIT_MAX);
     }

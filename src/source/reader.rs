@@ -141,7 +141,7 @@ impl<S: BatchSink> Reader<S> {
         let limit = self.pace.limit(now);
         let token = &self.iterator.insert(iterator).token;
         let mut reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
-        self.pace.replied(Instant::now(), reply.records.len(), reply.bytes);
+        self.pace.replied(Instant::now(), reply.records.len(), reply.bytes, reply.behind());
         if self.from_horizon && reply::skip_read(self.position, &mut reply) {
             self.coverage.is_whole();
         }

@@ -115,3 +115,10 @@ pub struct ReadReply {
     /// The response's `Date`, epoch ms (whole seconds).
     pub date_ms: Option<i64>,
 }
+
+impl ReadReply {
+    /// How much of the shard's time is still to be read.
+    pub fn behind(&self) -> Duration {
+        Duration::from_millis(self.behind_ms.unsigned_abs())
+    }
+}

@@ -22,6 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NAMES: [&str; 4] = ["read", "clean", "parquet", "windows"];
 
 fn main() {
+    pintail::allocator::begin_with_setting();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [flag, side, bytes] = arguments.as_slice()
         && flag == "--memory-of"

@@ -61,6 +61,9 @@ pub struct PeersArgs {
     /// Records of each stream that the whole service gets; not more than there are lines
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     served: u32,
+    /// Shards of each of its streams. Pintail takes no more of a shard than Kinesis gives, so few of them leave it idle
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    shards: u32,
     /// Draws the dirt in the records
     #[arg(long, value_name = "N", default_value_t = 7)]
     seed: u64,
@@ -112,6 +115,7 @@ impl PeersArgs {
             engines: without_repeats(&self.only),
             jobs: paths.iter().copied().filter_map(Path::job).collect(),
             cores: paths.contains(&Path::Cores),
+            shards: self.shards,
             served: if serves { u64::from(self.served) } else { 0 },
             lines: kinds.into_iter().map(|kind| (kind, lines(kind))).collect(),
             seed: self.seed,

@@ -49,6 +49,8 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// Of how many records a stream the whole service is measured; not at all of none.
     pub served: u64,
+    /// How many shards each of its streams has.
+    pub shards: u32,
     /// Whether what is done in process is measured on one core and on all of them.
     pub cores: bool,
     /// On which records, and how many lines of them.
@@ -106,7 +108,7 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     }
     for mix in Mix::ALL.into_iter().filter(|mix| plan.serves(*mix)) {
         let lines: Vec<(Kind, &Lines)> = files.iter().map(|(kind, lines)| (*kind, lines)).collect();
-        let (rounds, lines) = ((mix, plan.rounds), (lines.as_slice(), plan.served));
+        let (rounds, lines) = ((mix, plan.shards, plan.rounds), (lines.as_slice(), plan.served));
         let mut sittings = Sittings::default();
         // What the others took all that time to show is not lost with it.
         if let Err(error) = service::rounds(program, &sitting.python, rounds, lines, &mut sittings).await {

@@ -182,6 +182,8 @@ pub struct Report {
     pub load: (f64, f64),
     /// What was asked for.
     pub rounds: usize,
+    /// Shards of each stream of the service.
+    pub shards: u32,
     /// Draws the dirt.
     pub seed: u64,
     /// By the name of the records.
@@ -219,6 +221,7 @@ impl Report {
             core,
             load: (load, load),
             rounds: plan.rounds,
+            shards: plan.shards,
             seed: plan.seed,
             files: files.iter().map(|(kind, lines)| (kind.name(), lines.clone())).collect(),
             terms: BTreeMap::new(),

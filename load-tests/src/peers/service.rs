@@ -28,8 +28,6 @@ use crate::scene::{Instance, Scene};
 use crate::tables::Snapshot;
 use crate::usage::Usage;
 
-const SHARDS: u32 = 2;
-
 /// Records and bytes that one call may put; the bytes are Kinesis's limit less some for keys.
 const PUT_RECORDS: usize = 500;
 const PUT_BYTES: usize = 4 << 20;
@@ -126,11 +124,11 @@ pub struct Served {
 pub async fn rounds(
     program: &str,
     python: &str,
-    (mix, rounds): (Mix, usize),
+    (mix, shards, rounds): (Mix, u32, usize),
     (lines, count): (&[(Kind, &Lines)], u64),
     sittings: &mut Sittings,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::on_s3(SHARDS).await?;
+    let mut scene = Scene::on_s3(shards).await?;
     scene.settings.streams = mix.kinds();
     scene.settings.flush_interval_ms = 5_000;
     let mut records = Vec::new();

@@ -175,6 +175,7 @@ mod tests {
 
     fn plan() -> Plan {
         Plan {
+            shards: 2,
             rounds: 3,
             engines: vec![Engine::Duckdb, Engine::Polars],
             jobs: vec![Job::Clean],

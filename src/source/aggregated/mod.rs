@@ -80,7 +80,7 @@ pub(crate) struct Taken {
 /// if the runtime shuts down.
 pub(super) async fn on_cpu(cores: &Cores, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
     if !records.iter().any(|record| is_candidate(&record.data)) {
-        return Some(disaggregate(records, rules));
+        return Some(Taken::all_plain(records).unwrap_or_else(|records| disaggregate(records, rules)));
     }
     let core = cores.one().await?;
     let work = spawn_blocking(move || {
@@ -157,6 +157,17 @@ impl Cost {
 }
 
 impl Taken {
+    /// All of a read without aggregates, as it is; given back if that is more than a permit pays for.
+    fn all_plain(records: Vec<RawRecord>) -> Result<Self, Vec<RawRecord>> {
+        let bytes = records.iter().map(|record| record.data.len() as u64).sum();
+        let cost = Cost { bytes: bytes * PAYLOAD_COPIES, records: records.len() };
+        if !cost.is_paid_for() {
+            return Err(records);
+        }
+        let last = records.last().map(|record| (record.sequence_number, record.arrived_at_us));
+        Ok(Self { kinesis_records: records.len(), bytes, last, records, ..Self::default() })
+    }
+
     /// Payloads stay where they are, in the aggregate's.
     fn add(&mut self, whole: &RawRecord, inside: &[SubRecord<'_>], rules: Rules) {
         let is_foreign = |hash_key: u128| rules.hash_range.is_some_and(|(from, to)| hash_key < from || hash_key > to);

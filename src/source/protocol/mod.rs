@@ -10,6 +10,7 @@
 
 mod answer;
 mod body;
+mod gathered;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use aws_smithy_types::error::metadata;
 
 use crate::record::RawRecord;
 use answer::Answer;
+pub(crate) use gathered::gather;
 
 /// Where one call's records are put if they were read quickly. Found by the protocol in the call's config bag.
 #[derive(Debug, Clone, Default)]
