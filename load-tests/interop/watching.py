@@ -76,6 +76,7 @@ def judge_files(folder):
         "dashboards: current": dashboards.stale(),
         "dashboards: Grafana's types": dashboards.untyped(models, folder),
         "dashboards: readable": dashboards.unclear(models) or [] if models else ["there are none"],
+        "dashboards: thresholds": dashboards.uncoloured(models, (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8")),
     }
     return [_finding(name, problems) for name, problems in checks.items()]
 
