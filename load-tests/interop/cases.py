@@ -136,7 +136,8 @@ def page(case):
 
 
 def prometheus(case):
-    """A Prometheus scrapes Pintail for some minutes of records: what the dashboards ask for is there, and nothing is alarmed."""
+    """A Prometheus scrapes Pintail for some minutes of records: what the dashboards ask for is there, and nothing is alarmed
+    until the lake is cut off."""
     kinesis_endpoint = case.stack.enter_context(servers.ministack(case.folder))
     case.set_up(case.lake_in_folder(), kinesis_endpoint, shards=2, garbage=0.002, damaged=0.01, twisted=0.01, large=0.0)
     findings = watching.judge_files(case.folder)
@@ -150,9 +151,13 @@ def prometheus(case):
             findings.append(watching.judge_rules(asked))
             findings.append(watching.judge_metrics(case.pintail.ask("/metrics")))
             findings.append(watching.judge_windows(asked, lambda: json.loads(case.pintail.ask("/api/windows?starts=4&rows=0"))))
+            watching.impatient(case.folder)
+            asked.reload()
+            findings.append(watching.judge_alarm(asked, case.cut_off, KINDS))
         finally:
             posting.set()
         posted.result()
+        findings.append(case.all_there())
         case.pintail.must_run()
         findings.append(case.drained(case.pintail.stop()))
     case.passed = report(findings)
@@ -163,7 +168,7 @@ CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "ma
 
 def unit_tests():
     print("== tests of the judges", flush=True)
-    tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_leaving"]
+    tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_watching", "test_leaving"]
     judges = subprocess.run([sys.executable, "leaving.py", *tests], cwd=servers.HERE).returncode == 0
     browser = [servers.HOME / "browser/bin/python", "-W", "ignore", "-m", "unittest", "test_page"]
     return subprocess.run(browser, cwd=servers.HERE).returncode == 0 and judges
