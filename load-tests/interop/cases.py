@@ -122,15 +122,20 @@ def truth(case):
 
 
 def page(case):
-    """The live page in Chromium, at three widths, light and dark: its numbers are the API's, and it fits."""
+    """The live page in Chromium, at three widths, light and dark: it moves with what arrives, its numbers are the API's, it fits, and everybody can use it."""
     lake = case.lake_in_folder()
     case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
-    case.put(case.given.records // 10)
+    count = case.given.records // 10
+    case.put(count // 2)
     with case.pintail:
         case.wait_until_complete()
         case.pintail.settled()
         case.pintail.sealed()
-        seen = watch.look(case.pintail.url(), case.folder)
+        with watch.opened(case.pintail.url(), case.folder) as tab:
+            seen = [tab.agrees("live page as it opens", case.producer.accepted)]
+            case.put(count - count // 2, seconds=5)
+            seen += [tab.agrees("live page while it is open", case.producer.accepted), tab.looks()]
+        case.wait_until_complete()
         case.judge()
         case.passed = report(seen) and case.passed
 
@@ -170,7 +175,7 @@ def unit_tests():
     print("== tests of the judges", flush=True)
     tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_watching", "test_leaving"]
     judges = subprocess.run([sys.executable, "leaving.py", *tests], cwd=servers.HERE).returncode == 0
-    browser = [servers.HOME / "browser/bin/python", "-W", "ignore", "-m", "unittest", "test_page"]
+    browser = [servers.HOME / "browser/bin/python", "-W", "ignore", "-m", "unittest", "test_page", "test_reach"]
     return subprocess.run(browser, cwd=servers.HERE).returncode == 0 and judges
 
 
