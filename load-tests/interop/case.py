@@ -4,6 +4,7 @@ import re
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -44,6 +45,18 @@ class Case:
     def lake_in_folder(self):
         (self.folder / "lake").mkdir()
         return Lake(str(self.folder / "lake"))
+
+    @contextmanager
+    def cut_off(self):
+        """The lake in a folder cannot be reached: a file is where it was."""
+        lake, away = self.folder / "lake", self.folder / "lake-away"
+        lake.rename(away)
+        lake.touch()
+        try:
+            yield
+        finally:
+            lake.unlink()
+            away.rename(lake)
 
     def set_up(self, lake, endpoint, shards, **dirt):
         self.lake, self.kinesis = lake, kinesis.client(endpoint)
@@ -133,6 +146,12 @@ class Case:
         self.figures["complete_after_s"] = time.monotonic() - begun
         if missing:
             print(f"after {self.figures['complete_after_s']:.0f} s missing (negative: too many): {missing}\n{self.pintail.log_tail()}", flush=True)
+
+    def all_there(self):
+        """The finding of `wait_until_complete`."""
+        self.wait_until_complete()
+        missing = self._missing()
+        return Finding("accepted = rows + rejects", "deltalake", sum(self.producer.accepted.values()), 0, [f"missing (negative: too many): {missing}"] if missing else [])
 
     def wait_for_rows(self):
         """Until as many records as were accepted are rows or rejects."""

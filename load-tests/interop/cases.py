@@ -122,21 +122,27 @@ def truth(case):
 
 
 def page(case):
-    """The live page in Chromium, at three widths, light and dark: its numbers are the API's, and it fits."""
+    """The live page in Chromium, at three widths, light and dark: it moves with what arrives, its numbers are the API's, it fits, and everybody can use it."""
     lake = case.lake_in_folder()
     case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
-    case.put(case.given.records // 10)
+    count = case.given.records // 10
+    case.put(count // 2)
     with case.pintail:
         case.wait_until_complete()
         case.pintail.settled()
         case.pintail.sealed()
-        seen = watch.look(case.pintail.url(), case.folder)
+        with watch.opened(case.pintail.url(), case.folder) as tab:
+            seen = [tab.agrees("live page as it opens", case.producer.accepted)]
+            case.put(count - count // 2, seconds=5)
+            seen += [tab.agrees("live page while it is open", case.producer.accepted), tab.looks()]
+        case.wait_until_complete()
         case.judge()
         case.passed = report(seen) and case.passed
 
 
 def prometheus(case):
-    """A Prometheus scrapes Pintail for some minutes of records: what the dashboards ask for is there, and nothing is alarmed."""
+    """A Prometheus scrapes Pintail for some minutes of records: what the dashboards ask for is there, and nothing is alarmed
+    until the lake is cut off."""
     kinesis_endpoint = case.stack.enter_context(servers.ministack(case.folder))
     case.set_up(case.lake_in_folder(), kinesis_endpoint, shards=2, garbage=0.002, damaged=0.01, twisted=0.01, large=0.0)
     findings = watching.judge_files(case.folder)
@@ -150,9 +156,13 @@ def prometheus(case):
             findings.append(watching.judge_rules(asked))
             findings.append(watching.judge_metrics(case.pintail.ask("/metrics")))
             findings.append(watching.judge_windows(asked, lambda: json.loads(case.pintail.ask("/api/windows?starts=4&rows=0"))))
+            watching.impatient(case.folder)
+            asked.reload()
+            findings.append(watching.judge_alarm(asked, case.cut_off, KINDS))
         finally:
             posting.set()
         posted.result()
+        findings.append(case.all_there())
         case.pintail.must_run()
         findings.append(case.drained(case.pintail.stop()))
     case.passed = report(findings)
@@ -163,9 +173,9 @@ CASES = {"truth": truth, "volume": volume, "kill": kill, "reshard": reshard, "ma
 
 def unit_tests():
     print("== tests of the judges", flush=True)
-    tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_leaving"]
+    tests = ["test_clean", "test_compare", "test_truth", "test_watch", "test_dashboards", "test_watching", "test_leaving"]
     judges = subprocess.run([sys.executable, "leaving.py", *tests], cwd=servers.HERE).returncode == 0
-    browser = [servers.HOME / "browser/bin/python", "-W", "ignore", "-m", "unittest", "test_page"]
+    browser = [servers.HOME / "browser/bin/python", "-W", "ignore", "-m", "unittest", "test_page", "test_reach"]
     return subprocess.run(browser, cwd=servers.HERE).returncode == 0 and judges
 
 

@@ -19,6 +19,12 @@ SCHEMA = servers.HOME / "grafana-schema"
 # Types of a panel's options and of its field settings beyond the common ones, by the panel's type.
 PANEL_TYPES = {"stat": ("Stat", False), "timeseries": ("TimeSeries", True), "bargauge": ("BarGauge", False), "table": ("Table", True), "geomap": ("Geomap", False)}
 
+# What has a good and a bad side, by a word that is in its queries. Whoever shows it says with colours where the bad side begins.
+JUDGED = re.compile(
+    "pintail_ready|behind_seconds|retention_headroom|commit_age|rejects:ratio|data_loss|budget_waiting|budget_in_use|follower_lag|maintenance_age|maintenance_failures"
+    "|seal_lag|watermark_age|iterator_age|commit_failures|fenced_total|end_to_end|commit_seconds|flush_seconds|late_records|null_partition|folded_total[^[]*.1h|ALERTS"
+    "|rate[(]pintail_rejects_total.*pintail_records_read_total")
+
 TYPES = """
 type Lit<T> = T extends string ? `${T}` : T extends (infer U)[] ? Lit<U>[] : T extends object ? { [K in keyof T]: Lit<T[K]> } : T;
 // What the schema leaves open (options, custom settings, queries) is checked by the types of the panel, not here.
@@ -97,6 +103,38 @@ def unclear(dashboards):
         for variable in model["templating"]["list"]:
             problems += [f"{name}: nothing uses ${variable['name']}"] * (not re.search(rf"\$(?:{{{variable['name']}}}|{variable['name']}\b)", text))
     return problems
+
+
+def uncoloured(dashboards, rules):
+    """Problems: panels and columns of what has a bad side that do not say where it begins, or not where an alert says so."""
+    problems, judged, limits = [], 0, _limits(rules)
+    for name, model in dashboards.items():
+        for panel in model["panels"]:
+            for target in (target for target in panel["targets"] if JUDGED.search(target["expr"])):
+                judged += 1
+                where, steps = f"{name}: {panel['title']} ({target['legendFormat']})", _steps(panel, target)
+                values = [step["value"] for step in steps]
+                if len({step["color"] for step in steps}) < 2 or values[0] is not None or values[1:] != sorted(set(values[1:])):
+                    problems.append(f"{where} has no thresholds but {steps}")
+                problems += [f"{where} has no threshold at {limit}, where an alert begins" for metric, limit in limits.items()
+                             if re.search(rf"{metric}(?![\w:])", target["expr"]) and limit not in values[1:]]
+                style = panel["fieldConfig"]["defaults"].get("custom", {}).get("thresholdsStyle", {}).get("mode")
+                problems += [f"{where} does not draw its thresholds"] * (panel["type"] == "timeseries" and style == "off")
+    return problems + ["nothing was judged"] * (judged == 0)
+
+
+def _limits(rules):
+    """{metric: number} of the alerts that compare a metric with a number of their own; an alert on more than none begins at one."""
+    limits = dict(re.findall(r"^\s*expr: ([\w:]+) [<>] ([\d.]+)$", rules, re.MULTILINE))
+    return {metric: float(limit) or 1 for metric, limit in limits.items()}
+
+
+def _steps(panel, target):
+    """The thresholds that colour a query's numbers: those of its column, of its series or of the panel."""
+    for override in panel["fieldConfig"]["overrides"]:
+        if panel["type"] == "table" and override["matcher"]["options"] == target["legendFormat"]:
+            return next(each["value"] for each in override["properties"] if each["id"] == "thresholds")["steps"]
+    return panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
 
 
 def queries(dashboards):

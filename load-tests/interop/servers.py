@@ -110,7 +110,7 @@ def seaweedfs(folder):
 def prometheus(folder, config):
     """Debian's; yields its endpoint."""
     endpoint = f"127.0.0.1:{free_port()}"
-    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/prometheus", f"--web.listen-address={endpoint}"]
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/prometheus", f"--web.listen-address={endpoint}", "--web.enable-lifecycle"]
     ready = lambda: urllib.request.urlopen(f"http://{endpoint}/-/ready", timeout=2).read()  # noqa: E731
     with running("prometheus", command, folder / "prometheus.log", ready):
         yield f"http://{endpoint}"

@@ -49,6 +49,23 @@ class Planted(unittest.TestCase):
             plant()
             self.assertTrue(any(words in problem for problem in dashboards.unclear(self.models)), words)
 
+    def test_what_has_a_bad_side_says_where_it_begins(self):
+        rules = (dashboards.REPOSITORY / "infra/prometheus/alerts.yml").read_text(encoding="utf-8")
+        self.assertEqual(dashboards.uncoloured(self.models, rules), [])
+        of = lambda name, title: next(panel for panel in self.models[name]["panels"] if panel["title"] == title)  # noqa: E731
+        base = {"mode": "absolute", "steps": [{"color": "green", "value": None}]}
+        column = next(each for each in of("shards", "Shards")["fieldConfig"]["overrides"] if each["matcher"]["options"] == "Behind")
+        for plant, words in (
+            (lambda: of("overview", "Behind")["fieldConfig"]["defaults"].update(thresholds=base), "overview: Behind (Behind) has no thresholds"),
+            (lambda: of("windows", "Rejects")["fieldConfig"]["defaults"].update(thresholds=base), "windows: Rejects (Rejects) has no thresholds"),
+            (lambda: of("lake", "Sealed behind")["fieldConfig"]["defaults"]["thresholds"]["steps"].pop(), "has no threshold at 900.0"),
+            (lambda: of("lake", "Tables behind their rows")["fieldConfig"]["defaults"]["thresholds"]["steps"].pop(1), "has no threshold at 1"),
+            (lambda: of("lake", "Watermark")["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"].update(mode="off"), "does not draw"),
+            (lambda: next(each for each in column["properties"] if each["id"] == "thresholds").update(value=base), "shards: Shards (Behind) has no thresholds"),
+        ):
+            plant()
+            self.assertTrue(any(words in problem for problem in dashboards.uncoloured(self.models, rules)), words)
+
     def test_a_query_is_asked_without_grafanas_variables(self):
         asked = [query for _, query, _ in dashboards.queries(self.models)]
         self.assertEqual(len(asked), sum(len(panel["targets"]) for model in self.models.values() for panel in model["panels"]))

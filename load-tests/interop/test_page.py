@@ -4,70 +4,10 @@ Runs in the browser's own environment: `browser/bin/python -m unittest test_page
 """
 
 import json
-import re
-import threading
 import unittest
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import browser
-
-PAGE = Path(__file__).resolve().parents[2] / "src/serve/page"
-ORDER = re.findall(r'include_str!\("page/([\w.]+)"\)', (PAGE.parent / "page.rs").read_text(encoding="utf-8"))
-DAY = 86_400_000
-NOW = 1_769_846_430_000  # 2026-01-31T08:00:30Z
-MINUTE = NOW - 30_000
-
-
-def start(start_ms, records):
-    rows = [{"key": ["a country with a name that is rather long"], "measures": [records, "x" * 200], "records": records, "pending": 0}]
-    return {"start_ms": start_ms, "end_ms": start_ms + 60_000, "records": records, "pending": 0, "keys": 1, "rows": rows}
-
-
-def hello(ahead):
-    window = {"stream": "s", "window": "w", "every_ms": 60_000, "hop_ms": 60_000, "keys": ["country"], "measures": ["n", "last"], "committed_version": 1,
-              "as_of_ms": None, "catching_up": False, "not_shown": None, "ahead": ahead, "starts": [start(MINUTE, 7), start(MINUTE - 60_000, 5), start(MINUTE - DAY, 3)]}
-    shard = {"shard": "shardId-0", "state": "reading", "owner": "self", "parents": [], "children": [], "generation": 0, "hash_range": None, "position": None,
-             "counted": None, "behind_ms": 0, "last_arrival_ms": NOW, "record_age_ms": 0, "records": 15, "bytes": 150}
-    stream = {"stream": "s", "ready": True, "trouble": {}, "records": 15, "bytes": 150, "rows": 15, "rejects": {}, "nulls": {}, "repairs": {},
-              "shards": [shard], "tables": []}
-    summary = {"now_ms": NOW, "pipeline": "p", "version": "1", "started_ms": NOW - DAY, "ready": True, "streams": [stream]}
-    return {"summary": summary, "windows": [window], "sealed": [], "rejects": {"now_ms": NOW, "streams": []}, "history": {"now_ms": NOW, "streams": []}}
-
-
-class Pintail:
-    """Serves the page and says hello until it dies."""
-
-    def __init__(self, said):
-        self._dead = threading.Event()
-        page = "".join((PAGE / name).read_text(encoding="utf-8") for name in ORDER)
-        outer = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self):
-                if outer._dead.is_set():
-                    return self.connection.close()
-                is_page = self.path == "/"
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html" if is_page else "text/event-stream")
-                self.end_headers()
-                self.wfile.write(page.encode() if is_page else f"event: hello\ndata: {json.dumps(said)}\n\n".encode())
-                self.wfile.flush()
-                if not is_page:
-                    outer._dead.wait()
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def die(self):
-        self._dead.set()
-        self._server.shutdown()
-        self._server.server_close()
+from pretended import Pintail, hello
 
 
 class Unlucky(unittest.TestCase):

@@ -1,11 +1,12 @@
 """What an operator and Grafana see, held against a real Prometheus that scrapes a running Pintail.
 
 Promise: every panel's query, every variable and every recording rule of the repository has data after a minute of
-records, no alert is raised by a healthy run, and promtool finds nothing wrong with the configuration, the rules, their
+records, no alert is raised by a healthy run, those about a lake that is cut off are raised and end, and promtool finds nothing wrong with the configuration, the rules, their
 tests and the metrics themselves.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from compare import Finding
 
 PROMETHEUS = dashboards.REPOSITORY / "infra/prometheus"
 WITHIN = 150  # seconds: a minute to be complete, its grace, and a slow machine
+CUT_OFF = ("PintailNotReady", "PintailNotCommitting")
 STEADY = 20   # an alert that is pending for longer than this is one that waits to fire
 
 
@@ -33,6 +35,10 @@ class Prometheus:
                 return json.loads(answer.read())["data"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(f"{path} {parameters}: {error.read().decode()}") from error
+
+    def reload(self):
+        """Reads its configuration and rules again; answers when it has."""
+        urllib.request.urlopen(urllib.request.Request(f"{self._endpoint}/-/reload", method="POST"), timeout=20).close()
 
     def numbers(self, expression, instant):
         """All numbers of the answer; those of the last two minutes unless it is an instant query."""
@@ -76,6 +82,7 @@ def judge_files(folder):
         "dashboards: current": dashboards.stale(),
         "dashboards: Grafana's types": dashboards.untyped(models, folder),
         "dashboards: readable": dashboards.unclear(models) or [] if models else ["there are none"],
+        "dashboards: thresholds": dashboards.uncoloured(models, (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8")),
     }
     return [_finding(name, problems) for name, problems in checks.items()]
 
@@ -113,6 +120,37 @@ def judge_rules(prometheus):
         now = _raised(prometheus)
         steady = {key: alert for key, alert in now.items() if key in steady}
     return _finding("alerts of a healthy run", problems + [f"{alert['state']}: {alert['annotations']['summary']}" for alert in steady.values()], len(rules))
+
+
+def impatient(folder):
+    """The same alerts, none of which waits before it fires."""
+    rules = folder / "alerts.yml"
+    text, patient = re.subn(r"^( +for): \S+$", r"\1: 1s", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert patient, "no alert waits"
+    rules.write_text(text, encoding="utf-8")
+
+
+def judge_alarm(prometheus, cut_off, streams):
+    """While the lake is cut off and records arrive, each stream's alerts fire, and they end by themselves when it is back."""
+    wanted = {(alert, stream) for alert in CUT_OFF for stream in streams}
+    with cut_off():
+        missing = _until(lambda: wanted - _firing(prometheus))
+    stays = _until(lambda: wanted & _firing(prometheus))
+    problems = [f"{alert} of {stream} does not fire while the lake is cut off" for alert, stream in sorted(missing)]
+    problems += [f"{alert} of {stream} does not end when the lake is back" for alert, stream in sorted(stays)]
+    return _finding("alerts of a lake cut off", problems, len(wanted))
+
+
+def _until(problems):
+    """What is left when nothing is, or when it has lasted too long."""
+    deadline = time.monotonic() + WITHIN
+    while (left := problems()) and time.monotonic() < deadline:
+        time.sleep(1)
+    return left
+
+
+def _firing(prometheus):
+    return {(alert["labels"]["alertname"], alert["labels"].get("stream")) for alert in prometheus.ask("alerts")["alerts"] if alert["state"] == "firing"}
 
 
 def _raised(prometheus):

@@ -5,6 +5,9 @@
 const SILENCE_MS = 5000, AGAIN_MS = 2000, HISTORY_MS = 120000, SAMPLE_MS = 1000, RATE_OVER_MS = 5000;
 const STARTS = 12, ROWS = 10, LINES = 5, SHARDS_SHOWN = 200;
 const SVG = "http://www.w3.org/2000/svg";
+// Said, and not left to the tags: a row that CSS makes a grid of is no row any more to some screen readers.
+const ROLES = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", th: "columnheader", td: "cell" };
+const OPERABLE = "a[href], button, summary, [tabindex]";
 
 // --- Words and numbers ---
 
@@ -50,6 +53,7 @@ const $ = id => document.getElementById(id);
 
 function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
+  if (ROLES[tag]) node.setAttribute("role", ROLES[tag]);
   for (const [name, value] of Object.entries(props)) {
     if (name === "class") node.className = value;
     else if (name === "text") node.textContent = value;
@@ -86,6 +90,8 @@ const show = (node, visible) => { node.hidden = !visible; };
 function each(parent, items, keyOf, create, update) {
   const old = parent.shown ?? new Map();
   const now = new Map(items.map(item => [keyOf(item), item]));
+  const held = document.activeElement;
+  const place = parent.contains(held) ? [...parent.children].findIndex(child => child.contains(held)) : -1;
   // Those that go, go first: a node that is moved loses the focus and its transition.
   for (const [key, node] of old) if (!now.has(key)) node.remove();
   let next = parent.firstChild;
@@ -97,5 +103,13 @@ function each(parent, items, keyOf, create, update) {
     update(node, item);
   }
   parent.shown = now;
+  if (place >= 0 && document.activeElement === document.body) hold(parent, held, place);
+}
+
+/** Whoever stood on what was moved still stands there; on what is gone, on what came to its place. */
+function hold(parent, held, place) {
+  const heir = parent.children[Math.min(place, parent.children.length - 1)];
+  const node = held.isConnected ? held : heir?.matches(OPERABLE) ? heir : heir?.querySelector(OPERABLE);
+  node?.focus({ preventScroll: true });
 }
 

@@ -31,7 +31,7 @@ function sampleNode(sample) {
   const sub = sample.sub_sequence_number ? `, ${sample.sub_sequence_number} in its aggregate` : "";
   return el("li", {},
     el("p", { text: sample.detail }),
-    el("pre", { tabindex: "0", role: "region", "aria-label": "payload" }, el("code", { text: sample.payload || "(empty)" })),
+    el("pre", { tabindex: "0", role: "region", "aria-label": `payload of ${sample.sequence_number}${sub}` }, el("code", { text: sample.payload || "(empty)" })),
     el("p", { class: "muted small", text: `${sample.shard}, ${sample.sequence_number}${sub}, arrived ${clock(sample.arrived_ms, Date.now())} UTC${cut}` }));
 }
 

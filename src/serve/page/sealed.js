@@ -4,12 +4,12 @@ const SEALED_SHOWN = 8;
 
 function sealedCard({ sealed }) {
   const p = { chosen: null };
-  const heads = [["From, UTC", ""], ["", ""], ["Records", "num"], ["Keys", "num"], ["Late", "num", "records that came too late"], ["Rev.", "num", "the highest revision of its rows"]];
+  const heads = [["From, UTC", ""], ["", "bars"], ["Records", "num"], ["Keys", "num"], ["Late", "num", "records that came too late"], ["Rev.", "num", "the highest revision of its rows"]];
   const card = el("article", { class: "card window sealed", "aria-label": `sealed ${sealed.window}`, "data-window": sealed.window },
     el("div", { class: "head" }, p.name = el("h3"), p.about = el("span", { class: "muted small" })),
     p.none = el("p", { class: "muted small sum" }),
     p.past = el("div", { class: "scroll past", tabindex: "0", role: "region", "aria-label": `sealed windows of ${sealed.window}` },
-      el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, c, title]) => el("th", { class: c, scope: "col", text, ...(title && { title }) })))), p.starts = el("tbody"))),
+      el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, c, title]) => el("th", { class: c, scope: "col", text, ...(title && { title }), ...(c === "bars" && BARS) })))), p.starts = el("tbody"))),
     p.details = el("details", { class: "small" }, p.title = el("summary"),
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `keys of a sealed window of ${sealed.window}` },
         el("table", {}, el("thead", {}, p.head = el("tr")), p.rows = el("tbody"))),
@@ -66,6 +66,7 @@ function sealedRow(card, start) {
     render();
   });
   row.cells_[0].append(row.button);
-  row.cells_[1].append(el("div", { class: "bar", "aria-hidden": "true" }, row.fill));
+  name(row.cells_[1], "aria-hidden", "true");
+  row.cells_[1].append(el("div", { class: "bar" }, row.fill));
   return row;
 }

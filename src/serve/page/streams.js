@@ -95,7 +95,7 @@ function updateStream(card, stream) {
   show(p.nullsTitle, nulls.length > 0);
   reasons(p.nulls, nulls, "warnfill");
   show(p.lake, stream.tables.length > 0);
-  const kind = table => ["rows", "rejects", "partials"].indexOf(table.kind);
+  const kind = table => ["rows", "rejects", "partials", "sealed"].indexOf(table.kind);
   each(p.tables, stream.tables.sort((a, b) => kind(a) - kind(b)), table => table.table, tableRow, updateTable);
 }
 

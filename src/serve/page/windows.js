@@ -1,5 +1,8 @@
 // --- Windows ---
 
+// A column of bars says nothing that the numbers beside it do not.
+const BARS = { "aria-hidden": "true" };
+
 function windowCard(live) {
   const p = { chosen: null };
   const card = el("article", { class: "card window", "aria-label": `window ${live.window}`, "data-window": live.window },
@@ -81,14 +84,15 @@ function updateKeys(p, live, start) {
   // A measure that counts the records says it already.
   const counted = live.measures.some((_, i) => rows.every(row => row.measures[i] === row.records));
   const heads = [[live.keys.map(words).join(" · "), ""], ["", ""], ["records", "num"], ...live.measures.map(measure => [words(measure), "num"])];
-  each(p.head, heads.map((head, i) => [i, ...head]), ([i]) => i, ([, , c]) => el("th", { class: c, scope: "col" }), (th, [i, text]) => {
+  each(p.head, heads.map((head, i) => [i, ...head]), ([i]) => i, ([i, , c]) => el("th", { class: c, scope: "col", ...(i === 1 && BARS) }), (th, [i, text]) => {
     say(th, text);
     show(th, i !== 2 || !counted);
   });
   const create = () => {
     const row = cells([[""], [""], ["num"], ...live.measures.map(() => ["num"])]);
     row.parts = { solid: el("i", { class: "solid" }), hatch: el("i", { class: "hatch" }) };
-    row.cells_[1].append(el("div", { class: "bar", "aria-hidden": "true" }, row.parts.solid, row.parts.hatch));
+    name(row.cells_[1], "aria-hidden", "true");
+    row.cells_[1].append(el("div", { class: "bar" }, row.parts.solid, row.parts.hatch));
     return row;
   };
   each(p.rows, rows, row => JSON.stringify(row.key), create, (node, row) => {
@@ -173,7 +177,7 @@ function updateLines(p, live, now) {
 
 const keyText = value => value === null ? "(none)" : value === "__other__" ? "(other keys)" : String(value);
 // Quantiles are an object of numbers, the most frequent values a list with counts.
-const measureText = value => typeof value === "number" ? (Math.abs(value) < 1e6 ? fine.format(value) : short.format(value))
+const measureText = value => typeof value === "number" ? (Math.abs(value) >= 1e6 ? short : Number.isInteger(value) ? grouped : fine).format(value)
   : value === null ? "–"
   : Array.isArray(value) ? value.map(each => `${each.value} ${measureText(each.count)}`).join(", ")
   : typeof value === "object" ? Object.entries(value).map(([name, each]) => `${name} ${measureText(each)}`).join(" · ")
