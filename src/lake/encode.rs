@@ -40,7 +40,8 @@ pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
     let sample = partition.batches.iter().max_by_key(|batch| batch.get_array_memory_size());
     let properties = properties(&schema, sample)?;
     // Most of what is encoded is text, and becomes half of it or less: what grows is copied again and again.
-    let mut bytes = Vec::with_capacity(partition.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 2);
+    let mut bytes =
+        Vec::with_capacity(partition.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 2);
     let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
     let mut counts = Counts::default();
     let mut groups = RowGroups::default();

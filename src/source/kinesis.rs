@@ -28,7 +28,7 @@ use aws_sdk_kinesis::types::{
 };
 
 use super::error::{Call, Fault, ReadError};
-use super::protocol::{QuickJson, RecordShelf, gather};
+use super::protocol::{QuickJson, RecordShelf, Spare, gather};
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
 use crate::record::{Heir, RawRecord};
@@ -51,6 +51,8 @@ pub struct Kinesis {
     /// Where it leads, for the message when it leads nowhere.
     place: Arc<str>,
     has_region: bool,
+    /// For bodies and payloads of reads.
+    spare: Spare,
 }
 
 /// No answer came. The SDK's error does not say where it asked.
@@ -103,10 +105,11 @@ impl Kinesis {
             .read_timeout(READ_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
-        let mut builder =
-            builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts).protocol(QuickJson::default());
+        let spare = Spare::default();
+        let protocol = QuickJson::with(spare.clone());
+        let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts).protocol(protocol);
         builder.set_app_name(AppName::new("pintail").ok());
-        Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true }
+        Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true, spare }
     }
 
     /// `DescribeStreamSummary`.
@@ -213,7 +216,7 @@ impl Kinesis {
     pub async fn get_records(&self, stream: &StreamTarget, iterator: &str, limit: i32) -> Result<ReadReply, ReadError> {
         let call = Call::GetRecords;
         let (_, arn) = stream.split();
-        let beside = Beside::default();
+        let beside = Beside { spare: self.spare.clone(), ..Beside::default() };
         let request = self.client.get_records().shard_iterator(iterator).limit(limit).set_stream_arn(arn);
         let answer = request.customize().interceptor(beside.clone()).send().await;
         let answer = answer.map_err(|error| self.failure(call, error))?;
@@ -387,6 +390,7 @@ fn fault_of(code: &str, server_error: bool) -> Fault {
 struct Beside {
     date_ms: Arc<AtomicI64>,
     records: RecordShelf,
+    spare: Spare,
 }
 
 impl Beside {
@@ -406,7 +410,7 @@ impl Intercept for Beside {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        gather(context.response_mut());
+        gather(context.response_mut(), &self.spare);
         Ok(())
     }
 

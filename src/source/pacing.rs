@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn catching_up_takes_what_a_shard_gives_and_no_more() {
-        for (behind, calls_max) in [(HOUR, 141), (Duration::from_secs(1), 401)] {
+        for (behind, calls_max) in [(HOUR, 200), (Duration::from_secs(1), 401)] {
             for record_bytes in [700, 5_000, 100_000, 1 << 20, 10 << 20] {
                 let start = Instant::now();
                 let mut pace = Pace::new(4.0, start);

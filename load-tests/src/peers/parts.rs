@@ -67,12 +67,13 @@ impl Parts {
         ensure!(lines.len() == count, "{} has {} lines, and {count} are wanted", file.display(), lines.len());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut house, mut took) = (House::new(kind)?, [0.0; 3]);
+        let protocol = SharedClientProtocol::new(QuickJson::default());
         let (mut at, mut files) = (0, 0_u64);
         while at < lines.len() {
             let taken = body_lines(&lines[at..]);
             let body = body(&lines[at..at + taken], at)?;
             at += taken;
-            let (records, read_s) = timed(|| parse(body))?;
+            let (records, read_s) = timed(|| parse(&protocol, body))?;
             ensure!(records.len() == taken, "a body of {taken} records was read as {}", records.len());
             let is_last = at == lines.len();
             let (written, work_s) = timed(|| house.work(records, is_last))?;
@@ -113,11 +114,10 @@ fn body(lines: &[&[u8]], first: usize) -> anyhow::Result<Vec<u8>> {
     Ok(body.into_bytes())
 }
 
-fn parse(body: Vec<u8>) -> anyhow::Result<Vec<RawRecord>> {
+fn parse(protocol: &SharedClientProtocol, body: Vec<u8>) -> anyhow::Result<Vec<RawRecord>> {
     let response = Response::new(StatusCode::try_from(200)?, SdkBody::from(body));
     let (mut config, shelf) = (ConfigBag::base(), RecordShelf::default());
     config.interceptor_state().store_put(shelf.clone());
-    let protocol = SharedClientProtocol::new(QuickJson::default());
     let mut answer = protocol.deserialize_response(&response, GetRecordsOutput::SCHEMA, &config)?;
     GetRecordsOutput::deserialize(&mut *answer)?;
     shelf.take().context("the quick reader left the body to the SDK's")
@@ -185,11 +185,11 @@ impl OnThreads {
     pub fn measure(kind: Kind, file: &Path, count: usize, threads: usize) -> anyhow::Result<Self> {
         let text = std::fs::read(file).with_context(|| file.display().to_string())?;
         let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).take(count).collect();
-        let mut bodies = Vec::new();
+        let (mut bodies, protocol) = (Vec::new(), SharedClientProtocol::new(QuickJson::default()));
         let mut at = 0;
         while at < lines.len() {
             let taken = body_lines(&lines[at..]);
-            bodies.push(parse(body(&lines[at..at + taken], at)?)?);
+            bodies.push(parse(&protocol, body(&lines[at..at + taken], at)?)?);
             at += taken;
         }
         let reads: Vec<Vec<Vec<RawRecord>>> = vec![bodies; threads];

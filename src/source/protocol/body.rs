@@ -9,6 +9,7 @@ use aws_smithy_types::DateTime;
 use bytes::Bytes;
 use memchr::memchr2;
 
+use super::spare::Spare;
 use crate::checkpoint::SequenceNumber;
 use crate::limits::{GET_RECORDS_LIMIT_MAX, READ_BYTES_MAX};
 use crate::record::RawRecord;
@@ -28,13 +29,13 @@ pub(super) struct Body<'a> {
     pub millis_behind_latest: Option<i64>,
 }
 
-/// Reads a whole body. Of equal members the last counts.
-pub(super) fn read(bytes: &[u8]) -> Option<Body<'_>> {
+/// Reads a whole body, whose payloads go to spare memory. Of equal members the last counts.
+pub(super) fn read<'a>(bytes: &'a [u8], spare: &Spare) -> Option<Body<'a>> {
     let mut scanner = Scanner { bytes, at: 0 };
     let mut body = Body::default();
     scanner.object(|scanner, member| {
         match member {
-            b"Records" => body.records = records(scanner)?,
+            b"Records" => body.records = records(scanner, spare)?,
             b"NextShardIterator" => body.next_shard_iterator = Some(scanner.text()?),
             b"MillisBehindLatest" => body.millis_behind_latest = Some(scanner.whole()?),
             b"ChildShards" => return None,
@@ -47,13 +48,13 @@ pub(super) fn read(bytes: &[u8]) -> Option<Body<'_>> {
 }
 
 /// The records, whose payloads lie one behind the other in memory that is taken once.
-fn records(scanner: &mut Scanner<'_>) -> Option<Vec<RawRecord>> {
+fn records(scanner: &mut Scanner<'_>, spare: &Spare) -> Option<Vec<RawRecord>> {
     let mut records = Vec::new();
     scanner.take(b'[')?;
     if scanner.takes(b']') {
         return Some(records);
     }
-    let mut payloads = Vec::with_capacity((scanner.rest().len() / 4 * 3).min(PAYLOADS_BYTES_MAX));
+    let mut payloads = spare.take((scanner.rest().len() / 4 * 3).min(PAYLOADS_BYTES_MAX));
     let mut lengths = Vec::new();
     loop {
         let (began, before) = (scanner.at, payloads.len());
@@ -71,7 +72,7 @@ fn records(scanner: &mut Scanner<'_>) -> Option<Vec<RawRecord>> {
             break;
         }
     }
-    let mut payloads = Bytes::from(payloads);
+    let mut payloads = spare.lend(payloads);
     for (record, length) in records.iter_mut().zip(lengths) {
         record.data = payloads.split_to(length);
     }

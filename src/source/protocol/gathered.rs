@@ -12,20 +12,22 @@ use aws_smithy_types::body::{Error, SdkBody};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
+use super::spare::Spare;
 use crate::limits::BODY_BYTES_EXPECTED_MAX;
 
-/// Lets the response's body come in one piece.
-pub(crate) fn gather(response: &mut Response) {
+/// Lets the response's body come in one piece, in spare memory.
+pub(crate) fn gather(response: &mut Response, spare: &Spare) {
     let length = response.headers().get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     // What a header says is only believed as far as Kinesis would go.
-    let gathered = Vec::with_capacity(BODY_BYTES_EXPECTED_MAX.min(length));
+    let gathered = spare.take(BODY_BYTES_EXPECTED_MAX.min(length));
     let inner = std::mem::replace(response.body_mut(), SdkBody::taken());
-    *response.body_mut() = SdkBody::from_body_1_x(Gathered { inner, gathered });
+    *response.body_mut() = SdkBody::from_body_1_x(Gathered { inner, gathered, spare: spare.clone() });
 }
 
 struct Gathered {
     inner: SdkBody,
     gathered: Vec<u8>,
+    spare: Spare,
 }
 
 impl Body for Gathered {
@@ -42,7 +44,7 @@ impl Body for Gathered {
             }
         }
         let whole = std::mem::take(&mut self.gathered);
-        Poll::Ready((!whole.is_empty()).then(|| Ok(Frame::data(whole.into()))))
+        Poll::Ready((!whole.is_empty()).then(|| Ok(Frame::data(self.spare.lend(whole)))))
     }
 }
 
@@ -74,7 +76,7 @@ mod tests {
         if let Some(length) = length {
             response.headers_mut().insert("content-length", length);
         }
-        gather(&mut response);
+        gather(&mut response, &Spare::default());
         let mut frames = Vec::new();
         while let Some(frame) = poll_fn(|context| Pin::new(response.body_mut()).poll_frame(context)).await {
             frames.push(match frame {

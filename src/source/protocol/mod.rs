@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod gathered;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use aws_smithy_types::error::metadata;
 use crate::record::RawRecord;
 use answer::Answer;
 pub(crate) use gathered::gather;
+pub(crate) use spare::Spare;
 
 /// Where one call's records are put if they were read quickly. Found by the protocol in the call's config bag.
 #[derive(Debug, Clone, Default)]
@@ -60,11 +62,19 @@ pub(crate) fn plain() -> AwsJsonRpcProtocol {
 #[derive(Debug)]
 pub struct QuickJson {
     plain: AwsJsonRpcProtocol,
+    spare: Spare,
 }
 
 impl Default for QuickJson {
     fn default() -> Self {
-        Self { plain: plain() }
+        Self::with(Spare::default())
+    }
+}
+
+impl QuickJson {
+    /// One that puts payloads into this memory.
+    pub(crate) fn with(spare: Spare) -> Self {
+        Self { plain: plain(), spare }
     }
 }
 
@@ -96,7 +106,7 @@ impl ClientProtocolInner for QuickJson {
             && let Some(shelf) = cfg.load::<RecordShelf>()
             && let Some(bytes) = response.body().bytes()
         {
-            let mut body = body::read(bytes);
+            let mut body = body::read(bytes, &self.spare);
             shelf.put(body.as_mut().map(|body| std::mem::take(&mut body.records)));
             if let Some(body) = body {
                 return Ok(Box::new(Answer::Body(body)));

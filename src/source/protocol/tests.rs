@@ -4,12 +4,13 @@ use base64_simd::STANDARD;
 use proptest::prelude::*;
 
 use super::body::{self, Body};
+use super::spare::Spare;
 use crate::fuzzing::get_records;
 
 /// What the quick reader makes of it, which is what the SDK's makes of it.
 fn quick(text: &str) -> Option<Body<'_>> {
     get_records(text.as_bytes());
-    body::read(text.as_bytes())
+    body::read(text.as_bytes(), &Spare::default())
 }
 
 /// As Kinesis writes it.
@@ -160,7 +161,7 @@ fn bytes_that_are_no_text_are_refused_as_the_sdk_refuses_them() {
         let mut broken = bytes.clone();
         broken[at] = 0xff;
         get_records(&broken);
-        assert!(body::read(&broken).is_none(), "{member}");
+        assert!(body::read(&broken, &Spare::default()).is_none(), "{member}");
     }
 }
 
