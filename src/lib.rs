@@ -53,5 +53,6 @@ pub mod record;
 pub mod serve;
 pub mod source;
 pub mod status;
+pub mod tell;
 pub mod toml_doc;
 pub mod window;

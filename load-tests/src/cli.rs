@@ -38,9 +38,9 @@ enum Command {
     /// Kills processes in every phase of their life, under load and while shards split and merge, and looks for what
     /// was lost, doubled, altered or put out of order.
     ///
-    /// Half of the kills are aimed: S3 holds a request (an upload, a commit before or after it landed, a checkpoint, a
-    /// compaction, a vacuum's delete) and the process dies while it waits. The rest comes at any moment; some processes
-    /// are frozen, replaced and woken up first, some work two at a time.
+    /// At least half of the kills are aimed: S3 holds a request (an upload, a commit before or after it landed, a
+    /// checkpoint, a compaction, a seal, a vacuum's delete) and the process dies while it waits. The rest comes at any
+    /// moment; some processes are frozen, replaced and woken up first, some work two at a time.
     #[command(after_help = "Example: load-tests chaos --kills 200 --report chaos.json\n\
         A report with \"violations\": [] and exit code 0: nothing was lost, doubled, altered or out of order.\n\
         A failed run is repeated with its --seed: the same records, phases and draws; the scheduler's part is new.\n\

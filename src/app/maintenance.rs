@@ -13,6 +13,7 @@ use crate::lake::{
 };
 use crate::metrics::{MaintenanceMetrics, Registry};
 use crate::status::{StatusBoard, StreamBoard};
+use crate::tell::Tell;
 
 /// Starts it, unless the configuration leaves it to somebody else. A machine that has no thread for it has streams
 /// all the same.
@@ -50,11 +51,11 @@ pub fn start(
         let (name, tables) = (stream.name(), stream.contract.tables());
         let (metrics, board) = (registry.maintenance(name, &tables), status.stream(name));
         metrics.windows(stream.contract.windows.iter().map(|window| window.name.as_str()));
-        (name.to_owned(), SealWatcher { metrics, board })
+        (name.to_owned(), SealWatcher { stream: name.to_owned(), metrics, board, troubles: BTreeMap::new() })
     };
-    let seals: BTreeMap<String, SealWatcher> = config.streams.iter().map(seal_watcher).collect();
+    let mut seals: BTreeMap<String, SealWatcher> = config.streams.iter().map(seal_watcher).collect();
     let observe_seals = move |table: TableName<'_>, event| {
-        if let Some(watcher) = seals.get(table.stream) {
+        if let Some(watcher) = seals.get_mut(table.stream) {
             watcher.saw(table.table, event);
         }
     };
@@ -139,38 +140,48 @@ impl Watcher {
 
 /// Tells what happens to the sealed rows of one stream's windows.
 struct SealWatcher {
+    stream: String,
     metrics: MaintenanceMetrics,
     board: StreamBoard,
+    /// By table.
+    troubles: BTreeMap<String, Tell>,
 }
 
 impl SealWatcher {
-    fn saw(&self, table: &str, event: SealEvent) {
+    fn saw(&mut self, table: &str, event: SealEvent) {
+        let stream = &self.stream;
         match event {
             SealEvent::Sealed { version, through_ms, rows, files, bytes } => {
-                tracing::debug!(table, version, through_ms, rows, files, bytes, "sealed");
+                tracing::debug!(stream, table, version, through_ms, rows, files, bytes, "sealed");
                 self.metrics.sealed(table, through_ms);
                 self.grew(table, version, (rows, files, bytes));
             }
             SealEvent::Revised { version, revision, rows, files, bytes } => {
-                tracing::debug!(table, version, revision, rows, "sealed rows corrected");
+                tracing::debug!(stream, table, version, revision, rows, "sealed rows corrected");
                 self.metrics.revised(table, rows);
                 self.grew(table, version, (rows, files, bytes));
             }
             SealEvent::Overtaken => {
-                tracing::debug!(table, "another process has sealed these windows");
+                tracing::debug!(stream, table, "another process has sealed these windows");
                 self.metrics.seal_overtaken(table);
             }
             SealEvent::Late { records } => {
-                tracing::debug!(table, records, "records came to sealed windows");
+                tracing::debug!(stream, table, records, "records came to sealed windows");
                 self.metrics.late(table, records);
             }
             SealEvent::TooLate { records } => {
-                tracing::debug!(table, records, "records came to windows whose partials are not kept any more");
+                tracing::debug!(stream, table, records, "records came to windows whose partials are not kept any more");
                 self.metrics.too_late(table, records);
             }
             SealEvent::Failed { reason } => {
-                tracing::warn!(table, reason, "windows could not be sealed, trying again");
+                if self.troubles.entry(table.to_owned()).or_default().is_news(&reason, Instant::now()) {
+                    tracing::warn!(stream, table, reason, "windows could not be sealed, trying again");
+                }
                 self.metrics.failed(table, "seal");
+            }
+            SealEvent::Recovered => {
+                self.troubles.remove(table);
+                tracing::info!(stream, table, "windows can be sealed again");
             }
         }
     }

@@ -48,6 +48,7 @@ fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
         SealEvent::Late { records } => say!("{name}: {records} records came late"),
         SealEvent::TooLate { records } => say!("{name}: {records} records came too late for any partials"),
         SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
+        SealEvent::Recovered => say!("{name}: windows can be sealed again"),
     }
     !matches!(event, SealEvent::Failed { .. })
 }

@@ -10,6 +10,7 @@ use super::error::LakeError;
 use crate::error_chain::chain;
 use crate::metrics::StreamMetrics;
 use crate::status::StreamBoard;
+use crate::tell::Tell;
 
 /// The stream's own line on the board for several tables at once: readiness returns when all of them are well.
 #[derive(Debug)]
@@ -36,30 +37,6 @@ impl Troubles {
         } else {
             self.board.trouble(self.who, lines.join("; "));
         }
-    }
-}
-
-/// A failure that repeats is logged again after this time, then after twice as long, and so on.
-const TELL_INTERVAL: Duration = Duration::from_secs(30);
-/// Never more seldom than this.
-const TELL_INTERVAL_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// When a failure that repeats is logged: at first, and then more and more seldom.
-#[derive(Debug, Default)]
-struct Tell {
-    /// When it was logged last, and how long it is to be silent since.
-    last: Option<(Instant, Duration)>,
-}
-
-impl Tell {
-    fn is_due(&mut self, now: Instant) -> bool {
-        let silence = match self.last {
-            None => TELL_INTERVAL,
-            Some((last, silence)) if now >= last + silence => (silence * 2).min(TELL_INTERVAL_MAX),
-            Some(_) => return false,
-        };
-        self.last = Some((now, silence));
-        true
     }
 }
 
@@ -188,15 +165,6 @@ mod tests {
         while since.elapsed() <= PATIENCE {
             tokio::task::yield_now().await;
         }
-    }
-
-    #[tokio::test]
-    async fn an_outage_of_a_day_is_told_some_fifty_times_however_often_it_is_met() {
-        let (mut tell, began) = (Tell::default(), Instant::now());
-        let attempts = (0..24 * 60 * 60).map(|second| began + Duration::from_secs(second));
-        let told: Vec<Duration> = attempts.filter(|now| tell.is_due(*now)).map(|now| now - began).collect();
-        assert_eq!(told[..4], [0, 30, 90, 210].map(Duration::from_secs));
-        assert!((40..60).contains(&told.len()), "{}", told.len());
     }
 
     #[tokio::test]

@@ -11,8 +11,11 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::moment::MomentClock;
+use crate::error_chain::chain;
+use crate::tell::Tell;
 
 /// Renew this long before expiry.
 const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
@@ -26,7 +29,14 @@ const RETRY_MS: i64 = 20 * 1000;
 pub(crate) struct ChainCredentials {
     chain: SharedCredentialsProvider,
     clock: MomentClock,
-    held: Mutex<Option<Held>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Option<Held>,
+    /// Of renewing them.
+    trouble: Tell,
 }
 
 #[derive(Debug)]
@@ -38,7 +48,7 @@ struct Held {
 
 impl ChainCredentials {
     pub fn new(chain: SharedCredentialsProvider, clock: MomentClock) -> Self {
-        Self { chain, clock, held: Mutex::new(None) }
+        Self { chain, clock, state: Mutex::default() }
     }
 
     async fn ask(&self, now_ms: i64) -> object_store::Result<Held> {
@@ -66,16 +76,24 @@ impl CredentialProvider for ChainCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let mut held = self.held.lock().await;
+        let State { held, trouble } = &mut *self.state.lock().await;
         let now_ms = self.clock.now().wall_ms;
         if let Some(held) = held.as_ref().filter(|held| now_ms < held.renew_at_ms) {
             return Ok(Arc::clone(&held.credential));
         }
         match self.ask(now_ms).await {
-            Ok(fresh) => Ok(Arc::clone(&held.insert(fresh).credential)),
+            Ok(fresh) => {
+                if trouble.is_over() {
+                    tracing::info!("s3 credentials are renewed again");
+                }
+                Ok(Arc::clone(&held.insert(fresh).credential))
+            }
             Err(error) => match held.as_mut().filter(|held| held.expires_at_ms.is_none_or(|at| now_ms < at)) {
                 Some(old) => {
-                    tracing::warn!(%error, "renewing s3 credentials failed, the old ones serve until they expire");
+                    let error = chain(&error);
+                    if trouble.is_news(&error, Instant::now()) {
+                        tracing::warn!(error, "renewing s3 credentials failed, the old ones serve until they expire");
+                    }
                     old.renew_at_ms = now_ms + RETRY_MS;
                     Ok(Arc::clone(&old.credential))
                 }
@@ -97,10 +115,11 @@ mod tests {
     use super::*;
     use crate::lake::moment::Moment;
 
-    /// Hands out key `k<n>` with an hour to live; fails from the third call on.
-    #[derive(Debug, Default)]
+    /// Hands out key `k<n>` with an hour to live; fails from the third call on, for so many calls.
+    #[derive(Debug)]
     struct Issuer {
         calls: AtomicU64,
+        failures: u64,
         now_ms: Arc<AtomicI64>,
     }
 
@@ -110,7 +129,7 @@ mod tests {
             Self: 'a,
         {
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
-            if call >= 2 {
+            if (2..2 + self.failures).contains(&call) {
                 return future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("away")));
             }
             let expiry_ms = self.now_ms.load(Ordering::Relaxed) + 3_600_000;
@@ -119,15 +138,17 @@ mod tests {
         }
     }
 
+    fn provider(failures: u64, now_ms: &Arc<AtomicI64>) -> ChainCredentials {
+        let issuer = Issuer { calls: AtomicU64::new(0), failures, now_ms: Arc::clone(now_ms) };
+        let now_ms = Arc::clone(now_ms);
+        let clock = MomentClock::of(move || Moment { wall_ms: now_ms.load(Ordering::Relaxed), boot_ms: 0 });
+        ChainCredentials::new(SharedCredentialsProvider::new(issuer), clock)
+    }
+
     #[tokio::test]
     async fn credentials_are_renewed_before_they_expire_and_the_old_ones_serve_while_that_fails() {
         let now_ms = Arc::new(AtomicI64::new(1_000_000));
-        let issuer = Issuer { now_ms: Arc::clone(&now_ms), ..Issuer::default() };
-        let clock = {
-            let now_ms = Arc::clone(&now_ms);
-            MomentClock::of(move || Moment { wall_ms: now_ms.load(Ordering::Relaxed), boot_ms: 0 })
-        };
-        let provider = ChainCredentials::new(SharedCredentialsProvider::new(issuer), clock);
+        let provider = provider(u64::MAX - 2, &now_ms);
         let key = async || provider.get_credential().await.map(|credential| credential.key_id.clone());
 
         assert_eq!(key().await.unwrap(), "k0");
@@ -139,5 +160,43 @@ mod tests {
         assert_eq!(key().await.unwrap(), "k1", "renewal fails, but they live");
         now_ms.fetch_add(3 * 60_000, Ordering::Relaxed);
         assert!(key().await.is_err(), "expired and not renewed");
+    }
+
+    /// What is logged, as text.
+    #[derive(Debug, Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_fails_every_twenty_seconds_is_told_once_and_so_is_its_end() {
+        let (log, now_ms) = (Log::default(), Arc::new(AtomicI64::new(1_000_000)));
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let provider = provider(9, &now_ms);
+        let key = async || provider.get_credential().await.unwrap().key_id.clone();
+        assert_eq!(key().await, "k0");
+        now_ms.fetch_add(56 * 60_000, Ordering::Relaxed);
+        assert_eq!(key().await, "k1");
+        now_ms.fetch_add(55 * 60_000, Ordering::Relaxed);
+        for _ in 0..9 {
+            assert_eq!(key().await, "k1");
+            now_ms.fetch_add(RETRY_MS, Ordering::Relaxed);
+        }
+        assert_eq!(key().await, "k11");
+        let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines = |words: &str| told.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(lines("renewing s3 credentials failed"), 1, "{told}");
+        assert_eq!(lines("s3 credentials are renewed again"), 1, "{told}");
+        assert!(told.contains("away"), "{told}");
     }
 }

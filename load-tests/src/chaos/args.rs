@@ -10,8 +10,8 @@ use crate::cli::{check_writable, publish, rate, seed_of, tell_verdict};
 /// How many die, and under what load.
 #[derive(Debug, Args)]
 pub struct ChaosArgs {
-    /// Processes to kill with SIGKILL: at least 30, so that most phases come up; 200 are enough for all of them. A
-    /// few more die, where two die together
+    /// Processes to kill with SIGKILL: at least 30, so that every phase comes up; 200 give each several. A few more
+    /// die, where two die together
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(30..))]
     kills: u64,
     /// Where the report goes, as JSON
@@ -46,7 +46,8 @@ impl ChaosArgs {
         };
         let report = super::run(program, plan).await?;
         publish(&self.report, &report)?;
-        eprintln!("{} kills, {} records: {}", report.deaths.kills, report.records, report.reckoned);
+        let (kills, aimed) = (report.deaths.kills, report.deaths.aimed_kills);
+        eprintln!("{kills} kills, {aimed} of them aimed, {} records: {}", report.records, report.reckoned);
         tell_verdict(&report.violations);
         Ok(report.is_clean())
     }

@@ -261,6 +261,7 @@ impl Killer<'_> {
             self.measure(&child)?;
             child.kill().await?;
             self.deaths.kills += 1;
+            self.deaths.aimed_kills += u64::from(phase.is_aimed());
             *self.deaths.kills_by_phase.entry(phase).or_default() += 1;
         }
         self.note(&child)

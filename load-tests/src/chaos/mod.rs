@@ -2,8 +2,8 @@
 //! order.
 //!
 //! Three streams are posted to and resharded all the time. Processes are started on one lake and killed with
-//! SIGKILL, half of them at a known instant (see [`Phase`]), some while others are frozen or work beside them. At the
-//! end one is left to finish, and everything is read back. A [`Report`] without violations is the proof.
+//! SIGKILL, at least half of them at a known instant (see [`Phase`]), some while others are frozen or work beside them.
+//! At the end one is left to finish, and everything is read back. A [`Report`] without violations is the proof.
 
 mod args;
 mod killer;
@@ -11,7 +11,7 @@ mod phase;
 mod report;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::args::ChaosArgs;
 use self::killer::Killer;
 pub use self::phase::{AIMED, Phase, name, share_out};
-pub use self::report::{Deaths, Report, Setting};
+pub use self::report::{Deaths, Report, Seen, Setting};
 use self::witness::Witness;
 use crate::reshard;
 use crate::scene::Scene;
@@ -85,6 +85,7 @@ async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report
     let Plan { mut seed, phases, rate, reshard_interval, work_ms, old_after, progress, .. } = plan;
     let config = Setting {
         kills: phases.len() as u64,
+        phases: phases.iter().collect::<BTreeSet<_>>().len() as u64,
         rate,
         flush_interval_ms: plan.flush_interval_ms,
         reshard_interval_ms: reshard_interval.as_millis() as u64,
@@ -130,8 +131,8 @@ async fn play(program: &str, plan: Plan, scene: &Scene) -> anyhow::Result<Report
         let parents = reshard::parents(&scene.kinesis, kind.name()).await?;
         disorder.insert(kind, witness.out_of_order(kind, &parents).into_values().sum());
     }
-    let report = Report::new(seed.value(), config, killer.deaths, &verdict, &disorder);
-    Ok(Report { reshards, commits_checked: witness.commits(), ..report })
+    let seen = Seen { disorder, reshards, commits: witness.commits() };
+    Ok(Report::new(seed.value(), config, killer.deaths, &verdict, &seen))
 }
 
 /// The last one may do its work to the end, and drain.

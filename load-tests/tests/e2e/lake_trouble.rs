@@ -1,11 +1,12 @@
 //! A lake that refuses: people are told once and in words that help, nothing is written where it must not be, and
 //! when the cause goes the work goes on without a restart.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use load_tests::{Child, Fault, Instance, Poster, Request, Scene, get, until};
+use load_tests::{Child, Fault, Instance, Poster, Request, SHIPPED, Scene, Verb, Window, get, metric, until};
 use pintail::demo::Kind;
 use tokio::process::Command;
 
@@ -55,6 +56,50 @@ impl Play {
             Ok((get(address, "/readyz").await?.status == 200).then_some(()))
         })
         .await
+    }
+
+    /// Waits until each of these sealed tables has more rows than so many.
+    async fn until_sealed(&mut self, more_than: &BTreeMap<&'static str, u64>) -> anyhow::Result<()> {
+        let (scene, child) = (&self.scene, &mut self.child);
+        let sealed = until("windows are sealed", async || {
+            child.alive()?;
+            for (table, rows) in more_than {
+                if scene.table(table).await?.rows() <= *rows {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        });
+        sealed.await.with_context(|| self.child.story())
+    }
+
+    /// Waits until so many looks at each window have failed to seal it, by its own count.
+    async fn until_seals_fail(&mut self, times: f64) -> anyhow::Result<()> {
+        let (child, address) = (&mut self.child, self.address);
+        let failed = until("looks at every window have failed", async || {
+            child.alive()?;
+            let metrics = get(address, "/metrics").await?.body;
+            let failed = |window: Window| {
+                let labels = format!("table=\"{}\",step=\"seal\"", window.name);
+                metric(&metrics, "pintail_maintenance_failures_total", &labels).unwrap_or_default()
+            };
+            Ok(SHIPPED.into_iter().all(|window| failed(window) >= times).then_some(()))
+        });
+        failed.await.with_context(|| self.child.story())
+    }
+
+    /// How often its log says that something is wrong: by the words, and by what they are said of.
+    fn complaints(&self) -> anyhow::Result<BTreeMap<String, usize>> {
+        let mut complaints: BTreeMap<String, usize> = BTreeMap::new();
+        for line in self.child.stderr()?.lines() {
+            // The last line may be half-written.
+            let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            if entry["level"] == "WARN" || entry["level"] == "ERROR" {
+                let said = ["message", "stream", "table", "window", "step"].map(|key| entry[key].to_string());
+                *complaints.entry(said.join(" ")).or_default() += 1;
+            }
+        }
+        Ok(complaints)
     }
 
     /// Everything is committed, the trouble of each stream was told once, and the tables are right.
@@ -110,6 +155,48 @@ async fn a_bucket_that_vanishes_or_is_of_another_region_is_named_and_its_return_
         (Kind::User, 301, "PermanentRedirect", &["region"]),
     ];
     are_told_and_recovered_from(answers).await
+}
+
+/// Rows and rejects of each stream, partials and sealed rows of each window.
+const TABLES: usize = 2 * (Kind::ALL.len() + SHIPPED.len());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_away_for_long_costs_a_few_lines_a_table_and_sealing_goes_on_after_it() -> anyhow::Result<()> {
+    let mut scene = Scene::on_s3(1).await?;
+    scene.shorten_windows(1)?;
+    scene.settings.sections = "[maintenance]\ninterval = \"200ms\"\n".to_owned();
+    let mut play = Play::of(&Kind::ALL, scene).await?;
+    play.until_sealed(&SHIPPED.map(|window| (window.name, 0)).into()).await?;
+
+    // It begins in the middle of a seal: whoever then has nothing to seal finds nothing new, and nothing wrong.
+    let away = Fault::Status { code: 404, s3_code: "NoSuchBucket" };
+    play.scene.s3()?.faults().add(|r| r.verb == Verb::Put && r.key.contains("/seal-"), away, None);
+    play.poster.post(300, 6_000.0).await?;
+    play.until_seals_fail(1.0).await?;
+    let refused = play.scene.s3()?.faults().add(|_| true, away, None);
+    play.poster.post(300, 6_000.0).await?;
+    for kind in Kind::ALL {
+        play.until_unready(kind, &["NoSuchBucket"]).await?;
+    }
+    play.until_seals_fail(20.0).await?;
+    let (faults, address) = (play.scene.s3()?.faults(), play.address);
+    until("500 requests were refused", async || Ok((faults.hits(refused) >= 500).then_some(()))).await?;
+    assert_eq!(get(address, "/readyz").await?.status, 503);
+    let complaints = play.complaints()?;
+    assert!(complaints.values().all(|times| *times <= 3), "{complaints:#?}");
+    assert!(complaints.values().sum::<usize>() <= 3 * TABLES, "{complaints:#?}");
+
+    faults.clear();
+    let mut sealed = BTreeMap::new();
+    for window in SHIPPED {
+        sealed.insert(window.name, play.scene.table(window.name).await?.rows());
+    }
+    play.until_sealed(&sealed).await?;
+    for window in SHIPPED {
+        let table = format!("\"table\":\"{}\"", window.name);
+        assert_eq!(play.child.lines(&["windows can be sealed again", &table])?.len(), 1, "{table}");
+    }
+    play.end().await.map(|_| ())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,7 @@ mod resharding;
 mod retention;
 mod s3_faults;
 mod sealing;
+mod shutdown;
 mod stall;
 mod two_instances;
 mod watching;

@@ -1,6 +1,7 @@
 //! What S3 and the network do to requests, under load: the tables do not show it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use load_tests::{Child, Fault, Instance, Poster, Request, RuleId, Scene, Seed, until};
@@ -96,6 +97,19 @@ async fn answers_that_are_wrong_are_looked_into() -> anyhow::Result<()> {
         play.every(3, commits, precondition)?,
         play.every(2, commits_of_followers, precondition)?,
         play.every(9, |r| r.looks_beyond_the_head_of("pin"), Fault::HalfThenDrop)?,
+    ];
+    play.end(&rules).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_take_effect_late_are_waited_for() -> anyhow::Result<()> {
+    let play = play().await?;
+    let late = |ms| Fault::Delay(Duration::from_millis(ms));
+    let rules = [
+        play.every(2, commits, late(700))?,
+        play.every(2, commits_of_followers, late(900))?,
+        play.every(3, uploads, late(400))?,
+        play.every(4, |r| r.looks_beyond_the_head_of("pin"), late(300))?,
     ];
     play.end(&rules).await
 }

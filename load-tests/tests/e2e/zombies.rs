@@ -1,5 +1,6 @@
 //! A process that is frozen in the middle of a commit, declared dead, replaced, and that then wakes up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -13,6 +14,7 @@ use crate::places::with_a_commit;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const ROWS: &str = "geo";
+const LOG: &str = "tables/geo/_delta_log/";
 
 /// A process that has committed something and is then frozen at a step of its next flush, and another that has taken
 /// over and committed what it had in hand.
@@ -20,6 +22,8 @@ struct Haunted {
     scene: Scene,
     poster: Poster,
     zombie: Child,
+    /// The newest version of the rows table that it knows.
+    known: u64,
     held: Option<Held>,
     other: Child,
 }
@@ -32,10 +36,11 @@ async fn freeze_and_replace(is_it: fn(&Request<'_>) -> bool) -> anyhow::Result<H
     let reached = tokio::time::timeout(PATIENCE, held.reached()).await;
     reached.with_context(|| zombie.story())?;
     zombie.freeze()?;
+    let known = scene.ledger(Kind::Geo).await?.version;
     poster.post(300, 6_000.0).await?;
     let mut other = scene.spawn(PINTAIL)?;
     scene.caught_up(&poster.log, &mut other).await?;
-    Ok(Haunted { scene, poster, zombie, held: Some(held), other })
+    Ok(Haunted { scene, poster, zombie, known, held: Some(held), other })
 }
 
 impl Haunted {
@@ -91,33 +96,41 @@ async fn a_head_that_was_proven_before_another_process_took_over_is_not_written_
     haunted.end().await
 }
 
+/// The versions whose entries are in the log of the rows table.
+fn entries(scene: &Scene) -> anyhow::Result<BTreeSet<u64>> {
+    let keys = scene.s3()?.keys(LOG);
+    let names = keys.iter().filter_map(|key| key.strip_prefix(LOG)?.strip_suffix(".json"));
+    names.map(|name| name.parse().with_context(|| name.to_owned())).collect()
+}
+
 /// Checkpoints the rows table and cleans its log, with deltalake, as if the retention of a week had passed.
 async fn clean_the_log(scene: &Scene) -> anyhow::Result<()> {
     let table = DeltaTableBuilder::from_url(scene.lake_url()?.join("geo/")?)?.load().await?;
     checkpoints::create_checkpoint(&table, None).await?;
     let head = table.version().context("a loaded table has a version")?;
-    let (s3, log) = (scene.s3()?, "tables/geo/_delta_log/");
-    s3.age(log, Duration::from_secs(8 * 24 * 60 * 60));
-    let before = s3.keys(log).len();
+    let s3 = scene.s3()?;
+    s3.age(LOG, Duration::from_secs(8 * 24 * 60 * 60));
+    let before = s3.keys(LOG).len();
     let cutoff_ms = pintail::clock::now_ms() - 7 * 24 * 60 * 60 * 1000;
     checkpoints::cleanup_expired_logs_for(head, table.log_store().as_ref(), cutoff_ms, None).await?;
-    ensure!(s3.keys(log).len() + 2 < before, "the log was not cleaned: {:?}", s3.keys(log));
+    ensure!(s3.keys(LOG).len() + 2 < before, "the log was not cleaned: {:?}", s3.keys(LOG));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_slept_through_a_log_cleanup_reads_the_checkpoint_and_is_fenced() -> anyhow::Result<()> {
     let mut haunted = freeze_and_replace(|r| r.uploads_to(ROWS)).await?;
-    let known = haunted.scene.ledger(Kind::Geo).await?.version;
     for _ in 0..3 {
         haunted.poster.post(120, 6_000.0).await?;
         haunted.scene.caught_up(&haunted.poster.log, &mut haunted.other).await?;
     }
     clean_the_log(&haunted.scene).await?;
+    let (next, lowest) = (haunted.known + 1, entries(&haunted.scene)?.first().copied());
+    ensure!(lowest.is_some_and(|lowest| next < lowest), "what it would write on is not below {lowest:?}: {next}");
     haunted.zombie.thaw()?;
     haunted.let_go();
     haunted.until_fenced().await?;
-    let below = haunted.scene.s3()?.get(&format!("tables/geo/_delta_log/{known:020}.json"));
-    ensure!(below.is_none(), "it wrote below the checkpoint");
+    let now = entries(&haunted.scene)?;
+    ensure!(now.first().copied() == lowest, "it wrote below the checkpoint: {now:?}, cleaned up to {lowest:?}");
     haunted.end().await
 }

@@ -18,6 +18,7 @@ use crate::error_chain::chain;
 use crate::lake::seal::{SealBell, SealEvent, Sealers};
 use crate::lake::store::{LakeConfig, LakeStore};
 use crate::lake::turn::Turn;
+use crate::tell::Tell;
 
 /// Above the default of 0: what else wants the core gets nine tenths of it.
 const NICENESS: i32 = 10;
@@ -91,10 +92,21 @@ async fn work(
 }
 
 async fn open(plan: &MaintenancePlan) -> LakeStore {
+    let mut trouble = Tell::default();
     loop {
         match LakeStore::open(&plan.location).await {
-            Ok(store) => return store,
-            Err(error) => tracing::warn!(error = chain(&error), "maintenance cannot open the lake, trying again"),
+            Ok(store) => {
+                if trouble.is_over() {
+                    tracing::info!("maintenance has opened the lake");
+                }
+                return store;
+            }
+            Err(error) => {
+                let error = chain(&error);
+                if trouble.is_news(&error, Instant::now()) {
+                    tracing::warn!(error, "maintenance cannot open the lake, trying again");
+                }
+            }
         }
         tokio::time::sleep(about(plan.interval)).await;
     }

@@ -58,6 +58,8 @@ pub enum SealEvent {
         /// Why.
         reason: String,
     },
+    /// It works again.
+    Recovered,
 }
 
 impl From<Sealed> for SealEvent {
@@ -83,14 +85,23 @@ pub struct Sealers {
     clock: MomentClock,
     options: MaintenanceOptions,
     turn: Turn,
-    /// With their streams, and the names of the partials tables.
-    sealers: Vec<(String, String, Sealer)>,
+    windows: Vec<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    stream: String,
+    /// The partials table's name.
+    partials: String,
+    sealer: Sealer,
+    /// The last look at it failed.
+    is_failing: bool,
 }
 
 impl Sealers {
     /// Of no window yet.
     pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
-        Self { store, clock: MomentClock::system(), options, turn: Turn::default(), sealers: Vec::new() }
+        Self { store, clock: MomentClock::system(), options, turn: Turn::default(), windows: Vec::new() }
     }
 
     /// Each look at a window takes its turn.
@@ -111,7 +122,8 @@ impl Sealers {
             let Some(window) = partials.window else { continue };
             let (store, clock, target) = (self.store.clone(), self.clock.clone(), self.options.target_file_bytes);
             let sealer = Sealer::new(store, clock, target, window, sealed);
-            self.sealers.push((stream.to_owned(), partials.name, sealer));
+            let stream = stream.to_owned();
+            self.windows.push(Window { stream, partials: partials.name, sealer, is_failing: false });
         }
     }
 
@@ -124,13 +136,17 @@ impl Sealers {
     /// Looks at every window once, or at those with these partials tables, and seals what can be sealed. Whatever is
     /// in the way of one window costs the others nothing. Can be dropped at any point.
     pub async fn look(&mut self, only: Option<&BTreeSet<String>>, observe: &mut dyn FnMut(TableName<'_>, SealEvent)) {
-        let wanted = |partials: &String| only.is_none_or(|only| only.contains(partials));
-        for (stream, _, sealer) in self.sealers.iter_mut().filter(|(_, partials, _)| wanted(partials)) {
+        let is_wanted = |window: &&mut Window| only.is_none_or(|only| only.contains(&window.partials));
+        for Window { stream, sealer, is_failing, .. } in self.windows.iter_mut().filter(is_wanted) {
             let _turn = self.turn.taken().await;
             let table = sealer.table().to_owned();
             let mut tell = |event| observe(TableName { stream, table: &table }, event);
-            if let Err(error) = sealer.look(&mut |sealed| tell(sealed.into())).await {
-                tell(SealEvent::Failed { reason: chain(&error) });
+            let looked = sealer.look(&mut |sealed| tell(sealed.into())).await;
+            let did_fail = std::mem::replace(is_failing, looked.is_err());
+            match looked {
+                Err(error) => tell(SealEvent::Failed { reason: chain(&error) }),
+                Ok(_) if did_fail => tell(SealEvent::Recovered),
+                Ok(_) => {}
             }
         }
     }

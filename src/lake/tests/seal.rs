@@ -297,7 +297,9 @@ async fn a_damaged_log_of_sealed_rows_costs_nothing_but_them_until_it_is_restore
     assert!(reason.contains("table by_kind, log version 0") && reason.contains("restore the entry"), "{reason}");
 
     lake.faults.inner().put(&path, entry.into()).await.unwrap();
-    house.seal().await;
+    let events = house.seal().await;
+    assert!(matches!(events[..], [SealEvent::Sealed { .. }, SealEvent::Recovered]), "{events:?}");
+    assert_eq!(house.seal().await, [], "it is told once that it works again");
     assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 1, 2, false), row(0, "odd", 2, 4, false)]);
 }
 
