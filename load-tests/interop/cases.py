@@ -50,18 +50,24 @@ def kill(case):
     """SIGKILL and an immediate restart, four times while records arrive: nothing lost, nothing twice."""
     lake = case.lake_on_s3()
     case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=3, large=0.0)
-    count, moments = case.given.records // 3, random.Random(case.given.seed)
+    count = case.given.records // 3
     case.put(count // 3)
     with case.pintail, ThreadPoolExecutor(1) as beside:
         rest = beside.submit(case.put, count - count // 3, 24)
-        for _ in range(4):
-            time.sleep(moments.uniform(2, 6))
-            case.pintail.must_run()
-            case.pintail.kill()
-            case.pintail.start()
+        kill_and_start(case)
         rest.result()
         case.wait_until_complete()
         case.judge()
+
+
+def kill_and_start(case):
+    """SIGKILL and an immediate restart, four times, at moments drawn by lot."""
+    moments = random.Random(case.given.seed)
+    for _ in range(4):
+        time.sleep(moments.uniform(2, 6))
+        case.pintail.must_run()
+        case.pintail.kill()
+        case.pintail.start()
 
 
 def reshard(case):
@@ -83,24 +89,27 @@ def reshard(case):
 
 def maintenance(case):
     """Another engine appends to a table, deletes what it appended, and compacts the table, again and again, while Pintail
-    writes to and compacts it: whoever is too late gives way, and in the end only Pintail's rows are there."""
+    writes to and compacts it, is killed and starts again: whoever is too late gives way, and in the end only Pintail's rows
+    are there."""
     lake = case.lake_in_folder()
     case.set_up(lake, case.stack.enter_context(servers.ministack(case.folder)), shards=2, large=0.0)
     count = case.given.records // 6
     case.put(count // 3)
-    with case.pintail, ThreadPoolExecutor(1) as beside:
+    with case.pintail, ThreadPoolExecutor(2) as beside:
         rest = beside.submit(case.put, count - count // 3, 30)
         foreign = Foreign(lake.table("pin"), lake.options)
-        while not rest.done():
-            case.pintail.must_run()
-            foreign.meddle()
+        meddling = beside.submit(foreign.meddle_until, rest.done)
+        kill_and_start(case)  # by this thread: what a thread has started ends with it
         rest.result()
+        meddling.result()
         foreign.tidy_up()
         case.wait_until_complete()
         case.figures |= foreign.figures
         late = DeltaTable(lake.table("pin"), storage_options=lake.options)
+        came_up = foreign.came_up(late.history())
         case.judge()
         case.refuse(late)
+        case.passed = report(came_up) and case.passed
 
 
 def truth(case):

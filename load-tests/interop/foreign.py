@@ -1,11 +1,14 @@
 """Another program at work on a table that Pintail writes."""
 
+import itertools
 import time
 from datetime import datetime, timezone
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from compare import Finding
 
 
 class Foreign:
@@ -16,6 +19,11 @@ class Foreign:
     def __init__(self, uri, options):
         self.uri, self.options = uri, options
         self.figures = dict.fromkeys(("appended", "optimised", "deleted", "gave_way"), 0)
+        self._waits = itertools.cycle((4, 0))  # seconds, in which Pintail commits and compacts, or does not
+
+    def meddle_until(self, enough):
+        while not enough():
+            self.meddle()
 
     def meddle(self):
         try:
@@ -23,9 +31,10 @@ class Foreign:
         except TableNotFoundError:
             time.sleep(0.5)
             return
-        self._try("appended", lambda: write_deltalake(table, self._row(table), mode="append"))
+        for _ in range(4):  # as many small files as make Pintail compact
+            self._try("appended", lambda: write_deltalake(table, self._row(table), mode="append"))
         stale = DeltaTable(self.uri, storage_options=self.options)
-        time.sleep(1)  # in which Pintail commits and compacts
+        time.sleep(next(self._waits))
         self._try("optimised", stale.optimize.compact)
         self._try("deleted", lambda: DeltaTable(self.uri, storage_options=self.options).delete(f"_shard_id = '{self.MARK}'"))
 
@@ -33,6 +42,13 @@ class Foreign:
         before = self.figures["deleted"]
         while self.figures["deleted"] == before:
             self._try("deleted", lambda: DeltaTable(self.uri, storage_options=self.options).delete(f"_shard_id = '{self.MARK}'"))
+
+    def came_up(self, history):
+        """That both were at work at all, by what happened here and by the table's history."""
+        ours = [commit for commit in history if commit.get("operation") == "OPTIMIZE" and str(commit.get("engineInfo")).startswith("pintail")]
+        counts = {"foreign appends": self.figures["appended"], "foreign compactions": self.figures["optimised"] + self.figures["gave_way"],
+                  "compactions by Pintail": len(ours)}
+        return [Finding(f"{what} came up", "process", count, 0, [] if count else ["none did"]) for what, count in counts.items()]
 
     def _try(self, what, act):
         try:

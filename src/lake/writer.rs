@@ -90,6 +90,15 @@ impl Writer {
         Self { committer, followers, options, budget }
     }
 
+    /// The same, its followers telling people after another time than five minutes.
+    #[cfg(test)]
+    pub(crate) fn telling_after(mut self, patience: Duration) -> Self {
+        let troubles = Troubles::new(self.committer.board.clone(), "followers");
+        let tell = |follower: Follower| follower.telling_after(patience, Arc::clone(&troubles));
+        self.followers = self.followers.into_iter().map(tell).collect();
+        self
+    }
+
     #[cfg(test)]
     pub(crate) fn into_parts(self) -> (Committer, Vec<Follower>) {
         (self.committer, self.followers)

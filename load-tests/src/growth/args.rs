@@ -33,9 +33,9 @@ impl GrowthArgs {
         let report = super::run(program, &plan).await?;
         publish(&self.report, &report)?;
         eprintln!(
-            "{commits} commits, {} files, {} objects in the log: the last tenth took {:.2} of the first, a process had \
-             read a record {:.0} ms after its start",
-            report.files, report.log_objects, report.last_to_first, report.first_read_ms
+            "{commits} commits, {} files, {} objects in the log of at most {}: the last tenth took {:.2} of the first, a \
+             process had read a record {:.0} ms after its start",
+            report.files, report.log_objects, report.log_objects_max, report.last_to_first, report.first_read_ms
         );
         tell_verdict(&report.violations);
         Ok(report.is_clean())

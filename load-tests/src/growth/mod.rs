@@ -1,11 +1,13 @@
 //! `growth`: one commit after the other, thousands of them, and what each costs as the log and the table grow.
 //!
 //! The promise is that nothing grows with them. The commits are made by the lake's own writer in this process, over
-//! HTTP, one record each and without pauses, for a stream that a real process registered; a real process then starts
-//! on what they left, and it is measured how soon it reads.
+//! HTTP, one record each and without pauses, for a stream that a real process registered; after each round of
+//! maintenance its log entries look old, so that the log is cleaned on the way. A real process then starts on what
+//! they left, and it is measured how soon it reads.
 
 mod args;
 mod report;
+mod requests;
 mod writing;
 
 use std::time::Duration;
@@ -17,8 +19,10 @@ use tokio::time::Instant;
 pub use self::args::GrowthArgs;
 use self::report::Seen;
 pub use self::report::{Report, Tenth};
+use self::requests::{Counting, age_logs, followed};
 use self::writing::Committing;
 use crate::http::{get, metric};
+use crate::s3::S3Server;
 use crate::scene::{Instance, Scene};
 use crate::wait::until;
 
@@ -57,17 +61,7 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
         poster.post(u64::from(plan.commits), 1e6).await?;
     }
     let mut committing = Committing::open(&scene, &poster.log, plan).await?;
-    let (started, tenth) = (Instant::now(), plan.commits / 10);
-    let mut seen = Seen::default();
-    for commit in 0..plan.commits {
-        seen.commit_ms.push(committing.commit().await?);
-        if commit % tenth == tenth - 1 {
-            seen.open_ms.push(committing.opening_ms().await?);
-            if plan.progress {
-                seen.tell(started.elapsed());
-            }
-        }
-    }
+    let mut seen = grow(&mut committing, scene.s3()?, plan).await?;
     committing.end().await?;
     seen.log_objects = scene.s3()?.keys("tables/geo/_delta_log/").len() as u64;
     seen.files = scene.table("geo").await?.files.len() as u64;
@@ -87,6 +81,34 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     child.terminate().await?;
     let rows = scene.table("geo").await?.rows() + scene.table("geo_rejects").await?.rows();
     Ok(Report::new(plan, &seen, rows, poster.log.count("geo")))
+}
+
+/// The commits, the maintenance between them, and looks at both.
+async fn grow(committing: &mut Committing, s3: &S3Server, plan: &Plan) -> anyhow::Result<Seen> {
+    let (started, tenth) = (Instant::now(), plan.commits / 10);
+    let (mut seen, mut counting) = (Seen::default(), Counting::of(s3, "geo"));
+    for commit in 1..=plan.commits {
+        seen.commit_ms.push(committing.commit().await?);
+        let (is_tenth, is_round) = (commit % tenth == 0, commit.is_multiple_of(plan.maintain_every));
+        if !(is_tenth || is_round) {
+            continue;
+        }
+        followed(s3, "geo", committing.followers()).await?;
+        counting.pause();
+        if is_round {
+            committing.maintain().await;
+            age_logs(s3);
+        }
+        if is_tenth {
+            seen.requests.push(counting.take() as f64 / f64::from(tenth));
+            seen.open_ms.push(committing.opening_ms().await?);
+            if plan.progress {
+                seen.tell(started.elapsed());
+            }
+        }
+        counting.go_on();
+    }
+    Ok(seen)
 }
 
 fn ms(time: Duration) -> f64 {

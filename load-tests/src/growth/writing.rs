@@ -48,7 +48,7 @@ pub struct Committing {
     cleaner: Cleaner,
     windows: Arc<StreamWindows>,
     maintainer: Maintainer,
-    maintain_every: u64,
+    followers: Vec<String>,
     shard: ShardId,
     position: Position,
     numbers: std::vec::IntoIter<SequenceNumber>,
@@ -96,8 +96,11 @@ impl Committing {
         writing.spawn(async move { Ok(writer.run(queue, asked, CancellationToken::new()).await?) });
         let defaults = MaintenanceOptions::default();
         let compact_files = if plan.compact { defaults.compact_files } else { NEVER };
-        let mut maintainer = Maintainer::new(store.clone(), MaintenanceOptions { compact_files, ..defaults });
+        let checkpoint_commits = u64::from(plan.maintain_every);
+        let options = MaintenanceOptions { checkpoint_commits, compact_files, ..defaults };
+        let mut maintainer = Maintainer::new(store.clone(), options);
         maintainer.add(PIPELINE, "geo", &contract);
+        let followers = contract.windows.iter().map(|window| window.partials_table()).collect();
         Ok(Self {
             store,
             identity,
@@ -105,7 +108,7 @@ impl Committing {
             contract,
             windows,
             maintainer,
-            maintain_every: u64::from(plan.maintain_every),
+            followers,
             shard,
             position,
             numbers: numbers.into_iter(),
@@ -116,7 +119,7 @@ impl Committing {
         })
     }
 
-    /// Commits one record; how long it took until the commit was answered, in ms. Maintenance is not in it.
+    /// Commits one record; how long it took until the commit was answered, in ms.
     pub async fn commit(&mut self) -> anyhow::Result<f64> {
         let number = self.numbers.next().context("there are as many records as commits")?;
         let through = Position::After(number);
@@ -134,18 +137,24 @@ impl Committing {
         let (cleaned, _) = self.cleaner.clean(raw);
         self.windows.observe(&cleaned)?;
         self.position = through;
-        let before = *self.commits.borrow_and_update();
+        self.commits.mark_unchanged();
         let began = Instant::now();
         self.batches.send(cleaned).await.ok().context("the writer has ended")?;
         tokio::select! {
             told = self.commits.changed() => told.context("the writer has ended")?,
             ended = self.writing.join_next() => anyhow::bail!("the writer has ended: {ended:?}"),
         }
-        let took = ms(began.elapsed());
-        if (before + 1).is_multiple_of(self.maintain_every) {
-            self.maintainer.round(false, &mut |_, _| {}).await;
-        }
-        Ok(took)
+        Ok(ms(began.elapsed()))
+    }
+
+    /// One round of maintenance.
+    pub async fn maintain(&mut self) {
+        self.maintainer.round(false, &mut |_, _| {}).await;
+    }
+
+    /// The tables that get something with every commit.
+    pub fn followers(&self) -> &[String] {
+        &self.followers
     }
 
     /// How long it takes to open the stream's tables, in ms.

@@ -1,6 +1,7 @@
 //! What a soak found, for people and as JSON.
 
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use pintail::demo::Kind;
 use serde::Serialize;
@@ -9,6 +10,14 @@ use super::{Filling, HEADROOM_BYTES, Plan};
 use crate::child::Child;
 use crate::usage::Usage;
 use crate::verify::{Reckoned, Verdict, total};
+
+/// A shorter soak says nothing of growth: what comes and goes with every flush is more than what creeps.
+const SLOPE_JUDGED_FROM: Duration = Duration::from_secs(10 * 60);
+/// A process that grows faster is full within days.
+const SLOPE_MAX_KIB_PER_MIN: f64 = 1024.0;
+/// After a stall nothing holds a byte of the budget any more, and a process is far below it; what records of 10 MiB
+/// leave behind, a compaction of them among it, has room beside it.
+const END_HEADROOM_BYTES: u64 = 100 << 20;
 
 /// One look at the process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -85,6 +94,8 @@ pub struct Report {
     pub rss_peak_bytes: u64,
     /// What may be: the byte budget and the headroom.
     pub rss_limit_bytes: u64,
+    /// Resident when everything was committed.
+    pub rss_end_bytes: u64,
     /// Growth in the second half of the posting, by least squares; without a stall it should be near 0.
     pub rss_slope_kib_per_min: f64,
     /// User and system time until everything was committed.
@@ -120,6 +131,7 @@ impl Report {
             alarms: child.lines(&["records were trimmed before they were read"])?.len() as u64,
             rss_peak_bytes: seen.usage.rss_peak_bytes,
             rss_limit_bytes: budget_bytes + HEADROOM_BYTES,
+            rss_end_bytes: seen.usage.rss_bytes,
             rss_slope_kib_per_min: slope_kib_per_min(&second_half),
             cpu_seconds: seen.usage.cpu_seconds,
             caught_up_s: seen.recovered_s,
@@ -129,6 +141,7 @@ impl Report {
             samples: seen.samples,
         };
         report.violations = report.find_violations(verdict, seen.status);
+        report.violations.extend(unreturned(plan, report.rss_slope_kib_per_min, report.rss_end_bytes));
         Ok(report)
     }
 
@@ -154,6 +167,18 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()
     }
+}
+
+/// Memory that a process did not give back, in words: a soak that creeps, a stall that has left something.
+fn unreturned(plan: &Plan, slope_kib_per_min: f64, rss_end_bytes: u64) -> Option<String> {
+    if plan.stall.is_some() {
+        let limit_bytes = (plan.budget_mib << 20) + END_HEADROOM_BYTES;
+        let (end, limit) = (rss_end_bytes >> 20, limit_bytes >> 20);
+        let words = format!("{end} MiB were resident when all was committed after the stall; {limit} MiB may be");
+        return (rss_end_bytes > limit_bytes).then_some(words);
+    }
+    let creeps = plan.duration >= SLOPE_JUDGED_FROM && slope_kib_per_min > SLOPE_MAX_KIB_PER_MIN;
+    creeps.then(|| format!("memory grew by {slope_kib_per_min:.0} KiB a minute in the second half of the posting"))
 }
 
 fn setting(plan: &Plan) -> Setting {
@@ -184,6 +209,7 @@ fn slope_kib_per_min(samples: &[Sample]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::Seed;
 
     #[test]
     fn the_slope_is_that_of_the_line() {
@@ -191,5 +217,29 @@ mod tests {
         assert_eq!(slope_kib_per_min(&[at(0.0, 100), at(60.0, 160), at(120.0, 220)]), 60.0);
         assert_eq!(slope_kib_per_min(&[at(0.0, 110), at(30.0, 90), at(60.0, 110)]), 0.0);
         assert_eq!(slope_kib_per_min(&[at(5.0, 100)]), 0.0);
+    }
+
+    #[test]
+    fn memory_that_creeps_in_a_long_soak_or_stays_after_a_stall_is_a_violation() {
+        let of = |minutes: u64, stall: bool| Plan {
+            seed: Seed::from(1),
+            streams: Kind::ALL.to_vec(),
+            shards: 1,
+            duration: Duration::from_secs(60 * minutes),
+            rate: 1.0,
+            budget_mib: 256,
+            flush_mib: 32,
+            stall: stall.then_some((Duration::ZERO, Duration::from_secs(60))),
+            large: 0,
+            filling: Filling::Text,
+            sample_interval: Duration::from_secs(1),
+            progress: false,
+        };
+        let mib = |mib: u64| mib << 20;
+        assert!(unreturned(&of(10, false), 1025.0, 0).unwrap().contains("1025 KiB a minute"));
+        assert_eq!(unreturned(&of(10, false), 1023.0, mib(999)), None, "the peak is judged elsewhere");
+        assert_eq!(unreturned(&of(9, false), 9999.0, 0), None, "too short to tell");
+        assert!(unreturned(&of(4, true), 0.0, mib(357)).unwrap().contains("357 MiB"));
+        assert_eq!(unreturned(&of(20, true), 9999.0, mib(356)), None, "a stall moves it up and down");
     }
 }

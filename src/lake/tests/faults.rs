@@ -41,6 +41,7 @@ pub struct Faulty {
     faults: Mutex<Vec<(String, Fault)>>,
     puts: Mutex<Vec<String>>,
     denied: Mutex<Option<String>>,
+    denials: AtomicUsize,
     calls: AtomicUsize,
     on_fault: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     clock: Option<MomentClock>,
@@ -54,6 +55,7 @@ impl Faulty {
             faults: Mutex::default(),
             puts: Mutex::default(),
             denied: Mutex::default(),
+            denials: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             on_fault: Mutex::default(),
             clock: None,
@@ -108,6 +110,11 @@ impl Faulty {
         *self.denied.lock().unwrap() = part.map(str::to_owned);
     }
 
+    /// PUTs that were not permitted.
+    pub fn denials(&self) -> usize {
+        self.denials.load(Ordering::SeqCst)
+    }
+
     /// PUTs so far whose path contains `part`.
     pub fn puts(&self, part: &str) -> usize {
         self.puts.lock().unwrap().iter().filter(|path| path.contains(part)).count()
@@ -149,6 +156,7 @@ fn conflict(location: &Path) -> Error {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         if self.denied.lock().unwrap().as_ref().is_some_and(|part| location.as_ref().contains(part)) {
+            self.denials.fetch_add(1, Ordering::SeqCst);
             return Err(Error::PermissionDenied { path: location.to_string(), source: "403".into() });
         }
         match self.take(location) {

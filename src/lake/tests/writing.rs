@@ -23,6 +23,10 @@ struct Running {
 const PATIENT: WriterOptions = WriterOptions { flush_interval: Duration::from_secs(3600), flush_bytes: u64::MAX };
 
 async fn run(lake: &Lake, options: WriterOptions) -> Running {
+    run_as(lake, options, |writer| writer).await
+}
+
+async fn run_as(lake: &Lake, options: WriterOptions, change: impl FnOnce(Writer) -> Writer) -> Running {
     let (windows, budget, cancel) = (Arc::new(FakeWindows::default()), Budget::new(1 << 20), CancellationToken::new());
     let sink = Arc::clone(&windows) as Arc<dyn WindowSink>;
     let board = stream_board();
@@ -30,7 +34,7 @@ async fn run(lake: &Lake, options: WriterOptions) -> Running {
     let (batches, receiver) = mpsc::channel(1);
     let (ledger, requests) = LedgerHandle::channel();
     let mut task = JoinSet::new();
-    task.spawn(writer.run(receiver, requests, cancel.clone()));
+    task.spawn(change(writer).run(receiver, requests, cancel.clone()));
     Running { batches, ledger, windows, budget, cancel, board, task }
 }
 
@@ -257,4 +261,67 @@ async fn a_follower_that_is_denied_for_long_holds_nothing_up_and_nothing_in_memo
         before = through;
     }
     assert_eq!(before, lake.version(ROWS).await);
+}
+
+/// What is logged on this thread from now on, as long as the guard lives.
+fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    struct Pen(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Pen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Arc::<Mutex<Vec<u8>>>::default();
+    let pens = Arc::clone(&lines);
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Pen(Arc::clone(&pens))).finish();
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn a_follower_that_is_denied_for_longer_than_its_patience_is_told_once_while_rows_go_on() {
+    let (lines, _guard) = logged();
+    let told = |words: &str| String::from_utf8(lines.lock().unwrap().clone()).unwrap().matches(words).count();
+    let lake = Lake::in_memory();
+    let options = WriterOptions { flush_bytes: 1024, ..PATIENT };
+    let running = run_as(&lake, options, |writer| writer.telling_after(Duration::from_millis(300))).await;
+    running.ledger.register(vec![register("a")]).await.unwrap();
+    lake.faults.deny(Some("orders_rejects/_delta_log"));
+    let (grant, mut commits) = (ShardGrant::new(), 0);
+    let mut commit = async || {
+        let next = batch("a", commits * 10, (commits + 1) * 10, &grant);
+        running.batches.send(paid(&running.budget, next, 1024).await).await.unwrap();
+        commits += 1;
+        running.committed(commits as usize).await;
+        commits
+    };
+    while running.board.is_ready() {
+        commit().await;
+    }
+    // Rows go on, and the failures too.
+    let denials = lake.faults.denials();
+    while lake.faults.denials() < denials + 2 {
+        commit().await;
+    }
+    let commits = commit().await;
+    let trouble = running.board.snapshot().trouble;
+    assert_eq!(trouble.keys().collect::<Vec<_>>(), [&"followers"]);
+    assert!(trouble["followers"].contains("403"), "{trouble:?}");
+    assert_eq!((told("lake table cannot be written"), told("lake table works again")), (1, 0));
+    assert_eq!((lake.records(ROWS).await, lake.records(REJECTS).await), (commits * 9, 0));
+
+    lake.faults.deny(None);
+    let ready = async {
+        while !running.board.is_ready() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), ready).await.expect("it does not get ready again");
+    assert_eq!((told("lake table cannot be written"), told("lake table works again")), (1, 1));
+    running.drain().await;
+    assert_eq!((lake.records(REJECTS).await, lake.records(PARTIALS).await), (commits, commits));
 }

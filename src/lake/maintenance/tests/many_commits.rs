@@ -37,7 +37,7 @@ async fn the_log_stays_small_and_a_commit_never_costs_more_requests() {
     assert!(opening.iter().all(|cost| *cost <= 3 * 2 * 110), "{opening:?}");
 
     let json = objects(&lake, "orders/_delta_log").await.iter().filter(|path| path.ends_with(".json")).count();
-    assert!(json <= 183 + 2 * 110, "{json} entries");
+    assert!(json <= 183 + 40, "{json} entries");
     let checkpoints = objects(&lake, "orders/_delta_log").await.len() - json;
     assert!(checkpoints <= 6, "{checkpoints} checkpoints and hint");
     assert!(active(&lake, ROWS).await.len() < 64);
