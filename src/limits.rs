@@ -115,7 +115,8 @@ pub const LIVE_DROPPED_MAX: usize = 1_000;
 /// enough small files to be there in seconds.
 pub const LIVE_WINDOWS_RESTORED: i64 = 15;
 
-/// Live windows: files of one partials table that a restart reads. Small files at 32 a time: some seconds.
+/// Live windows: files of one partials table that a restart reads, the newest. Small files at 32 a time: some seconds. Starts
+/// that are not wholly in them are not shown, which is told.
 pub const LIVE_FILES_RESTORED_MAX: usize = 2_000;
 
 /// Live windows: rows of them that are decoded at a time, sketches and all.

@@ -37,6 +37,11 @@ def increase(metric, by, where=""):
     return f"sum by ({by}) (increase({metric}{{{OURS}{where}}}[$__rate_interval]))"
 
 
+def seen(metric, by):
+    """Of what each process counts that looks: not their sum."""
+    return f"max by ({by}) (increase({metric}{{{OURS}}}[$__rate_interval]))"
+
+
 def quantile(q, metric, by="stream"):
     return f"histogram_quantile({q}, sum by (le, {by}) (rate({metric}_bucket{{{OURS}}}[$__rate_interval])))"
 
@@ -164,9 +169,9 @@ def lake():
                   (f"stream:pintail_watermark_age_seconds{{{OURS}}}", "{{stream}}"), thresholds=SEAL_LAG),
             lines("Sealed behind", "How far what is sealed is behind the newest window that is over and has records. 0 is as it should be.", "s",
                   (f"window:pintail_seal_lag_seconds{{{OURS}}}", "{{window}}"), thresholds=SEAL_LAG),
-            lines("Late records", "Records that came after their window was sealed. They are in the partials, and in the next revision where there is one; too late, if the partials of their window are not kept any more.", "none",
-                  (increase("pintail_late_records_total", "window"), "{{window}}"),
-                  (increase("pintail_too_late_records_total", "window"), "{{window}} too late"), thresholds=SOME),
+            lines("Late records", "Records that came after their window was sealed. They are in the partials, and in the next revision where there is one; too late, if the partials of their window are not kept any more. Each process that seals counts all of them: of several, this is the largest.", "none",
+                  (seen("pintail_late_records_total", "stream, window"), "{{window}}"),
+                  (seen("pintail_too_late_records_total", "stream, window"), "{{window}} too late"), thresholds=SOME),
         ]),
         (9, [
             lines("Compaction", "Files replaced (in) and written (out).", "none", (increase("pintail_files_compacted_total", "direction", here), "{{direction}}"),

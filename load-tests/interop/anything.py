@@ -1,7 +1,9 @@
-"""A contract with windows drawn by lot, and records for it: whatever a window can be asked, over whatever a record can say.
+"""A contract with windows drawn by lot, records for it, and what befalls Pintail and its stream meanwhile: whatever a window
+can be asked, over whatever a record can say.
 
-Promise: the same seed gives the same contract and the same records, and whatever the seed, one window seals once and one
-revises, both so short that records come late. Event times are in disorder, of the far past and the
+Promise: the same seed gives the same contract, the same records and the same course of events. Whatever the seed, each
+measure is there of each type that it is for, one window is an hour, one a day, and one slides; one seals once and one
+revises, both so short that records come late; Pintail is killed, and shards are split and merged. Event times are in disorder, of the far past and the
 far future, before 1970 and within leap seconds; numbers reach to the ends of their types and sums of them cancel out.
 """
 
@@ -22,33 +24,60 @@ def contract(seed, windows=12):
     for name, type_ in COLUMNS.items():
         required = "required = true\n" if name == "id" else ""
         lines.append(f'[[column]]\nname = "{name}"\ntype = "{type_}"\n{required}')
-    lines += [_window(dice, number) for number in range(windows)]
+    sizes, measures = _sizes(dice, windows), dice.sample(_MEASURES, len(_MEASURES))
+    lines += [_window(dice, number, sizes[number], measures[number::windows]) for number in range(windows)]
     return "\n".join(lines)
 
 
-def _window(dice, number):
-    sure = _SURE.get(number)  # sealed while the records come, many of which are late
-    every, hops = dice.choice([("1s", []), ("7s", [])] if sure else [("1s", []), ("7s", []), ("1m", ["10s", "20s", "30s"]), ("1h", ["10m", "15m"]), ("1d", ["6h"]), ("7d", ["1d"])])
-    hop = f'hop = "{dice.choice(hops)}"\n' if hops and dice.random() < 0.5 else ""
+def _sizes(dice, windows):
+    """Of each window its size and hop. The short ones come first: they are sealed while the records come."""
+    sliding = dice.choice([each for each in _SIZES if each[1]])
+    others = [("1h", _hop(dice, "1h")), ("1d", _hop(dice, "1d")), (sliding[0], dice.choice(sliding[1]))]
+    for every, _ in dice.choices(_SIZES, k=windows - len(_SURE) - len(others)):
+        others.append((every, _hop(dice, every)))
+    return [(dice.choice(["1s", "7s"]), None) for _ in _SURE] + dice.sample(others, len(others))
+
+
+def _hop(dice, every):
+    hops = dict(_SIZES)[every]
+    return dice.choice(hops) if hops and dice.random() < 0.5 else None
+
+
+def _window(dice, number, size, dealt):
+    sure, (every, hop) = _SURE.get(number), size
+    slides = f'hop = "{hop}"\n' if hop else ""
     time = f'time = "{dice.choice(["at", "arrival"])}"\n' if dice.random() < 0.3 and not sure else ""
     where = f'where = "{" and ".join(dice.sample(_CONDITIONS, dice.randint(1, 2)))}"\n' if dice.random() < 0.3 and not sure else ""
     seal = sure or dice.choice(_SEALS) + dice.choice(["", 'grace = "2s"\n', 'grace = "11s"\n'])
     by = ", ".join(dice.sample(_KEYS, dice.choice([0, 1, 1, 2])))
-    measures = {"events": "count"} | {f"m{place}": call for place, call in enumerate(dice.sample(_MEASURES, dice.randint(2, 6)))}
+    more = dice.sample([each for each in _MEASURES if each not in dealt], dice.randint(0, 2))
+    measures = {"events": "count"} | {f"m{place}": call for place, call in enumerate(dealt + more)}
     measure = ", ".join(f'{name} = "{call}"' for name, call in measures.items())
-    return f'[[window]]\nname = "any_{number}"\nevery = "{every}"\n{hop}{time}{where}{seal}by = [{by}]\nmeasure = {{ {measure} }}\n'
+    return f'[[window]]\nname = "any_{number}"\nevery = "{every}"\n{slides}{time}{where}{seal}by = [{by}]\nmeasure = {{ {measure} }}\n'
 
 
+def events(seed):
+    """[(records, over so many seconds, then after so many, what happens)]: what befalls Pintail and its stream, at moments and in
+    an order drawn by lot. A kill may come just before a reshard, just after one, and just after another kill."""
+    dice = random.Random(seed + 2)
+    kinds = ["kill", "kill", "split", "merge", *dice.choices(["kill", "split", "merge"], k=dice.randint(2, 4))]
+    for kind in dice.sample(kinds, len(kinds)):
+        at_once = dice.random() < 0.3
+        yield (0, 0.0, 0.0, kind) if at_once else (dice.randint(80, 220), dice.uniform(0, 3), dice.uniform(0, 3), kind)
+
+
+_SIZES = [("1s", []), ("7s", []), ("1m", ["10s", "20s", "30s"]), ("1h", ["10m", "15m"]), ("1d", ["6h"]), ("7d", ["1d"])]
 _SURE = {0: 'time = "at"\nseal = "once"\ngrace = "2s"\n', 1: 'time = "at"\nseal = "revise"\ngrace = "2s"\n'}
 _SEALS = ["", 'seal = "once"\n', 'seal = "revise"\n', 'seal = "revise"\nrevise_for = "2s"\n', 'seal = "revise"\nrevise_for = "30s"\n']
 _KEYS = ['"colour"', '"small"', '"flag"', '"day"', '{ name = "band", bucket = "small", bounds = [-10, 0, 10.5], labels = ["low", "mid", "high"] }',
          '{ name = "half", bucket = "real", bounds = [-1000000.0, 0, 1000000.0], labels = ["minus", "plus"] }', '{ name = "year", year = "at" }']
 _CONDITIONS = ["small > 0", "real <= 0.5", "colour = 'red'", "colour != 'blue'", "name is not null", "flag = true", "large is null"]
+_NUMBERS, _ALL = ("small", "large", "real"), ("small", "large", "real", "name", "flag", "at", "day")
 _MEASURES = (
-    [f"{function}({column})" for function in ("sum", "mean") for column in ("small", "large", "real")]
-    + [f"{function}({column})" for function in ("min", "max") for column in ("small", "large", "real", "at", "day")]
-    + [f"{function}({column})" for function in ("first", "last") for column in ("small", "real", "name", "flag", "at", "day")]
-    + ["distinct(name)", "distinct(large)", "distinct(colour)", "quantiles(real)", "quantiles(small)", "top(name, 5)", "top(colour, 3)"])
+    [f"{function}({column})" for function in ("sum", "mean", "quantiles") for column in _NUMBERS]
+    + [f"{function}({column})" for function in ("min", "max") for column in (*_NUMBERS, "at", "day")]
+    + [f"{function}({column})" for function in ("first", "last", "distinct") for column in _ALL]
+    + ["distinct(colour)", "top(name, 5)", "top(colour, 3)", "top(small, 2)", "top(large, 40)"])
 
 
 class Records:

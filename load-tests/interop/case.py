@@ -27,12 +27,12 @@ COMPLETE_WITHIN = 240
 class Case:
     """One run: its servers, its producer, Pintail, and in the end the judgement."""
 
-    def __init__(self, name, given, stack):
-        self.name, self.given = name, given
+    def __init__(self, name, given, seed, stack):
+        self.name, self.given, self.seed = name, given, seed
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=given.runs))
         stack.callback(self._clear_away)
         self.stack, self.figures, self.passed = stack, {}, False
-        print(f"\n== {name} ({self.folder})", flush=True)
+        print(f"\n== {name}, seed {seed} ({self.folder})", flush=True)
 
     def _clear_away(self):
         if self.passed and not self.given.keep:
@@ -61,7 +61,7 @@ class Case:
     def set_up(self, lake, endpoint, shards, **dirt):
         self.lake, self.kinesis = lake, kinesis.client(endpoint)
         kinesis.create_streams(self.kinesis, shards)
-        self.producer = Producer(self.kinesis, Generator(self.given.seed, **dirt), self.folder / "accepted.jsonl")
+        self.producer = Producer(self.kinesis, Generator(self.seed, **dirt), self.folder / "accepted.jsonl")
         self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, self.given.contracts)
 
     def set_up_anything(self, lake, endpoint, shards):
@@ -69,10 +69,22 @@ class Case:
         self.lake, self.kinesis, kinds = lake, kinesis.client(endpoint), (anything.TABLE,)
         contracts = self.folder / "contracts"
         contracts.mkdir()
-        (contracts / f"{anything.TABLE}.toml").write_text(anything.contract(self.given.seed), encoding="utf-8")
+        (contracts / f"{anything.TABLE}.toml").write_text(anything.contract(self.seed), encoding="utf-8")
         kinesis.create_streams(self.kinesis, shards, kinds)
-        self.producer = Producer(self.kinesis, anything.Records(self.given.seed), self.folder / "accepted.jsonl", kinds)
+        self.producer = Producer(self.kinesis, anything.Records(self.seed), self.folder / "accepted.jsonl", kinds)
         self.pintail = Pintail(self.given.pintail, self.folder, lake, endpoint, contracts, kinds)
+
+    def befalls(self, event):
+        """A SIGKILL with an immediate restart, or a reshard; one shard that is left cannot be merged, and is split."""
+        self.pintail.must_run()
+        if event == "merge" and len(kinesis.open_shards(self.kinesis, anything.TABLE)) < 2:
+            event = "split"
+        self.figures[f"{event}s"] = self.figures.get(f"{event}s", 0) + 1
+        if event == "kill":
+            self.pintail.kill()
+            self.pintail.start()
+        else:
+            {"split": kinesis.split_first_shard, "merge": kinesis.merge_last_shards}[event](self.kinesis, anything.TABLE)
 
     def judge_windows(self):
         """Stops Pintail, which completes the tables, seals what is closed by then and runs the truth check over all windows."""

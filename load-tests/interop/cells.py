@@ -4,10 +4,12 @@ import math
 import sys
 from fractions import Fraction
 
+import estimates
 import sketches
 from grouped import WHOLE, Cell, Near, comparable
 
 TOLERANCE = Fraction(1, 10**12)
+ROUNDING, SMALLEST = Fraction(1, 10**15), Fraction(5e-324)
 
 
 def partials(connection, lake, window):
@@ -18,10 +20,33 @@ def partials(connection, lake, window):
         definitions.add(row["definition"])
         if row["window_end"] != row["window_start"] + window.pane_us:
             problems.append(f"a row of {row['window_start']} ends at {row['window_end']}, not {window.pane_us} us later")
+        problems += [f"a row of {row['window_start']}: {problem}" for problem in unlike_itself(window, row)]
         groups.setdefault((row["window_start"], tuple(row[name] for name in keys)), []).append(row)
     if len(definitions) > 1 or None in definitions:
         problems.append(f"definition: one non-null value wanted, found {definitions}")
     return {key: added_up(window, group) for key, group in groups.items()}, definitions, problems
+
+
+def unlike_itself(window, row):
+    """What a row of partials or a sealed one says for people to read that its other columns do not say."""
+    for measure in window.measures:
+        if measure.function in estimates.KINDS:
+            yield from estimates.unlike_its_sketch(estimates.KINDS[measure.function](measure.name, measure.top), row)
+        elif measure.function == "mean":
+            mean, of = row[measure.name], _merged(measure, [row])
+            if not _is_mean(mean, of):
+                yield f"{measure.name} is {mean!r}, and its sum and count are {of}"
+
+
+def _is_mean(mean, of):
+    """Where no double holds a sum, none holds its mean."""
+    if mean is None or of is None:
+        return mean is None and of is None
+    total, count = of
+    if total == math.inf or not math.isfinite(mean):
+        return total == math.inf and not math.isfinite(mean)
+    right = Fraction(total) / count
+    return abs(Fraction(mean) - right) <= max(ROUNDING * abs(right), SMALLEST)
 
 
 def added_up(window, rows):

@@ -150,6 +150,19 @@ class Top:
 KINDS = {"distinct": Distinct, "quantiles": Quantiles, "top": Top}
 
 
+def unlike_its_sketch(kind, row):
+    """The readable columns of a row that are not what the library reads off the bytes beside them."""
+    bytes_ = row[f"{kind.name}_sketch"]
+    try:
+        right = kind.nothing() if bytes_ is None else kind.readable(bytes_)
+    except (RuntimeError, ValueError, IndexError) as error:
+        yield f"{kind.name}_sketch cannot be read: {error}"
+        return
+    for suffix, value in right.items():
+        if suffix != "_sketch" and row[f"{kind.name}{suffix}"] != value:
+            yield f"{kind.name}{suffix} is {row[f'{kind.name}{suffix}']!r}, its sketch says {value!r}"
+
+
 class Merged:
     """The sketches of one window and key, merged by the library; equal to the values it must have been made of."""
 

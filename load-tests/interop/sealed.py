@@ -143,6 +143,7 @@ def _inconsistencies(window, row, definitions, through_us, since_us):
         yield f"a row of {start_us} is of day {row['_date']}"
     if {row["definition"]} != definitions:
         yield f"definition: a row of {start_us} has {row['definition']}, the partials have {definitions}"
+    yield from (f"a row of {start_us}: {problem}" for problem in cells.unlike_itself(window, row))
     if row["complete"] != (start_us >= since_us):
         yield f"a row of {start_us} says complete = {row['complete']}, and nothing is missing since {since_us}"
 

@@ -195,25 +195,12 @@ def _inconsistencies(window, partial):
         yield f"_date {partial['_date']} of window_start {start}"
     for measure in window.measures:
         if measure.sketch():
-            yield from _unlike_its_sketch(measure, partial)
+            yield from estimates.unlike_its_sketch(measure.sketch(), partial)
         if measure.function == "mean":
             total, count, mean = partial[f"{measure.name}_sum"], partial[f"{measure.name}_count"], partial[measure.name]
             right = mean is None if not count else mean is not None and abs(mean - total / count) <= 1e-15 * abs(mean)
             if not right:
                 yield f"{measure.name} {mean} is not {total} / {count}"
-
-
-def _unlike_its_sketch(measure, partial):
-    """The readable columns of a partial must be what the library reads off the bytes beside them."""
-    kind, bytes_ = measure.sketch(), partial[f"{measure.name}_sketch"]
-    try:
-        right = kind.nothing() if bytes_ is None else kind.readable(bytes_)
-    except (RuntimeError, ValueError, IndexError) as error:
-        yield f"{measure.name}_sketch cannot be read: {error}"
-        return
-    for suffix, value in right.items():
-        if suffix != "_sketch" and partial[f"{measure.name}{suffix}"] != value:
-            yield f"{measure.name}{suffix} is {partial[f'{measure.name}{suffix}']!r}, its sketch says {value!r}"
 
 
 def _added_up(measure, partials):

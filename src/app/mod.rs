@@ -12,6 +12,7 @@ mod range;
 mod reclean;
 mod rejects;
 mod rejects_report;
+mod restore;
 mod sealed;
 mod stream;
 

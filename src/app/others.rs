@@ -148,10 +148,12 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::app::restore::restore;
     use crate::budget::{Budget, Permit};
     use crate::checkpoint::{LedgerHandle, Position, PositionRange, Registration, SequenceNumber, ShardId};
     use crate::contract::{self, Contract};
     use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
+    use crate::limits::{LIVE_FILES_RESTORED_MAX, LIVE_WINDOWS_RESTORED};
     use crate::metrics::{Registry, StreamMetrics};
     use crate::record::{CleanBatch, ShardGrant, WindowSink};
     use crate::status::StatusBoard;
@@ -248,11 +250,8 @@ mod tests {
         live.map(|window| window.starts.iter().map(|start| start.records).sum()).collect()
     }
 
-    async fn restore(windows: &StreamWindows, lake: &StreamLake, window: usize) -> u64 {
-        let recent = lake.recent_partials(window, windows.restored_since_us(window, now_ms() * 1000)).await.unwrap();
-        windows.restore_from(window, recent.since_us);
-        recent.each(|rows| windows.restore(window, rows)).await.unwrap();
-        recent.through
+    async fn restored(windows: &StreamWindows, lake: &StreamLake, window: usize) -> u64 {
+        restore(windows, lake, window, now_ms() * 1000, LIVE_FILES_RESTORED_MAX).await.unwrap()
     }
 
     #[tokio::test]
@@ -261,10 +260,10 @@ mod tests {
         world.commit(0, 3).await;
         let (lake, windows) = (world.open().await, world.windows());
         windows.begin_after(lake.ledger());
-        let mut through = vec![restore(&windows, &lake, 0).await];
+        let mut through = vec![restored(&windows, &lake, 0).await];
         world.commit(3, 8).await;
         world.commit(8, 10).await;
-        through.push(restore(&windows, &lake, 1).await);
+        through.push(restored(&windows, &lake, 1).await);
         assert!(through[0] < through[1], "{through:?}");
         assert_eq!(shown(&windows), [3, 10], "somebody committed between the two");
 
@@ -279,6 +278,31 @@ mod tests {
         others.look(u64::MAX).await;
         assert_eq!(shown(&windows), [14, 14]);
     }
+
+    #[tokio::test]
+    async fn a_window_of_which_too_many_files_were_committed_says_so_until_a_start_would_not_bring_back_more() {
+        let world = World::new();
+        for number in 0..3 {
+            world.commit(number, number + 1).await;
+        }
+        let (lake, windows) = (world.open().await, world.windows());
+        windows.begin_after(lake.ledger());
+        let now_us = now_ms() * 1000;
+        restore(&windows, &lake, 0, now_us, 2).await.unwrap();
+        restore(&windows, &lake, 1, now_us, 3).await.unwrap();
+        assert_eq!(shown(&windows), [0, 3], "the hour that runs is not whole");
+        let told = |hours: i64| {
+            let now_ms = Some(now_us / 1000 + hours * 3_600_000);
+            let live = windows.live(&LiveFilter { now_ms, ..LiveFilter::default() }).into_iter();
+            live.map(|window| window.not_shown.unwrap_or_default()).collect::<Vec<_>>()
+        };
+        for hours in [0, LIVE_WINDOWS_RESTORED - 1] {
+            let why = told(hours);
+            assert!(why[0].contains("3 files of by_place_partials") && why[1].is_empty(), "{hours}: {why:?}");
+        }
+        assert_eq!(told(LIVE_WINDOWS_RESTORED), ["", ""]);
+    }
+
     #[tokio::test]
     async fn what_ends_where_our_own_commit_is_on_its_way_is_not_read_until_that_is_decided() {
         let world = World::new();

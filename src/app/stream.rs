@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::others::Others;
 use super::pipe::{Pipe, Way};
+use super::restore::restore;
 use super::sealed::SealedTables;
 use crate::budget::Budget;
 use crate::checkpoint::{LedgerHandle, LedgerView, ShardId, TimeRange};
@@ -16,8 +17,8 @@ use crate::clock::now_ms;
 use crate::config::{Config, SourceSection, StreamConfig};
 use crate::cores::Cores;
 use crate::error_chain::chain;
-use crate::lake::{LakeError, LakeStore, SealBell, StreamIdentity, StreamLake, Turn, Writer, WriterOptions};
-use crate::limits::WRITER_QUEUE_BATCHES;
+use crate::lake::{LakeStore, SealBell, StreamIdentity, StreamLake, Turn, Writer, WriterOptions};
+use crate::limits::{LIVE_FILES_RESTORED_MAX, WRITER_QUEUE_BATCHES};
 use crate::metrics::StreamMetrics;
 use crate::record::{ProbeRef, WindowSink};
 use crate::source::{self, Coordinator, Kinesis, SourceError, SourceOptions, StreamDescription, Timing};
@@ -167,7 +168,7 @@ impl Stream {
         let (stream, name) = (self.config.name(), &self.config.contract.windows[window].name);
         let mut attempt = 1;
         let why = loop {
-            match self.try_restore_window(lake, window, now_us).await {
+            match restore(&self.windows, lake, window, now_us, LIVE_FILES_RESTORED_MAX).await {
                 Ok(through) => return through,
                 Err(error) if attempt == RESTORE_ATTEMPTS || !error.may_pass() => break chain(&error),
                 Err(error) => tracing::info!(stream, window = name, error = chain(&error), "reading it once more"),
@@ -179,13 +180,6 @@ impl Stream {
         tracing::warn!(stream, window = name, error = why, "live window starts empty");
         self.windows.restore_nothing(window, now_us, why);
         lake.ledger().version
-    }
-
-    async fn try_restore_window(&self, lake: &StreamLake, window: usize, now_us: i64) -> Result<u64, LakeError> {
-        let recent = lake.recent_partials(window, self.windows.restored_since_us(window, now_us)).await?;
-        self.windows.restore_from(window, recent.since_us);
-        recent.each(|rows| self.windows.restore(window, rows)).await?;
-        Ok(recent.through)
     }
 
     async fn read_and_write(

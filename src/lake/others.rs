@@ -105,7 +105,7 @@ impl CommitLog {
         let files = adds.into_iter().map(|add| Ok((path_of(add)?.to_owned(), size_of(add))));
         let files = files.collect::<Result<_, String>>().map_err(wrong)?;
         let (store, table, version) = (self.store.clone(), table.clone(), commit.version);
-        Ok(RecentPartials { since_us, through: version, store, table, files })
+        Ok(RecentPartials { since_us, left_out: None, through: version, store, table, files })
     }
 
     fn logged(&self, version: u64, mut entry: LogEntry) -> Result<LoggedCommit, LakeError> {

@@ -24,7 +24,7 @@ use super::store::LakeStore;
 use super::stream::StreamLake;
 use super::table::Kind;
 use crate::contract::window::WINDOW_START;
-use crate::limits::{LIVE_FILES_RESTORED_MAX, READ_WHOLE_BYTES_MAX, RESTORE_BATCH_ROWS};
+use crate::limits::{READ_WHOLE_BYTES_MAX, RESTORE_BATCH_ROWS};
 use crate::window::merging::Undecodable;
 
 /// Files fetched at a time, and their bytes.
@@ -47,6 +47,8 @@ struct Found {
 pub struct RecentPartials {
     /// From this start on (epoch us) they are complete.
     pub since_us: i64,
+    /// Why not from the one that was asked for, if they are not.
+    pub left_out: Option<String>,
     /// Up to this version of the rows table: that of the opened ledger, or a later one that somebody has applied since.
     pub through: u64,
     pub(super) store: LakeStore,
@@ -105,13 +107,19 @@ struct Applied {
 
 impl StreamLake {
     /// Finds the rows of the `window`th partials table whose window may start at or after `since_us` (epoch us), and
-    /// the start from which they are complete: `since_us`, or later if there are too many files to read. The files are
-    /// chosen by their statistics, so older rows come along. None if the table is new.
-    pub async fn recent_partials(&self, window: usize, since_us: i64) -> Result<RecentPartials, LakeError> {
+    /// the start from which they are complete: `since_us`, or later if there are more than `files_max` files to read. The
+    /// files are chosen by their statistics, so older rows come along. None if the table is new.
+    pub async fn recent_partials(
+        &self,
+        window: usize,
+        since_us: i64,
+        files_max: usize,
+    ) -> Result<RecentPartials, LakeError> {
         let mut partials = self.followers.iter().filter(|table| table.kind() == Kind::Partials);
         let Some(table) = partials.nth(window) else {
             let (store, through) = (self.store.clone(), self.view.version);
-            return Ok(RecentPartials { since_us, through, store, table: String::new(), files: Vec::new() });
+            let (table, files) = (String::new(), Vec::new());
+            return Ok(RecentPartials { since_us, left_out: None, through, store, table, files });
         };
         let mut applied = Applied { id: self.identity.applied_id(), through: self.view.version };
         let mut files = Files::new();
@@ -123,9 +131,16 @@ impl StreamLake {
         let wanted = |column: &str| is_file(column) || root(column) == "txn";
         each_action(&self.store, table.name(), wanted, |lines| note_files(lines, since_us, &mut files, &mut applied))
             .await?;
-        let (since_us, files) = newest(files, since_us, LIVE_FILES_RESTORED_MAX).map_err(wrong)?;
+        let found = files.len();
+        let (complete_us, files) = newest(files, since_us, files_max).map_err(wrong)?;
         let (store, table) = (self.store.clone(), table.name().to_owned());
-        Ok(RecentPartials { since_us, through: applied.through, store, table, files })
+        let left_out = (complete_us > since_us).then(|| {
+            format!(
+                "what was committed before this process began is in {found} files of {table}, of which a start reads the \
+                 newest {files_max} (`pintail maintain` makes few of many, for the next start)"
+            )
+        });
+        Ok(RecentPartials { since_us: complete_us, left_out, through: applied.through, store, table, files })
     }
 
     /// What was committed with rows and has not reached the table.

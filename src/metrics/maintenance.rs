@@ -20,7 +20,11 @@ pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_sealed_through_timestamp_seconds", Kind::Gauge, "End of the last windows that were sealed, by window"),
     ("pintail_seals_overtaken_total", Kind::Counter, "Seals given up because another process was faster"),
     ("pintail_revised_rows_total", Kind::Counter, "Rows that correct sealed ones, by window"),
-    ("pintail_late_records_total", Kind::Counter, "Records that came after their window was sealed, by window"),
+    (
+        "pintail_late_records_total",
+        Kind::Counter,
+        "Records that came after their window was sealed, by window; each process counts all that it sees come",
+    ),
     (
         "pintail_too_late_records_total",
         Kind::Counter,

@@ -83,13 +83,20 @@ pub struct StreamWindows {
     /// By window.
     sealed: Mutex<Vec<History>>,
     catching_up: AtomicBool,
-    /// By window: why it began without what was committed.
-    not_restored: Vec<OnceLock<String>>,
+    /// By window: why it began without what was committed, or without all of it.
+    not_restored: Vec<OnceLock<NotRestored>>,
     /// How late it is by what was read and found, epoch ms. What begins later is ahead of the clock.
     now_ms: AtomicI64,
     /// Since when other processes' commits cannot be looked for, epoch ms.
     blind_since_ms: AtomicI64,
     metrics: StreamMetrics,
+}
+
+#[derive(Debug)]
+struct NotRestored {
+    why: String,
+    /// From this start on all is here, epoch us.
+    whole_from_us: i64,
 }
 
 impl StreamWindows {
@@ -193,7 +200,14 @@ impl StreamWindows {
         self.forget_restored(window);
         let pane_us = self.contract.windows[window].pane_us;
         self.committed.begin_at(window, now_us.div_euclid(pane_us).saturating_add(1).saturating_mul(pane_us));
-        self.not_restored[window].get_or_init(|| why);
+        self.restored_in_part(window, why);
+    }
+
+    /// Tells why [`Self::restore_from`] was given a later start than [`Self::restored_since_us`]: for as long as another
+    /// restart would bring back a start that is not here.
+    pub fn restored_in_part(&self, window: usize, why: String) {
+        let whole_from_us = self.committed.since_us(window);
+        self.not_restored[window].get_or_init(|| NotRestored { why, whole_from_us });
     }
 
     /// Takes back what [`Self::restore`] added, which was not all there is.

@@ -102,7 +102,7 @@ pub struct LiveWindow {
     /// Nothing is shown until what an earlier process may have shown was read again.
     pub catching_up: bool,
     /// Why starts that have begun are in the lake and not here, if some are: what was committed before this process began
-    /// could not be read, or they were too far ahead of the clock when their records came.
+    /// could not be read or was in too many files, or they were too far ahead of the clock when their records came.
     pub not_shown: Option<String>,
     /// What is later than the clock, whichever starts are asked for.
     pub ahead: Ahead,
@@ -233,7 +233,9 @@ impl StreamWindows {
         let now_us = filter.now_ms.unwrap_or_else(|| self.now_ms.load(Ordering::Relaxed)).saturating_mul(1000);
         let begun_us = self.committed.since_us(window)..slide::running_us(plan, now_us).saturating_add(1);
         let were_ahead = self.committed.dropped_any(window, begun_us).then(|| AHEAD.to_owned());
-        self.not_restored[window].get().cloned().or(were_ahead)
+        let wanted_us = self.restored_since_us(window, now_us);
+        let not_restored = self.not_restored[window].get().filter(|it| wanted_us < it.whole_from_us);
+        not_restored.map(|it| it.why.clone()).or(were_ahead)
     }
 
     /// The newest starts that are wanted, oldest first. Found first, so that a page which shows ten does not copy a

@@ -34,7 +34,8 @@ impl KeysArgs {
     pub async fn run(self, program: &str) -> anyhow::Result<bool> {
         check_writable(&self.report)?;
         let KeysArgs { keys, rounds, rate, shards, budget_mib, .. } = self;
-        let plan = super::Plan { keys, rounds, brief_s: 60, rate, shards, budget_mib, progress: true };
+        let plan =
+            super::Plan { keys, rounds, brief_s: 60, rate, shards, idle_streams: &[], budget_mib, progress: true };
         let report = super::run(program, &plan).await?;
         publish(&self.report, &report)?;
         let (peak_mib, limit_mib) = (report.rss_peak_bytes >> 20, report.rss_limit_bytes >> 20);

@@ -52,7 +52,9 @@ pub struct Plan {
     pub rate: f64,
     /// Shards of the stream.
     pub shards: u32,
-    /// `budget.bytes`
+    /// Streams without records, with which it shares the memory for what people look at.
+    pub idle_streams: &'static [Kind],
+    /// Each stream's share of `budget.bytes`.
     pub budget_mib: u64,
     /// A line on standard error now and then.
     pub progress: bool,
@@ -67,9 +69,10 @@ impl Plan {
 /// Runs a plan; `program` is this package's binary. `Err` only if the run itself could not be done.
 pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     let mut scene = Scene::on_s3(plan.shards).await?;
-    scene.settings.streams = vec![Kind::Geo];
+    scene.settings.streams = [&[Kind::Geo], plan.idle_streams].concat();
     scene.settings.flush_interval_ms = 1_000;
-    scene.settings.sections = format!("[budget]\nbytes = \"{}MiB\"\n", plan.budget_mib);
+    let budget_mib = plan.budget_mib * scene.settings.streams.len() as u64;
+    scene.settings.sections = format!("[budget]\nbytes = \"{budget_mib}MiB\"\n");
     std::fs::write(scene.contract(Kind::Geo), contract(plan.brief_s))?;
     let mut flood = Flood::new(plan.keys, plan.rounds);
     let mut seen = Seen::default();

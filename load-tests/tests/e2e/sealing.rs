@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use aws_sdk_kinesis::primitives::Blob;
+use load_tests::kinesis_proxy::{Fault, Operation, Request as Call};
 use load_tests::{At, Instance, PATIENCE, Request, Scene, Seed, get, metric, until};
+use pintail::checkpoint::ShardId;
 use pintail::clock::now_ms;
 use pintail::demo::Kind;
+use tokio_util::sync::CancellationToken;
 
 const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const WINDOW: &str = "posts_by_country";
@@ -39,15 +42,7 @@ async fn killed_at_any_step_of_a_seal_and_two_at_once_every_window_is_sealed_onc
     let (mut one, mut other) = (scene.spawn(PINTAIL)?, scene.spawn(PINTAIL)?);
     poster.post(400, 400.0).await?;
     scene.caught_up(&poster.log, &mut one).await?;
-    let posted = poster.log.count("geo");
-    until("everything is sealed", async || {
-        let (one, other) = (one.alive(), other.alive());
-        one.and(other)?;
-        let rows: i128 = scene.table(WINDOW).await?.integers("records")?.into_iter().flatten().sum();
-        let rejects = scene.table("geo_rejects").await?.rows();
-        Ok((rows + i128::from(rejects) == i128::from(posted as u64)).then_some(()))
-    })
-    .await?;
+    until_all_is_sealed(&scene, &mut [&mut one, &mut other], poster.log.count("geo")).await?;
     assert_eq!(one.terminate().await?.code(), Some(0));
     assert_eq!(other.terminate().await?.code(), Some(0));
     let verdict = scene.verify(&poster.log).await?;
@@ -55,6 +50,63 @@ async fn killed_at_any_step_of_a_seal_and_two_at_once_every_window_is_sealed_onc
     let complete = scene.table(WINDOW).await?.nulls("complete")?;
     ensure!(complete.iter().all(|null| !null), "every sealed row says whether it is complete");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_long_as_a_shard_is_behind_nothing_is_sealed_however_empty_its_answers() -> anyhow::Result<()> {
+    const AHEAD: &str = "shardId-000000000000";
+    const BEHIND: &str = "shardId-000000000001";
+    let seed = Seed::announced();
+    let mut scene = Scene::new(2).await?;
+    scene.settings.streams = vec![Kind::Geo];
+    scene.shorten_windows(1)?;
+    let proxy = scene.interpose().await?;
+    let mut poster = scene.poster(seed.value());
+    let mut pintail = scene.start().await?;
+    poster.post(200, 400.0).await?;
+    scene.caught_up(&poster.log, &mut pintail).await?;
+    let some_rows = async || Ok((scene.table(WINDOW).await?.rows() > 0).then_some(()));
+    until("a window is sealed", some_rows).await?;
+
+    let of_it = |call: &Call| call.operation == Operation::GetRecords && call.shard == BEHIND;
+    let rule = proxy.faults().add(of_it, Fault::Empty { behind_ms: 1 }, None);
+    let held_ms = now_ms();
+    let stop = CancellationToken::new();
+    let reaching = async {
+        let reached = until("the other shard has come further than some windows and their grace", async || {
+            let ledger = scene.ledger(Kind::Geo).await?;
+            let reached_ms = ledger.shards.get(&ShardId::new(AHEAD)).and_then(|entry| entry.watermark_ms);
+            Ok(reached_ms.is_some_and(|ms| ms > held_ms + 5_000).then_some(()))
+        });
+        let reached = reached.await;
+        stop.cancel();
+        reached
+    };
+    let (posted, reached) = tokio::join!(poster.post_until(200.0, &stop), reaching);
+    reached.and(posted)?;
+    let committed = scene.table("geo").await?.rows() + scene.table("geo_rejects").await?.rows();
+    ensure!(committed < poster.log.count("geo"), "nothing is held");
+    let sealed: Vec<i128> = scene.table(WINDOW).await?.integers("window_start")?.into_iter().flatten().collect();
+    let early = sealed.iter().filter(|start_us| **start_us >= i128::from(held_ms) * 1000).count();
+    ensure!(early == 0, "{early} of {} rows are of windows that may lack records", sealed.len());
+
+    proxy.faults().remove(rule);
+    until_all_is_sealed(&scene, &mut [&mut pintail], poster.log.count("geo")).await?;
+    tokio::time::timeout(Duration::from_secs(20), pintail.drain()).await??;
+    let verdict = scene.verify(&poster.log).await?;
+    ensure!(verdict[&Kind::Geo].late == 0, "{verdict:?}");
+    Ok(())
+}
+
+/// Waits until the sealed rows have every record that was posted and is no reject.
+async fn until_all_is_sealed(scene: &Scene, instances: &mut [&mut dyn Instance], posted: u64) -> anyhow::Result<()> {
+    until("everything is sealed", async || {
+        instances.iter_mut().try_for_each(|instance| instance.alive())?;
+        let rows: i128 = scene.table(WINDOW).await?.integers("records")?.into_iter().flatten().sum();
+        let rejects = scene.table("geo_rejects").await?.rows();
+        Ok((rows + i128::from(rejects) == i128::from(posted)).then_some(()))
+    })
+    .await
 }
 
 /// Puts a record that happened then.

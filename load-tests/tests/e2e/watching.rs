@@ -15,6 +15,9 @@ const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 const ROWS: &str = "geo";
 const POSTED: u64 = 600;
 
+/// Streams whose windows have between them a sum, a mean, a greatest and a last value, and a count of different ones.
+const WATCHED: [Kind; 2] = [Kind::Geo, Kind::Pin];
+
 /// Records by window start (epoch ms) and key.
 pub type Shown = BTreeMap<(i64, String), u64>;
 
@@ -42,8 +45,64 @@ pub async fn shown_at(pintail: SocketAddr) -> anyhow::Result<Option<Shown>> {
     Ok(Some(rows.collect()))
 }
 
-async fn shown(pintail: &mut Child) -> anyhow::Result<Option<Shown>> {
-    shown_at(pintail.address().await?).await
+/// Of every window, by its name, start (epoch ms) and key: the records, and by name each measure whose value depends on the
+/// records alone.
+type Numbers = BTreeMap<(String, i64, String), BTreeMap<String, Value>>;
+
+/// The numbers that grow with every record that counts, or stay.
+const GROWING: [&str; 6] = ["records", "posts", "pins", "followers", "max_followers", "posters"];
+
+/// Estimates, which also depend on the order of the records.
+const ESTIMATES: [&str; 2] = ["follower_count", "categories"];
+
+/// What the page would show of all windows; `None` while one catches up.
+async fn numbers_at(pintail: SocketAddr) -> anyhow::Result<Option<Numbers>> {
+    let windows = get(pintail, "/api/windows").await?.json()?;
+    if array(&windows).iter().any(|window| window["catching_up"] == Value::Bool(true)) {
+        return Ok(None);
+    }
+    let mut numbers = Numbers::new();
+    for window in array(&windows) {
+        let name = window["window"].as_str().context("a window has a name")?;
+        for start in array(&window["starts"]) {
+            let start_ms = start["start_ms"].as_i64().context("a start has a time")?;
+            for row in array(&start["rows"]) {
+                let named = array(&window["measures"]).iter().zip(array(&row["measures"]));
+                let named = named.map(|(name, value)| (name.as_str().unwrap_or_default().to_owned(), value.clone()));
+                let exact = named.filter(|(name, _)| !ESTIMATES.contains(&name.as_str()));
+                let values = exact.chain([("records".to_owned(), row["records"].clone())]).collect();
+                numbers.insert((name.to_owned(), start_ms, row["key"].to_string()), values);
+            }
+        }
+    }
+    Ok(Some(numbers))
+}
+
+/// Fails if a number that was shown is smaller now.
+fn none_fell(before: &Numbers, now: &Numbers) -> anyhow::Result<()> {
+    let nothing = BTreeMap::new();
+    for (place, was) in before {
+        let is = now.get(place).unwrap_or(&nothing);
+        for (name, was) in GROWING.into_iter().filter_map(|name| Some((name, was.get(name)?))) {
+            let is = is.get(name).unwrap_or(&Value::Null);
+            ensure!(size(is) >= size(was), "{name} of {place:?} fell from {was} to {is}");
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is smaller than any number.
+fn size(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(f64::NEG_INFINITY)
+}
+
+/// Records on show, by window.
+fn records(numbers: &Numbers) -> BTreeMap<&str, u64> {
+    let mut records = BTreeMap::new();
+    for ((window, ..), values) in numbers {
+        *records.entry(window.as_str()).or_default() += values["records"].as_u64().unwrap_or_default();
+    }
+    records
 }
 
 /// The same of the rows: a GROUP BY.
@@ -71,7 +130,7 @@ pub async fn until_it_shows_the_rows(scene: &Scene, pintail: SocketAddr) -> anyh
 async fn caught_up() -> anyhow::Result<(Scene, Poster, Child)> {
     let seed = Seed::announced();
     let mut scene = Scene::on_s3(2).await?;
-    scene.settings.streams = vec![Kind::Geo];
+    scene.settings.streams = WATCHED.to_vec();
     let mut poster = scene.poster(seed.value());
     poster.post(POSTED, 6_000.0).await?;
     let mut first = scene.spawn(PINTAIL)?;
@@ -85,31 +144,40 @@ async fn no_number_that_was_shown_is_smaller_after_a_kill() -> anyhow::Result<()
     let (scene, mut poster, mut first) = caught_up().await?;
 
     // From now on nothing is committed, and everything is shown.
-    let held = scene.s3()?.faults().hold(|request| request.commits_to(ROWS), At::Before);
+    let faults = scene.s3()?.faults();
+    let held = WATCHED.map(|kind| faults.hold(move |request| request.commits_to(kind.name()), At::Before));
     poster.post(POSTED, 6_000.0).await?;
     let address = first.address().await?;
     let before = until("everything that was posted is shown", async || {
         let summary = get(address, "/api/summary").await?.json()?;
-        let stream = &summary["streams"][0];
-        let number = |name: &str| stream[name].as_u64().unwrap_or_default();
-        let all = number("records") == poster.log.count(ROWS);
-        let now = shown(&mut first).await?.unwrap_or_default();
-        Ok((all && now.values().sum::<u64>() == number("rows")).then_some(now))
+        let mut rows = BTreeMap::new();
+        for stream in array(&summary["streams"]) {
+            let name = stream["stream"].as_str().context("a stream has a name")?;
+            if stream["records"].as_u64() != Some(poster.log.count(name)) {
+                return Ok(None);
+            }
+            let windows =
+                if name == ROWS { &["posts_by_country"][..] } else { &["pins_by_category", "pins_by_media_type"] };
+            rows.extend(windows.iter().map(|window| (*window, stream["rows"].as_u64().unwrap_or_default())));
+        }
+        let now = numbers_at(address).await?.unwrap_or_default();
+        Ok((records(&now) == rows).then_some(now))
     });
     let before = before.await?;
-    let committed = scene.table(ROWS).await?.rows() as u64;
-    ensure!(committed < before.values().sum(), "nothing would be missing: {committed} rows are committed");
+    let committed = scene.table(ROWS).await?.rows();
+    ensure!(
+        committed < records(&before)["posts_by_country"],
+        "nothing would be missing: {committed} rows are committed"
+    );
     first.kill_9().await?;
     drop(held);
 
     let mut second = scene.spawn(PINTAIL)?;
-    let after = until("the second process shows something", async || shown(&mut second).await).await?;
-    for (key, records) in &before {
-        let now = after.get(key).copied().unwrap_or_default();
-        ensure!(now >= *records, "{key:?} fell from {records} to {now}");
-    }
+    let address = second.address().await?;
+    let after = until("the second process shows something", async || numbers_at(address).await).await?;
+    none_fell(&before, &after)?;
     scene.caught_up(&poster.log, &mut second).await?;
-    assert_eq!(shown(&mut second).await?.unwrap_or_default(), before, "the same records, counted once");
+    assert_eq!(numbers_at(address).await?.unwrap_or_default(), before, "the same records, counted once");
     assert_eq!(second.terminate().await?.code(), Some(0));
     scene.verify(&poster.log).await?;
     Ok(())
@@ -143,13 +211,10 @@ async fn a_window_whose_partials_cannot_be_read_says_so_and_does_not_look_empty(
 
 /// Looks at a live view again and again until told to stop: no number falls.
 async fn never_falls(pintail: SocketAddr, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut before = Shown::new();
+    let mut before = Numbers::new();
     while !stop.is_cancelled() {
-        let now = shown_at(pintail).await?.unwrap_or_default();
-        for (key, records) in &before {
-            let now = now.get(key).copied().unwrap_or_default();
-            ensure!(now >= *records, "{key:?} fell from {records} to {now}");
-        }
+        let now = numbers_at(pintail).await?.unwrap_or_default();
+        none_fell(&before, &now)?;
         before = now;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -160,7 +225,7 @@ async fn never_falls(pintail: SocketAddr, stop: &CancellationToken) -> anyhow::R
 async fn two_instances_both_show_what_is_in_the_rows_while_both_run() -> anyhow::Result<()> {
     let seed = Seed::announced();
     let mut scene = Scene::new(4).await?;
-    scene.settings.streams = vec![Kind::Geo];
+    scene.settings.streams = WATCHED.to_vec();
     let mut poster = scene.poster(seed.value());
     let mut twins = [scene.spawn(PINTAIL)?, scene.spawn(PINTAIL)?];
     let [first, second] = &mut twins;

@@ -2,7 +2,7 @@
 //!
 //! They are counted for people, and noted for whoever corrects. What counts in the end is what anybody finds by taking
 //! the difference between partials and sealed rows; of windows whose partials are not kept there is none to be taken,
-//! so that their records are counted apart.
+//! so that their records are counted apart. Each process that seals counts all of them.
 
 use super::revise::Dirty;
 use super::tail::Tail;
@@ -20,15 +20,14 @@ impl Sealer {
         dropped_us: i64,
         tell: &mut dyn FnMut(Sealed),
     ) -> Result<(), MergeError> {
-        let progress = self.progress(log.state());
-        let sealed = Starts { from_us: dropped_us, to_us: progress.through_us() };
-        let dropped = Starts { from_us: i64::MIN, to_us: dropped_us };
+        let now = self.progress(log.state());
         let (mut late, mut too_late) = (0, 0);
         for fresh in tail.take_fresh() {
-            // What the last seal was made from was in time, or is counted by whoever made it.
-            if fresh.version <= progress.from_version {
-                continue;
-            }
+            // What somebody else has sealed since our last look was made from this file too, and for that it was in time.
+            let is_new = fresh.version > now.from_version;
+            let through_us = if is_new { now } else { self.before.unwrap_or_default() }.through_us();
+            let dropped = Starts { from_us: i64::MIN, to_us: dropped_us.min(through_us) };
+            let sealed = Starts { from_us: dropped.to_us, to_us: through_us };
             if sealed.meet(fresh.starts) {
                 late += self.count(&fresh.file, sealed).await?;
             }

@@ -78,10 +78,12 @@ pub(crate) struct Sealer {
     /// Nothing was found between these starts in this version.
     nothing_in: Option<(u64, Starts)>,
     dirty: Dirty,
+    /// How far the window's table was after the last look.
+    before: Option<Progress>,
 }
 
 /// How far a window's table is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Progress {
     /// Windows that end at or before this are sealed, epoch ms. `None`: none is.
     through_ms: Option<i64>,
@@ -106,8 +108,21 @@ impl Sealer {
         spec: TableSpec,
     ) -> Self {
         let (stretches, sealed_stretches) = (Stretches::new(), Stretches::new());
-        let (tail, log, nothing_in, dirty) = (None, None, None, Dirty::Unknown);
-        Self { store, clock, target_bytes, plan, spec, tail, log, stretches, sealed_stretches, nothing_in, dirty }
+        let (tail, log, nothing_in, dirty, before) = (None, None, None, Dirty::Unknown, None);
+        Self {
+            store,
+            clock,
+            target_bytes,
+            plan,
+            spec,
+            tail,
+            log,
+            stretches,
+            sealed_stretches,
+            nothing_in,
+            dirty,
+            before,
+        }
     }
 
     /// The window's table.
@@ -197,6 +212,7 @@ impl Sealer {
             };
             tell(self.commit(log, tail.version, progress, &clocks, made).await?);
         }
+        self.before = Some(self.progress(log.state()));
         self.revise(tail, log, &clocks, tell).await
     }
 

@@ -82,9 +82,9 @@ async fn a_start_brings_back_partials_that_were_applied_and_those_that_only_wait
     next.committer.flush(micro([batch("a", 10, 20, &grant)])).await.unwrap();
 
     for _ in 0..2 {
-        let recent = lake.open().await.recent_partials(0, 0).await.unwrap();
+        let recent = lake.open().await.recent_partials(0, 0, 9).await.unwrap();
         assert_eq!((recent.since_us, rows_of(&recent).await), (0, 3));
-        let none = lake.open().await.recent_partials(0, 1).await.unwrap();
+        let none = lake.open().await.recent_partials(0, 1, 9).await.unwrap();
         assert_eq!(rows_of(&none).await, 0, "their windows start earlier");
         follow_all(Instance::of(lake.open().await)).await;
     }

@@ -258,6 +258,22 @@ async fn records_that_come_after_their_window_was_sealed_are_late_and_in_the_par
 }
 
 #[tokio::test]
+async fn of_two_sealers_each_tells_every_late_record_once_also_what_the_other_has_sealed_on_since() {
+    let lake = Lake::in_memory();
+    let mut one = with_orders(&lake).await;
+    let mut other = house(&lake, &one.contract).await;
+    assert_eq!((one.seal().await.len(), other.seal().await.len()), (1, 0));
+    // One record is late, and the other closes the next window.
+    let orders = [Order { id: 6, at_ms: 5_000, arrived_ms: 22_000, kind: "even" }, order(7, 22_000)];
+    let batch = one.batch("a", after(5), &orders, None);
+    one.commit([batch]).await;
+    let events = one.seal().await;
+    assert!(matches!(events[..], [SealEvent::Late { records: 1 }, SealEvent::Sealed { .. }]), "{events:?}");
+    assert_eq!(other.seal().await, [SealEvent::Late { records: 1 }]);
+    assert_eq!((one.seal().await, other.seal().await), (vec![], vec![]), "told once");
+}
+
+#[tokio::test]
 async fn a_sealer_that_dies_at_any_step_seals_nothing_twice_and_the_next_one_seals_it() {
     for (part, fault, sealed) in [
         ("by_kind/_date", Fault::Fail, false),

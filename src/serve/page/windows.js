@@ -53,7 +53,7 @@ function updateWindow(card, { live, now }) {
   show(p.lines, live.starts.length > 1 && live.keys.length > 0);
   const unrestored = live.not_shown ? ` Some starts are in the lake and not here: ${live.not_shown}` : "";
   if (!chosen) {
-    const empty = live.not_shown ? "No records since the start." : "No records in this window yet.";
+    const empty = live.not_shown ? "No start is wholly here yet." : "No records in this window yet.";
     say(p.title, (live.catching_up ? "Just started: catching up with what was shown before." : empty) + unrestored);
     say(p.more, "");
     return;

@@ -643,6 +643,20 @@ async fn an_idle_shard_is_asked_four_times_a_second_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_shard_that_is_behind_is_not_complete_however_empty_its_answers() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    let behind = ok(json!({"Records": [], "NextShardIterator": "n", "MillisBehindLatest": 1}));
+    fake.script().reads = std::iter::repeat_n(behind, 50).collect();
+    let world = World::new();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until("it is known to be complete", |state| !state.batches.is_empty()).await;
+    let waiting = fake.script().reads.len();
+    assert_eq!(waiting, 0, "told before the first answer with nothing behind");
+    assert!(matches!(world.state().batches[0], (_, 0, Some(_))));
+    run.stop().await;
+}
+
+#[tokio::test]
 async fn a_writer_that_has_gone_ends_the_reading() {
     let fake = Fake::start(vec![open(0, &[])]).await;
     fake.script().reads = [read(&["1"])].into();

@@ -78,7 +78,7 @@ async fn followers_are_compacted_too_and_their_partials_come_back_each_once() {
     assert_eq!(compactions(&events, PARTIALS), [(5, 1)]);
     assert_eq!(numbers(&lake, PARTIALS, "records").await, [1; 5]);
     for opened in [early, lake.open().await] {
-        assert_eq!(rows_of(&opened.recent_partials(0, 0).await.unwrap()).await, 5);
+        assert_eq!(rows_of(&opened.recent_partials(0, 0, 9).await.unwrap()).await, 5);
     }
 }
 
