@@ -8,7 +8,7 @@ const PINTAIL: &str = env!("CARGO_BIN_EXE_load-tests");
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_a_flood_of_keys_every_key_is_in_every_table_with_every_record() -> anyhow::Result<()> {
     let plan = Plan {
-        keys: 8_000,
+        keys: 16_000,
         rounds: 2,
         brief_s: 1,
         rate: 4_000.0,
@@ -18,8 +18,8 @@ async fn killed_under_a_flood_of_keys_every_key_is_in_every_table_with_every_rec
         progress: false,
     };
     let report = keys::run(PINTAIL, &plan).await?;
-    assert_eq!((report.violations.as_slice(), report.rows, report.wrong_keys), (&[] as &[String], 16_000, [0; 4]));
-    assert!(report.sealed_rows >= 8_000 && report.partials_rows[0] >= 8_000, "{report:?}");
+    assert_eq!((report.violations.as_slice(), report.rows, report.wrong_keys), (&[] as &[String], 32_000, [0; 4]));
+    assert!(report.sealed_rows >= 16_000 && report.partials_rows[0] >= 16_000, "{report:?}");
     assert!(report.committed_bytes_max > 0 && report.budget_in_use_bytes_max > 0, "{report:?}");
     assert!(report.folded > 0, "the live view has room for all: {report:?}");
     Ok(())
