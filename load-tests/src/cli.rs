@@ -131,10 +131,11 @@ enum Command {
     /// Everybody gets a file of JSON lines, cleans them by the shipped contracts and ends with columns in memory (`clean`)
     /// or with Parquet under zstd 1 (`parquet`), on one core. The whole service (`service`) is held against a consumer in
     /// Python that reads the same streams of a local Kinesis and commits to the same S3, and against the sum of its own
-    /// parts in process; `cores` does without others: JSON to Parquet and windows on one core and on all of them. CPU time of the work alone
-    /// counts, without imports and the engine's start. Ratios are taken within a round; the median and the spread are
-    /// told. Each table is compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that
-    /// is no JSON, or loses others with it, gets the file without such lines, and the table says so.
+    /// parts in process; `cores` does without others: JSON to Parquet and windows on one core and on all of them. CPU time
+    /// of the work alone counts, without imports and the engine's start; Spark, which needs Java 17 or later and is left
+    /// out where there is none, is warm. Ratios are taken within a round; the median and the spread are told. Each table is
+    /// compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that is no JSON, or loses
+    /// others with it, gets the file without such lines, and the table says so.
     #[command(after_help = "Examples: load-tests peers --rounds 5 --report peers.json\n          \
         load-tests peers --rounds 3 --only duckdb,polars --paths parquet --kinds pin --pins 100000\n\
         The first run installs the engines (Python 3.11, 2 GB, pinned) and writes the records, both below --folder.\n\

@@ -1,11 +1,13 @@
 //! Who else can do the work: engines with a Python door, each a script in `load-tests/peers`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::java;
 use super::process::command;
 
 /// Their scripts, and the one that installs them.
@@ -23,6 +25,8 @@ pub enum Engine {
     Datafusion,
     /// ClickHouse, in process.
     Clickhouse,
+    /// Spark on one core, warm.
+    Spark,
 }
 
 impl Engine {
@@ -33,6 +37,7 @@ impl Engine {
             Self::Polars => "Polars",
             Self::Datafusion => "DataFusion",
             Self::Clickhouse => "ClickHouse",
+            Self::Spark => "Spark",
         }
     }
 
@@ -43,8 +48,44 @@ impl Engine {
             Self::Polars => "polars_engine.py",
             Self::Datafusion => "datafusion_engine.py",
             Self::Clickhouse => "clickhouse_engine.py",
+            Self::Spark => "spark_engine.py",
         };
         script(file)
+    }
+
+    /// What it needs and this machine has not, although `install` was here; and what to do about it.
+    async fn lacks(self) -> Option<String> {
+        match self {
+            Self::Spark => java::lacking(&java::of_spark()).await,
+            Self::Duckdb | Self::Polars | Self::Datafusion | Self::Clickhouse => None,
+        }
+    }
+}
+
+/// Those that can work on this machine, and why the others cannot.
+pub async fn able(engines: &[Engine]) -> (Vec<Engine>, Vec<LeftOut>) {
+    let (mut able, mut left_out) = (Vec::new(), Vec::new());
+    for engine in engines.iter().copied() {
+        match engine.lacks().await {
+            None => able.push(engine),
+            Some(why) => left_out.push(LeftOut { engine, why }),
+        }
+    }
+    (able, left_out)
+}
+
+/// An engine that was asked for and cannot work here: that says nothing against anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Who.
+    pub engine: Engine,
+    /// What is to be installed.
+    pub why: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is left out: {}", self.engine.name(), self.why)
     }
 }
 

@@ -11,12 +11,14 @@ pub mod ceiling;
 mod clock;
 pub mod data;
 mod engines;
+mod java;
 pub mod ours;
 pub mod parts;
 mod process;
 pub mod profile;
 mod report;
 pub mod service;
+mod services;
 mod table;
 
 use std::collections::BTreeMap;
@@ -74,6 +76,10 @@ impl Plan {
 pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     let core = plan.core.map_or_else(process::last_core, Ok)?;
     let alone = plan.jobs.is_empty() && plan.served == 0;
+    let wanted = if plan.jobs.is_empty() { &[] } else { plan.engines.as_slice() };
+    let (engines, left_out) = engines::able(wanted).await;
+    left_out.iter().for_each(|engine| eprintln!("{engine}"));
+    let plan = &Plan { engines, ..plan.clone() };
     let python = if alone { String::new() } else { engines::install(&plan.folder).await? };
     let sitting = Sitting { program, python, core, scratch: tempfile::tempdir_in(&plan.folder)? };
     let mut files = BTreeMap::new();
@@ -81,6 +87,7 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
         files.insert(*kind, data::lines(&plan.folder.join("records"), *kind, *count, plan.seed)?);
     }
     let mut report = Report::new(plan, core, &files)?;
+    report.left_out = left_out;
     for (kind, lines) in files.iter().filter(|_| !plan.jobs.is_empty()) {
         let truth = sitting.truth(*kind, lines).await?;
         for engine in &plan.engines {

@@ -26,7 +26,8 @@ pub fn last_core() -> anyhow::Result<usize> {
 /// A program with these arguments, and nothing of the environment but what finds programs and caches.
 pub fn command<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(program);
-    let kept = ["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let kept =
+        ["PATH", "HOME", "TMPDIR", "JAVA_HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     command.args(arguments).env_clear().envs(kept).env("PYTHONDONTWRITEBYTECODE", "1").env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command

@@ -11,10 +11,11 @@ use serde::{Serialize, Serializer};
 use super::arithmetic::Spread;
 use super::ceiling::Ceiling;
 use super::data::Lines;
-use super::engines::Engine;
+use super::engines::{Engine, LeftOut};
 use super::ours::{Job, Work};
-use super::parts::{OnThreads, Parts};
-use super::service::{Mix, PartsTurn, Reader, Served};
+use super::parts::OnThreads;
+use super::service::{PartsTurn, Served};
+use super::services::ServiceLine;
 use super::{Plan, table};
 
 /// Which of a stream's two files.
@@ -146,29 +147,6 @@ pub struct Line {
     pub ceiling_lines_per_cpu_s: Option<Spread>,
 }
 
-/// Who was how fast from Kinesis to the lake.
-#[derive(Debug, Clone, Serialize)]
-pub struct ServiceLine {
-    /// The streams.
-    pub mix: Mix,
-    /// Whose.
-    pub who: Reader,
-    /// What it is.
-    pub version: String,
-    /// Records in a second of the process's CPU.
-    pub records_per_cpu_s: Spread,
-    /// How many times Pintail's CPU it needs a record.
-    pub times_pintail: Option<Spread>,
-    /// Of Pintail: how many times the CPU of its parts it needs a record, in the same round.
-    pub times_parts: Option<Spread>,
-    /// Of Pintail: the parts, the mean of the rounds.
-    pub parts: Option<Parts>,
-    /// The most that was resident at once, in any round.
-    pub rss_peak_bytes: u64,
-    /// How its tables differ from Pintail's, in any round.
-    pub differences: Vec<String>,
-}
-
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -191,6 +169,8 @@ pub struct Report {
     /// On which terms everybody took part.
     #[serde(serialize_with = "terms")]
     pub terms: BTreeMap<(Kind, Engine), Terms>,
+    /// Who took no part because this machine has not what it needs.
+    pub left_out: Vec<LeftOut>,
     /// Every turn.
     pub turns: Vec<Turn>,
     /// Every round's ceilings.
@@ -225,6 +205,7 @@ impl Report {
             seed: plan.seed,
             files: files.iter().map(|(kind, lines)| (kind.name(), lines.clone())).collect(),
             terms: BTreeMap::new(),
+            left_out: Vec::new(),
             turns: Vec::new(),
             ceilings: Vec::new(),
             served: Vec::new(),
@@ -252,9 +233,7 @@ impl Report {
                 self.lines.extend(lines);
             }
         }
-        let both = Mix::ALL.into_iter().flat_map(|mix| [Reader::Pintail, Reader::Consumer].map(|who| (mix, who)));
-        let services: Vec<ServiceLine> = both.filter_map(|(mix, who)| self.service(mix, who)).collect();
-        self.services.extend(services);
+        self.services = self.service_lines();
         self.scalings = plan.lines.iter().filter_map(|(kind, _)| self.scaling(*kind)).collect();
         for ((kind, engine), terms) in self.terms.iter().filter(|(_, terms)| terms.input.is_none()) {
             self.violations.push(format!("{} {}: {terms}", engine.name(), kind.name()));
@@ -294,35 +273,6 @@ impl Report {
         })
     }
 
-    fn service(&self, mix: Mix, who: Reader) -> Option<ServiceLine> {
-        let turns_of = |who| self.served.iter().filter(move |turn| (turn.mix, turn.who) == (mix, who));
-        let each_s = |who| -> Vec<Option<f64>> {
-            turns_of(who).map(|turn| Some(turn.work.cpu_s / turn.records as f64)).collect()
-        };
-        let rates: Vec<f64> = each_s(who).into_iter().flatten().map(|each_s| 1.0 / each_s).collect();
-        let ratios = (who == Reader::Consumer).then(|| Spread::of_ratios(&each_s(who), &each_s(Reader::Pintail)));
-        let parts: Vec<PartsTurn> = self.parts.iter().filter(|turn| turn.mix == mix).copied().collect();
-        let parts_s: Vec<Option<f64>> = turns_of(who)
-            .map(|turn| parts.iter().find(|of| of.round == turn.round).map(|of| of.parts.sum_ns() / 1e9))
-            .collect();
-        let is_ours = who == Reader::Pintail;
-        let each: Vec<Parts> = parts.iter().map(|turn| turn.parts).collect();
-        let mut differences: Vec<String> = turns_of(who).flat_map(|turn| turn.differences.clone()).collect();
-        differences.sort_unstable();
-        differences.dedup();
-        Some(ServiceLine {
-            mix,
-            who,
-            version: turns_of(who).next()?.work.version.clone(),
-            records_per_cpu_s: Spread::of(&rates)?,
-            times_pintail: ratios.flatten(),
-            times_parts: is_ours.then(|| Spread::of_ratios(&each_s(who), &parts_s)).flatten(),
-            parts: (is_ours && !each.is_empty()).then(|| Parts::mean(&each)),
-            rss_peak_bytes: turns_of(who).map(|turn| turn.work.rss_peak_bytes).max()?,
-            differences,
-        })
-    }
-
     fn scaling(&self, kind: Kind) -> Option<Scaling> {
         let of_kind = || self.threads.iter().filter(move |turn| turn.kind == kind);
         let threads = of_kind().map(|turn| turn.threads).max().filter(|threads| *threads > 1)?;
@@ -343,7 +293,13 @@ impl Report {
     }
 
     /// By round. Without the reading of the file, if that is wanted: the ceiling has none.
-    fn cpu_s_a_line(&self, kind: Kind, job: Job, who: Option<Engine>, without_reading: bool) -> Vec<Option<f64>> {
+    pub(super) fn cpu_s_a_line(
+        &self,
+        kind: Kind,
+        job: Job,
+        who: Option<Engine>,
+        without_reading: bool,
+    ) -> Vec<Option<f64>> {
         let input = who.map_or(Some(Input::Whole), |engine| self.input_of(kind, engine));
         let lines = input.and_then(|input| Some(input.of(self.files.get(kind.name())?).1));
         let mut each_s = vec![None; self.rounds];

@@ -80,6 +80,8 @@ pub enum Reader {
     Pintail,
     /// boto3, orjson, pyarrow and `write_deltalake`, without windows.
     Consumer,
+    /// Spark as it was from files to Parquet; it has no turn here.
+    Spark,
 }
 
 /// What the parts of Pintail's way cost by themselves, in a round.

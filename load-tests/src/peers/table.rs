@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::arithmetic::Spread;
 use super::ours::Job;
-use super::report::{Input, Line, Report, ServiceLine};
+use super::report::{Input, Line, Report};
 use super::service::Reader;
+use super::services::ServiceLine;
 
 /// All of it, as plain text.
 pub fn render(report: &Report) -> String {
@@ -23,6 +24,7 @@ pub fn render(report: &Report) -> String {
             report.rounds
         ),
     );
+    report.left_out.iter().for_each(|engine| push(&mut text, format_args!("{engine}")));
     let mut heading = None;
     for line in &report.lines {
         if heading != Some((line.kind, line.job)) {
@@ -61,8 +63,9 @@ fn service(text: &mut String, line: &ServiceLine) {
     let (name, notes) = match line.who {
         Reader::Pintail => ("Pintail", "the truth; with the shipped windows".to_owned()),
         Reader::Consumer => ("Python consumer", differences(&line.differences)),
+        Reader::Spark => ("Spark", "from files to Parquet, one core: no Kinesis, S3, commits or windows".to_owned()),
     };
-    let name = format!("{name} {}", if line.who == Reader::Pintail { line.version.as_str() } else { "" });
+    let name = format!("{name} {}", if line.who == Reader::Consumer { "" } else { line.version.as_str() });
     push(text, format_args!("  {name:<20} {rate:<22} {times:<28} {:>8}  {notes}", line.rss_peak_bytes >> 20));
     if let (Some(times), Some(parts)) = (line.times_parts, line.parts) {
         let us = |ns: f64| ns / 1e3;
@@ -160,6 +163,7 @@ mod tests {
     use super::*;
     use crate::peers::ceiling::Ceiling;
     use crate::peers::data::Lines;
+    use crate::peers::engines::LeftOut;
     use crate::peers::ours::Work;
     use crate::peers::parts::{OnThreads, Parts};
     use crate::peers::report::{Ceilings, Terms, Threads, Turn};
@@ -270,6 +274,42 @@ mod tests {
         );
         assert!(table.contains("75 [50, 100]") && table.contains("11.00 [10.00, 12.00]"), "{table}");
         assert_eq!(table.matches("differs: pin 7 rows instead of 8").count(), 1, "{table}");
+    }
+
+    #[test]
+    fn spark_from_files_stands_beside_the_service_if_it_had_a_turn_at_every_stream_of_the_mix() {
+        let served = |round, mix: Mix, cpu_s| Served {
+            round,
+            mix,
+            who: Reader::Pintail,
+            records: 1_000,
+            work: Work { reading_s: None, ..turn(round, None, cpu_s).work.unwrap() },
+            differences: Vec::new(),
+        };
+        let parquet = |round, cpu_s| Turn { job: Job::Parquet, ..turn(round, Some(Engine::Spark), cpu_s) };
+        let mut report = report();
+        let whole = Terms { input: Some(Input::Whole), excuse: None, differences: Vec::new() };
+        report.terms.insert((Kind::Pin, Engine::Spark), whole);
+        report.turns = vec![parquet(0, 8.0), parquet(1, 10.0), parquet(2, 40.0)];
+        report.served = (0..3).map(|round| served(round, Mix::Pins, [2.0, 4.0, 8.0][round])).collect();
+        report.served.push(served(0, Mix::Even, 1.0));
+        let plan = Plan { engines: vec![Engine::Spark], jobs: vec![Job::Parquet], ..plan() };
+        report.lines.clear();
+        report.conclude(&plan).unwrap();
+        let found: Vec<_> = report.services.iter().map(|line| (line.mix, line.who)).collect();
+        assert_eq!(found, [(Mix::Even, Reader::Pintail), (Mix::Pins, Reader::Pintail), (Mix::Pins, Reader::Spark)]);
+        let spark = &report.services[2];
+        assert_eq!((spark.records_per_cpu_s.median, spark.times_pintail.unwrap().median), (100.0, 4.0));
+        assert!(render(&report).contains("from files to Parquet, one core: no Kinesis"), "{}", render(&report));
+    }
+
+    #[test]
+    fn who_was_left_out_is_named_and_no_violation() {
+        let mut report = report();
+        report.left_out.push(LeftOut { engine: Engine::Spark, why: "it needs Java".to_owned() });
+        report.conclude(&plan()).unwrap();
+        assert!(render(&report).contains("\nSpark is left out: it needs Java\n"), "{}", render(&report));
+        assert_eq!(report.violations, [""; 0]);
     }
 
     #[test]
