@@ -166,14 +166,25 @@ impl Child {
         Ok(None)
     }
 
-    /// SIGTERM
-    pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
+    /// SIGTERM, as soon as it takes that for a request: before, it would die of it like anything that has hardly begun.
+    pub async fn ask_to_end(&mut self) -> anyhow::Result<()> {
+        until("a child takes SIGTERM for a request", async || {
+            self.alive()?;
+            Ok(self.catches(Signal::SIGTERM)?.then_some(()))
+        })
+        .await?;
         self.signal(Signal::SIGTERM)
+    }
+
+    fn catches(&self, signal: Signal) -> anyhow::Result<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).context("no SigCgt in its status")?;
+        Ok(u64::from_str_radix(caught.trim(), 16)? >> (signal as i32 - 1) & 1 == 1)
     }
 
     /// SIGTERM, and waits for its end. What it logged of a stream's things must have named the stream.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
-        self.ask_to_end()?;
+        self.ask_to_end().await?;
         let status = self.ended().await?;
         let unnamed = self.lines_of_no_stream()?;
         ensure!(unnamed.is_empty(), "of which stream? {unnamed:#?}");

@@ -76,11 +76,13 @@ impl Rooms {
 
     /// One answer of the source with these payloads.
     pub fn read<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<RawBatch> {
-        let (mut records, mut shared, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
-        for payload in payloads {
+        let payloads: Vec<&[u8]> = payloads.into_iter().collect();
+        // The source makes room once, too.
+        let mut records = Vec::with_capacity(payloads.len());
+        let mut shared = Vec::with_capacity(payloads.iter().map(|payload| payload.len()).sum());
+        for payload in &payloads {
             self.records += 1;
             shared.extend_from_slice(payload);
-            lengths.push(payload.len());
             records.push(RawRecord {
                 data: Bytes::new(),
                 sequence_number: self.number()?,
@@ -90,8 +92,8 @@ impl Rooms {
             });
         }
         let mut shared = Bytes::from(shared);
-        for (record, length) in records.iter_mut().zip(lengths) {
-            record.data = shared.split_to(length);
+        for (record, payload) in records.iter_mut().zip(payloads) {
+            record.data = shared.split_to(payload.len());
         }
         Ok(self.batch(records))
     }

@@ -90,10 +90,15 @@ fn longest(texts: &StringArray) -> usize {
 
 /// Whether most of the first values occur more than once. Without any there is nothing to write.
 fn repeats<T: Eq + Hash>(values: impl Iterator<Item = T>) -> bool {
-    let (mut distinct, mut count) = (HashSet::new(), 0);
+    const MANY: usize = SAMPLE_ROWS / 2;
+    let (mut distinct, mut count) = (HashSet::with_capacity(MANY + 1), 0);
     for value in values.take(SAMPLE_ROWS) {
         count += 1;
         distinct.insert(value);
+        // More than half of the whole sample: the rest cannot change it.
+        if distinct.len() > MANY {
+            return false;
+        }
     }
     distinct.len() <= count / 2
 }

@@ -236,7 +236,7 @@ impl Killer<'_> {
         let step = steps[self.seed.below(steps.len() as u64) as usize];
         let at = step.at(&mut self.seed);
         let mut held = self.s3.faults().hold(move |request| step.is_reached_by(request), at);
-        hurried.ask_to_end()?;
+        hurried.ask_to_end().await?;
         works.release();
         tokio::select! {
             () = held.reached() => self.kill(hurried, Phase::Drain).await,
@@ -273,7 +273,7 @@ impl Killer<'_> {
             return self.note(&child);
         }
         self.measure(&child)?;
-        child.ask_to_end()?;
+        child.ask_to_end().await?;
         let status = child.ended().await?;
         self.has_drained(&child, status)
     }

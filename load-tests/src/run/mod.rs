@@ -134,7 +134,7 @@ impl Run<'_> {
         let posted = done.with_context(|| child.story())?;
         let usage = place.usage().await?;
         let after = Sample { posted: posted.live.records, ..watch.sample().await? };
-        child.ask_to_end()?;
+        child.ask_to_end().await?;
         let status = child.ended().await?;
         self.tell(|| "reading the tables".to_owned());
         let verdict = look(&place.s3.lake_url()?, &log, &profile.kinds(), &place.windows(profile)).await?;

@@ -98,7 +98,7 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     }
     let recovered_s = (watch.started.elapsed() - posted_s).as_secs_f64();
     let usage = Usage::of(watch.pid)?;
-    child.ask_to_end()?;
+    child.ask_to_end().await?;
     let status = child.ended().await?;
     let verdict = scene.look(&log).await?;
     let mut commits = 0;

@@ -96,7 +96,7 @@ async fn told_to_end_while_it_cannot_read_it_does_not_say_that_it_reads_again() 
     scene.caught_up(&poster.log, &mut child).await?;
     proxy.faults().add(|_: &Request| true, Fault::access_denied(), None);
     until_ready(&mut child, false, "AccessDeniedException").await?;
-    child.ask_to_end()?;
+    child.ask_to_end().await?;
     assert_eq!(child.ended().await?.code(), Some(0));
     assert_eq!(lines(&child, "cannot read, will try again")?.len(), Kind::ALL.len());
     assert_eq!(lines(&child, "reads again")?, Vec::<String>::new());

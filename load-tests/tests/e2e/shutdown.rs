@@ -20,7 +20,7 @@ async fn cut_off_in_a_commit(at: At) -> anyhow::Result<()> {
     poster.post(300, 6_000.0).await?;
     let reached = tokio::time::timeout(PATIENCE, held.reached()).await;
     reached.with_context(|| child.story())?;
-    child.ask_to_end()?;
+    child.ask_to_end().await?;
     let status = child.ended().await?;
     assert_eq!(status.code(), Some(1), "{}", child.story());
     let last = child.stderr()?.lines().last().unwrap_or_default().to_owned();
