@@ -16,10 +16,6 @@ use super::sample::set_form;
 use super::stats::{Counts, stats_json};
 use crate::limits::{PARTITIONS_PER_COMMIT_MAX, ROW_GROUP_BYTES_MAX};
 
-/// A page is encoded, copied and compressed in buffers of its size: these stay in a core's cache, and their memory is not
-/// new each time.
-const PAGE_BYTES: usize = 128 * 1024;
-
 /// A file, and what its `add` says of it.
 pub(crate) struct Encoded {
     pub path: String,
@@ -105,7 +101,6 @@ pub(crate) fn properties(schema: &SchemaRef, sample: Option<&RecordBatch>) -> Re
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("pintail ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_data_page_size_limit(PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::Chunk);
     if let Some(sample) = sample {
         let columns = schema.fields().iter().zip(sample.columns());
