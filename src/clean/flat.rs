@@ -77,7 +77,7 @@ impl FlatReader {
         if has_control(text) {
             return None;
         }
-        let text = simdutf8::basic::from_utf8(text).ok()?;
+        let text = std::str::from_utf8(text).ok()?;
         self.spots.clear();
         self.spots.resize(fields.len(), Spot::Absent);
         self.unknown.clear();
