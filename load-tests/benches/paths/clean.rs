@@ -60,6 +60,19 @@ pub fn with_windows(rounds: Rounds) {
     compare(title, rounds, houses.iter().map(|(name, house)| flushes(name, house)).collect());
 }
 
+/// A window of a day that slides: by its hop.
+pub fn with_sliding_windows(rounds: Rounds) {
+    let sliding = |hop: &str| {
+        let keys = "by = [\"category\"]\nmeasure = { pins = \"count\", followers = \"sum(follower_count)\" }";
+        format!("[[window]]\nname = \"day\"\nevery = \"1d\"\nhop = \"{hop}\"\n{keys}\n")
+    };
+    let house = |hop| RefCell::new(House::new(Kind::Pin, Some(sliding(hop))));
+    let houses: Vec<(String, RefCell<House>)> =
+        ["1d", "1h", "10m", "1m"].into_iter().map(|hop| (format!("every {hop}"), house(hop))).collect();
+    let title = "path 4: path 3 of pins with a window of a day that slides";
+    compare(title, rounds, houses.iter().map(|(name, house)| flushes(name, house)).collect());
+}
+
 fn flushes<'a>(name: &'a str, house: &'a RefCell<House>) -> Side<'a> {
     Side::new(name, RECORDS, || drop(black_box(house.borrow_mut().flush()))).after(|| house.borrow_mut().read())
 }

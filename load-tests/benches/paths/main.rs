@@ -47,5 +47,6 @@ fn main() {
     }
     if is_chosen("windows") {
         clean::with_windows(rounds);
+        clean::with_sliding_windows(rounds);
     }
 }
