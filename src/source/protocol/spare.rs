@@ -14,11 +14,14 @@ use crate::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS_MAX};
 pub(crate) struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Spare {
-    /// An empty buffer for so many bytes: a spare one, if they are many enough to be worth it and it has room for them.
+    /// An empty buffer for so many bytes: a spare one, if they are many enough to be worth it and it has room for them. Of
+    /// several the smallest: a body needs more room than its payloads.
     pub fn take(&self, bytes: usize) -> Vec<u8> {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &Vec<u8>| SPARE_BUFFER_BYTES.contains(&bytes) && buffer.capacity() >= bytes;
-        let found = spare.iter().position(fits).map(|at| spare.swap_remove(at));
+        let fitting = spare.iter().enumerate().filter(|(_, buffer)| fits(buffer));
+        let smallest = fitting.min_by_key(|(_, buffer)| buffer.capacity()).map(|(at, _)| at);
+        let found = smallest.map(|at| spare.swap_remove(at));
         drop(spare);
         found.unwrap_or_else(|| Vec::with_capacity(bytes))
     }
@@ -34,8 +37,11 @@ impl Spare {
     fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_BUFFERS_MAX {
-            spare.push(buffer);
+        spare.push(buffer);
+        if spare.len() > SPARE_BUFFERS_MAX {
+            spare.sort_unstable_by_key(Vec::capacity);
+            // The smallest is of use to the fewest.
+            spare.remove(0);
         }
     }
 }
@@ -79,6 +85,17 @@ mod tests {
         assert!(spare.take(BYTES + 1).as_ptr() != place, "it has no room for them");
         let again = spare.take(BYTES);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
+    }
+
+    #[test]
+    fn the_smallest_that_fits_is_taken_and_the_largest_are_kept() {
+        let spare = Spare::default();
+        let capacities = |spare: &Spare| spare.0.lock().unwrap().iter().map(Vec::capacity).collect::<Vec<_>>();
+        let sizes = [3 * BYTES, BYTES, 2 * BYTES];
+        drop(sizes.map(|bytes| spare.lend(Vec::with_capacity(bytes))));
+        assert_eq!(spare.take(BYTES + 1).capacity(), 2 * BYTES);
+        drop([4 * BYTES, 5 * BYTES, 6 * BYTES].map(|bytes| spare.lend(Vec::with_capacity(bytes))));
+        assert_eq!(capacities(&spare), [3 * BYTES, 4 * BYTES, 5 * BYTES, 6 * BYTES]);
     }
 
     #[test]
