@@ -87,7 +87,8 @@ enum Command {
     /// For each table, in this order: small files of one day become large ones (if [maintenance] compact_files of
     /// like size are there); the log gets a checkpoint; log entries older than the table's log retention are deleted,
     /// but for those that a table which follows has still to apply; data files that no version within the table's
-    /// retention names are deleted. Kinesis is not asked.
+    /// retention names are deleted; partials of sealed windows go when keep_partials is over. Then windows that are closed
+    /// get their sealed rows. Kinesis is not asked.
     ///
     /// The service does all this by itself unless [maintenance] enabled = false. It may run at the same time, as may
     /// a second `pintail maintain` and other engines that read, append, delete or OPTIMIZE: whoever is too late gives
@@ -95,7 +96,6 @@ enum Command {
     ///
     /// Exit codes: 0 every table is maintained; 1 a table was refused or something failed, the other tables were
     /// maintained all the same; 64 the configuration or the call is wrong.
-    #[command(verbatim_doc_comment)]
     Maintain(ConfigArgs),
 }
 

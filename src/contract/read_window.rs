@@ -32,9 +32,12 @@ pub(super) fn window(section: Section<'_>, columns: &Columns, event_time: EventT
     let keys = reader.keys();
     let measures = read_measure::measures(&mut reader.section, columns);
     let place = reader.section.place();
-    let (every_us, keys, measures) = (every? * 1000, keys?, measures?);
-    reader.distinct_outputs(&keys, &measures);
+    if let (Some(keys), Some(measures)) = (&keys, &measures) {
+        reader.distinct_outputs(keys, measures);
+    }
+    // Also of a window that is not whole: what is missing may stand there misspelt.
     reader.section.finish();
+    let (every_us, keys, measures) = (every? * 1000, keys?, measures?);
     let (pane_us, time, conditions) = (hop? * 1000, time?, conditions?);
     let declared = Declared { every_us, pane_us, time, conditions: &conditions, keys: &keys, measures: &measures };
     let plan = WindowPlan {

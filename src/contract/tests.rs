@@ -620,6 +620,16 @@ fn misuse_of_windows_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_a_window_lacks_because_it_is_misspelt_is_told_with_what_was_meant() {
+    let problems = refused(&with_window("every = \"1m\"\nmeasures = { c = \"count\" }"));
+    let expected = [
+        "c.toml:14: `measure` is missing; expected at least one, like { events = \"count\" }",
+        "c.toml:17: unknown key `window.measures`; did you mean `measure`?",
+    ];
+    assert_eq!(problems.problems(), expected);
+}
+
+#[test]
 fn two_windows_of_one_name_are_one_problem_that_says_where_the_first_is() {
     let twice = "every = \"1m\"\nmeasure = { c = \"count\" }\n[[window]]\nname = \"W\"\nevery = \"1m\"\nmeasure = { c = \"count\" }";
     let expected = "c.toml:18: window `W` is taken by the window at c.toml:14, as `w`: Delta does not tell upper from lower case; rename it";

@@ -161,7 +161,8 @@ fn definition_problem(definition: &str, wanted: &Schema, table: &TableState) -> 
     let had = window_columns(fields.into_iter().flatten().map(name_of));
     let difference = if has == had {
         format!(
-            "the columns are the same ({}), so `every` differs, or what one of them is computed from",
+            "the columns are the same ({}), so `every`, `hop`, `time` or `where` differs, or what one of them is \
+             computed from",
             had.join(", ")
         )
     } else {
