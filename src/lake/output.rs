@@ -144,6 +144,8 @@ impl Output {
                 return Err(self.failed(error));
             }
         };
+        let table = &self.plan.table;
+        self.store.check_landed(table, &self.store.path(table, &path)).await?;
         self.bytes += size;
         self.rows += rows;
         self.adds.push(json!({

@@ -97,8 +97,11 @@ async fn upload(store: LakeStore, mut upload: Upload) -> (Upload, Option<LakeErr
     }
     upload.attempt += 1;
     let path = store.path(&upload.table, &upload.file.path);
-    let failure = store.write(&path, upload.file.bytes.clone()).await.err();
-    (upload, failure)
+    let mut written = store.write(&path, upload.file.bytes.clone()).await;
+    if written.is_ok() {
+        written = store.check_landed(&upload.table, &path).await;
+    }
+    (upload, written.err())
 }
 
 async fn encode_on_a_core(cores: &Arc<Semaphore>, partition: Partition) -> Result<Encoded, ParquetError> {

@@ -233,6 +233,20 @@ impl LakeStore {
         }
     }
 
+    /// Whether a file that was just written is in the table. A folder that is away (a disk that is not mounted) takes files
+    /// all the same: the way to them is made anew, and when the folder is back it is without them. So in a folder the
+    /// table's log must be there, and after that the file. An S3 that is away takes nothing.
+    pub(crate) async fn check_landed(&self, table: &str, path: &Path) -> Result<(), LakeError> {
+        let Some(log) = self.folder.as_ref().map(|folder| folder.join(table).join("_delta_log")) else { return Ok(()) };
+        let has_log = tokio::task::spawn_blocking(move || has_an_entry(&log)).await.unwrap_or_default();
+        if has_log && self.head(path).await?.is_some() {
+            return Ok(());
+        }
+        let source = if has_log { "it is gone" } else { "its table's log is not there (is the folder away?)" };
+        let source = object_store::Error::NotFound { path: path.to_string(), source: source.into() };
+        Err(LakeError::Store { action: "find what was just written as", path: path.to_string(), source })
+    }
+
     /// Deletes objects, as many at a time as the store takes; one that is gone already is no error. Returns how many
     /// were asked for.
     pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<u64, LakeError> {
@@ -259,6 +273,12 @@ fn folder_of(config: &LakeConfig) -> Option<PathBuf> {
         Some(_) => None,
         None => std::path::absolute(&config.uri).ok(),
     }
+}
+
+/// Of a log in a folder.
+fn has_an_entry(log: &std::path::Path) -> bool {
+    let mut entries = std::fs::read_dir(log).into_iter().flatten().flatten();
+    entries.any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
 }
 
 /// Hidden from readers by its underscore, as no table's name begins.
@@ -327,6 +347,20 @@ mod tests {
         std::fs::write(folder.path(), "x").unwrap();
         assert!(store.check_writable().await.is_err());
         std::fs::remove_file(folder.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_written_while_the_folder_was_away_is_not_taken_for_the_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LakeStore::open(&lake_at(folder.path())).await.unwrap();
+        let (entry, file) = (store.path("t", "_delta_log/0.json"), store.path("t", "_date=1/part-a.parquet"));
+        store.write(&file, Bytes::from_static(b"1")).await.unwrap();
+        let told = store.check_landed("t", &file).await.unwrap_err();
+        assert!(told.is_passing() && crate::error_chain::chain(&told).contains("is the folder away?"), "{told:?}");
+        store.write(&entry, Bytes::from_static(b"{}")).await.unwrap();
+        store.check_landed("t", &file).await.unwrap();
+        std::fs::remove_file(folder.path().join("t/_date=1/part-a.parquet")).unwrap();
+        assert!(store.check_landed("t", &file).await.unwrap_err().is_passing(), "the log is back, without the file");
     }
 
     #[tokio::test]

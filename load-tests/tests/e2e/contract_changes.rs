@@ -116,7 +116,8 @@ async fn a_window_by_another_key_is_refused_and_nothing_is_touched() -> anyhow::
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_of_another_size_is_refused_and_nothing_is_touched() -> anyhow::Result<()> {
     let change = ("every = \"1m\"", "every = \"2m\"");
-    assert_refused(change, &["the columns are the same (country, ", "so `every` differs"]).await
+    assert_refused(change, &["the columns are the same (country, ", "so `every`, `hop`, `time` or `where` differs"])
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -265,3 +265,28 @@ async fn a_disk_that_is_full_is_told_and_room_is_enough() -> anyhow::Result<()> 
     assert_eq!(leftovers(&scene.lake())?, Vec::<PathBuf>::new());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_away_for_a_while_is_waited_for_and_takes_no_record_with_it() -> anyhow::Result<()> {
+    let mut play = Play::of(&[Kind::Geo], Scene::new(1).await?).await?;
+    let lake = play.scene.lake();
+    let (away, made) = (lake.with_extension("away"), lake.with_extension("made"));
+    std::fs::rename(&lake, &away)?;
+    play.poster.post(1_000, 5_000.0).await?;
+    play.until_unready(Kind::Geo, &["is the folder away?"]).await?;
+    // Files were written meanwhile: the way to them is made anew, and may be once more between these two.
+    until("the folder is back", async || {
+        if lake.exists() {
+            std::fs::rename(&lake, &made)?;
+        }
+        let is_back = std::fs::rename(&away, &lake).is_ok();
+        if !is_back {
+            std::fs::remove_dir_all(&made)?;
+        }
+        Ok(is_back.then_some(()))
+    })
+    .await?;
+    assert!(made.exists(), "nothing was written into another folder, so nothing was shown");
+    play.until_ready().await?;
+    play.end().await.map(drop)
+}

@@ -161,7 +161,10 @@ async fn a_run_that_is_told_to_stop_deletes_what_it_has_created() -> anyhow::Res
         kill(pid, signal)?;
         assert_eq!(harness.wait().await?.code(), Some(1), "there is no verdict");
         for kind in Kind::ALL {
-            assert!(!theirs.exists(&format!("load-test-7-{}", kind.name())).await?, "{signal}: {kind:?} is left");
+            let name = format!("load-test-7-{}", kind.name());
+            // Kinesis takes a moment for it, after it has said yes.
+            let gone = until("a deleted stream is gone", async || Ok((!theirs.exists(&name).await?).then_some(())));
+            gone.await.with_context(|| format!("{signal}: {name} is left"))?;
         }
     }
     Ok(())
