@@ -8,7 +8,10 @@ use anyhow::bail;
 use super::positions::time;
 use super::say::say;
 use crate::config::Config;
-use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, SealEvent, Sealers, TableName};
+use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, Pressing, SealEvent, Sealers, TableName};
+
+/// When sealing finds too many files, they are compacted, whatever there is, and it looks again.
+const ROUNDS_MAX: usize = 3;
 
 /// Everything that can be done for every table; a line for each thing that was done, a table at the end.
 pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
@@ -17,18 +20,24 @@ pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
     let Some(store) = LakeStore::open_existing(&config.lake.location).await? else {
         bail!("there is no lake at {uri} yet; `pintail run` makes it");
     };
-    let mut maintainer = Maintainer::new(store.clone(), config.maintenance.options);
+    let pressing = Pressing::default();
+    let mut maintainer = Maintainer::new(store.clone(), config.maintenance.options).pressed_by(&pressing);
     for stream in &config.streams {
         maintainer.add(&config.pipeline, stream.name(), &stream.contract);
     }
-    let mut done = Vec::new();
-    maintainer.round(true, &mut |table, event| note(table, event, &mut done)).await;
-    let mut sealers = Sealers::new(store, config.maintenance.options);
+    let mut sealers = Sealers::new(store, config.maintenance.options).pressing(&pressing);
     for stream in &config.streams {
         sealers.add(&config.pipeline, stream.name(), &stream.contract);
     }
-    let mut is_sealed = true;
-    sealers.look(None, &mut |table, event| is_sealed &= say_sealed(table, &event)).await;
+    let (mut done, mut is_sealed) = (Vec::new(), true);
+    for _ in 0..ROUNDS_MAX {
+        (done, is_sealed) = (Vec::new(), true);
+        maintainer.round(true, &mut |table, event| note(table, event, &mut done)).await;
+        sealers.look(None, &mut |table, event| is_sealed &= say_sealed(table, &event)).await;
+        if pressing.is_empty() {
+            break;
+        }
+    }
     print(&done);
     let well = done.iter().all(|table| matches!(table.ended, MaintenanceEnded::Well(_) | MaintenanceEnded::Absent));
     Ok(if well && is_sealed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -144,6 +144,12 @@ pub enum LakeError {
         /// The first of them, each with what is wrong.
         files: Vec<String>,
     },
+    /// More files than can be merged side by side; compaction makes fewer of them.
+    #[error("table {table}: its files are too many to be merged at once, and are compacted first")]
+    TooManyFiles {
+        /// The table.
+        table: String,
+    },
     /// Rows of a partials table cannot be added up.
     #[error("table {table}: the rows of its file {path} cannot be added up")]
     Unmergeable {
@@ -186,6 +192,7 @@ impl LakeError {
     pub(crate) fn action(&self) -> Action {
         match self {
             Self::Store { .. }
+            | Self::TooManyFiles { .. }
             | Self::Checkpoint { source: ParquetError::External(_), .. }
             | Self::File { source: ParquetError::External(_), .. } => Action::Retry,
             Self::Log { .. }

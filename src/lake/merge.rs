@@ -98,10 +98,7 @@ impl MergeError {
                      window_start and its keys)"
                 ),
             },
-            Self::TooMany => LakeError::Refused {
-                table,
-                reason: "its files are too many to be merged at once (`pintail maintain` compacts them)".to_owned(),
-            },
+            Self::TooMany => LakeError::TooManyFiles { table },
         }
     }
 }

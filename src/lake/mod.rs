@@ -33,6 +33,7 @@ mod output;
 mod parquet;
 mod partition;
 mod plan;
+mod pressing;
 mod range;
 mod reading;
 mod recovered;
@@ -68,6 +69,7 @@ pub use maintenance::{
 };
 pub use others::{CommitLog, LoggedCommit};
 pub use plan::{StreamPlan, TablePlan, plan_tables};
+pub use pressing::Pressing;
 pub use range::{RangeState, look_at_range};
 pub use rejected::{RejectBatch, RejectReader, RejectSet};
 pub use replay::{RejectsReplay, ReplayLook, look_at_replays, replayed_through};

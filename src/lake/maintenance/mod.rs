@@ -29,6 +29,7 @@ mod tests;
 
 use super::ledger::StreamIdentity;
 use super::moment::MomentClock;
+use super::pressing::Pressing;
 use super::store::LakeStore;
 use super::stream::TableSet;
 use super::turn::Turn;
@@ -178,6 +179,9 @@ pub struct TableName<'a> {
     pub table: &'a str,
 }
 
+/// Of which one can be made.
+const FEWEST_FILES: usize = 2;
+
 /// Looks after the tables of some streams.
 #[derive(Debug)]
 pub struct Maintainer {
@@ -185,6 +189,7 @@ pub struct Maintainer {
     clock: MomentClock,
     options: MaintenanceOptions,
     turn: Turn,
+    pressing: Pressing,
     streams: Vec<Stream>,
 }
 
@@ -200,7 +205,14 @@ struct Stream {
 impl Maintainer {
     /// Of a lake in which nobody has looked yet.
     pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
-        Self { store, clock: MomentClock::system(), options, turn: Turn::default(), streams: Vec::new() }
+        let (clock, turn, pressing) = (MomentClock::system(), Turn::default(), Pressing::default());
+        Self { store, clock, options, turn, pressing, streams: Vec::new() }
+    }
+
+    /// Compacts whatever there is of tables for which somebody waits.
+    pub fn pressed_by(mut self, pressing: &Pressing) -> Self {
+        self.pressing = pressing.clone();
+        self
     }
 
     /// Each look at a table takes its turn.
@@ -238,9 +250,11 @@ impl Maintainer {
                 let spec = table.spec.name.clone();
                 let mut tell = |event| observe(TableName { stream: name, table: &spec }, event);
                 tell(Event::Begins);
-                let (store, clock, options) = (&self.store, &self.clock, self.options);
+                let (store, clock, pressed) = (&self.store, &self.clock, self.pressing.take(&spec));
+                let compact_files = if pressed { FEWEST_FILES } else { self.options.compact_files };
+                let options = MaintenanceOptions { compact_files, ..self.options };
                 let _turn = self.turn.taken().await;
-                let look = Look { store, clock, options, thorough, ours, rows, followers };
+                let look = Look { store, clock, options, thorough, pressed, ours, rows, followers };
                 let ended = table.maintain(&look, &mut tell).await;
                 tell(Event::Ended(ended));
             }

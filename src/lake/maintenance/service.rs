@@ -15,6 +15,7 @@ use super::{Event, Maintainer, MaintenanceOptions, TableName};
 use crate::contract::Contract;
 use crate::cores::blocking_threads;
 use crate::error_chain::chain;
+use crate::lake::pressing::Pressing;
 use crate::lake::seal::{SealBell, SealEvent, Sealers};
 use crate::lake::store::{LakeConfig, LakeStore};
 use crate::lake::turn::Turn;
@@ -88,7 +89,9 @@ async fn work(
     observe_seals: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
 ) {
     let store = open(&plan).await;
-    tokio::join!(seal(&plan, store.clone(), observe_seals), maintain(&plan, store, observe));
+    let pressing = Pressing::default();
+    let sealing = seal(&plan, store.clone(), &pressing, observe_seals);
+    tokio::join!(sealing, maintain(&plan, store, &pressing, observe));
 }
 
 async fn open(plan: &MaintenancePlan) -> LakeStore {
@@ -113,8 +116,13 @@ async fn open(plan: &MaintenancePlan) -> LakeStore {
 }
 
 /// Seals when the bell rings, and looks at every window at once and then now and then. Never ends.
-async fn seal(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send)) {
-    let mut sealers = Sealers::new(store, plan.options).taking(&plan.turn);
+async fn seal(
+    plan: &MaintenancePlan,
+    store: LakeStore,
+    pressing: &Pressing,
+    observe: &mut (dyn FnMut(TableName<'_>, SealEvent) + Send),
+) {
+    let mut sealers = Sealers::new(store, plan.options).taking(&plan.turn).pressing(pressing);
     for (stream, contract) in &plan.streams {
         sealers.add(&plan.pipeline, stream, contract);
     }
@@ -135,8 +143,13 @@ async fn rung_before(due: Instant, bell: &SealBell) -> Option<BTreeSet<String>> 
 }
 
 /// Never ends.
-async fn maintain(plan: &MaintenancePlan, store: LakeStore, observe: &mut (dyn FnMut(TableName<'_>, Event) + Send)) {
-    let mut maintainer = Maintainer::new(store, plan.options).taking(&plan.turn);
+async fn maintain(
+    plan: &MaintenancePlan,
+    store: LakeStore,
+    pressing: &Pressing,
+    observe: &mut (dyn FnMut(TableName<'_>, Event) + Send),
+) {
+    let mut maintainer = Maintainer::new(store, plan.options).taking(&plan.turn).pressed_by(pressing);
     for (stream, contract) in &plan.streams {
         maintainer.add(&plan.pipeline, stream, contract);
     }

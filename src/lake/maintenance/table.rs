@@ -47,6 +47,8 @@ pub(super) struct Look<'a> {
     pub options: MaintenanceOptions,
     /// Do all that can be done, however little there is.
     pub thorough: bool,
+    /// Somebody waits until there are fewer files.
+    pub pressed: bool,
     /// How the stream's own transactions begin, whenever it was created.
     pub ours: &'a str,
     /// The stream's rows table.
@@ -93,7 +95,7 @@ impl Table {
         let Some(span) = Span::of(look.store, &self.spec.name).await? else { return Ok(None) };
         let head = span.head();
         let since_checkpoint = span.checkpoint.as_ref().map_or(head + 1, |(version, _)| head - version);
-        let is_grown = self.small_files.commits_since(head) >= look.options.compact_files as u64;
+        let is_grown = look.pressed || self.small_files.commits_since(head) >= look.options.compact_files as u64;
         let is_long = since_checkpoint >= look.checkpoint_commits();
         let is_vacuum_time = self.vacuumed.is_none_or(|at| look.clock.now().ms_since(at) >= DAY_MS);
         let is_drop_time = self.dropped.is_none_or(|at| look.clock.now().ms_since(at) >= DROP_INTERVAL_MS);

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use super::{Sealed, Sealer};
 use crate::contract::Contract;
 use crate::error_chain::chain;
+use crate::lake::error::LakeError;
 use crate::lake::ledger::StreamIdentity;
 use crate::lake::maintenance::{MaintenanceOptions, TableName};
 use crate::lake::moment::MomentClock;
+use crate::lake::pressing::Pressing;
 use crate::lake::store::LakeStore;
 use crate::lake::stream::TableSet;
 use crate::lake::turn::Turn;
@@ -85,6 +87,7 @@ pub struct Sealers {
     clock: MomentClock,
     options: MaintenanceOptions,
     turn: Turn,
+    pressing: Pressing,
     windows: Vec<Window>,
 }
 
@@ -101,7 +104,14 @@ struct Window {
 impl Sealers {
     /// Of no window yet.
     pub fn new(store: LakeStore, options: MaintenanceOptions) -> Self {
-        Self { store, clock: MomentClock::system(), options, turn: Turn::default(), windows: Vec::new() }
+        let (clock, turn, pressing) = (MomentClock::system(), Turn::default(), Pressing::default());
+        Self { store, clock, options, turn, pressing, windows: Vec::new() }
+    }
+
+    /// Says there when a table's files are too many.
+    pub fn pressing(mut self, pressing: &Pressing) -> Self {
+        self.pressing = pressing.clone();
+        self
     }
 
     /// Each look at a window takes its turn.
@@ -142,6 +152,9 @@ impl Sealers {
             let table = sealer.table().to_owned();
             let mut tell = |event| observe(TableName { stream, table: &table }, event);
             let looked = sealer.look(&mut |sealed| tell(sealed.into())).await;
+            if let Err(LakeError::TooManyFiles { table }) = &looked {
+                self.pressing.add(table);
+            }
             let did_fail = std::mem::replace(is_failing, looked.is_err());
             match looked {
                 Err(error) => tell(SealEvent::Failed { reason: chain(&error) }),

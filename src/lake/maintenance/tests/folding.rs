@@ -5,6 +5,7 @@ use std::time::Duration;
 use object_store::ObjectStoreExt;
 
 use super::*;
+use crate::lake::pressing::Pressing;
 use crate::lake::seal::SealEvent;
 use crate::lake::stream::TableSet;
 use crate::lake::tests::seal::{House, Order, Row, SEALED, SEALED_PARTIALS, contract_with, house, order, rows_of};
@@ -151,4 +152,21 @@ async fn a_file_of_partials_that_cannot_be_read_is_named_until_it_is_back_and_th
         assert_eq!(summed(rows_of(&lake, SEALED_PARTIALS).await), before);
         assert!(matches!(house.seal().await[..], [SealEvent::Sealed { .. }, SealEvent::Recovered]));
     }
+}
+
+#[tokio::test]
+async fn what_sealing_waits_for_is_compacted_however_little_it_is_and_nothing_else() {
+    let lake = Lake::in_memory();
+    let house = with_flushes(&lake).await;
+    let mut maintainer =
+        Maintainer { options: MaintenanceOptions { compact_files: 1_000, ..OPTIONS }, ..folding(&lake, &house) };
+    let pressing = Pressing::default();
+    maintainer = maintainer.pressed_by(&pressing);
+    well(&mut maintainer, false).await;
+    let before = (active(&lake, SEALED_PARTIALS).await.len(), active(&lake, ROWS).await.len());
+    assert!(before.0 > 1 && before.1 > 1, "files that are not worth it: {before:?}");
+    pressing.add(SEALED_PARTIALS);
+    well(&mut maintainer, false).await;
+    assert_eq!((active(&lake, SEALED_PARTIALS).await.len(), active(&lake, ROWS).await.len()), (1, before.1));
+    assert!(pressing.is_empty());
 }
