@@ -48,7 +48,7 @@ impl SealedTables {
     }
 
     async fn look(&mut self) {
-        for (window, followed) in self.tables.iter_mut().enumerate() {
+        for ((window, followed), name) in self.tables.iter_mut().enumerate().zip(self.windows.names()) {
             let _turn = self.turn.taken().await;
             let (stream, begun_ms) = (&self.stream, now_ms());
             match followed.table.look().await {
@@ -58,14 +58,19 @@ impl SealedTables {
                     }
                     followed.looked_ms = begun_ms;
                     if std::mem::take(&mut followed.blind) {
-                        tracing::info!(stream, window, "the history of sealed windows is up to date again");
+                        tracing::info!(stream, window = name, "the history of sealed windows is up to date again");
                     }
                 }
                 Err(error) => {
                     self.windows.sealed_blind(window, followed.looked_ms);
                     if !std::mem::replace(&mut followed.blind, true) {
                         let error = chain(&error);
-                        tracing::warn!(stream, window, error, "the history of sealed windows stands still, for now");
+                        tracing::warn!(
+                            stream,
+                            window = name,
+                            error,
+                            "the history of sealed windows stands still, for now"
+                        );
                     }
                 }
             }

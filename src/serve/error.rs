@@ -194,7 +194,8 @@ impl RequestError {
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status = self.status();
-        if status.is_server_error() {
+        // Whoever opens too many pages is told, and could fill the log.
+        if status.is_server_error() && !matches!(self, Self::TooManyPages) {
             tracing::warn!(error = &self as &dyn std::error::Error, "a request could not be answered");
         }
         let mut body = json!({ "error": self.to_string() });
