@@ -131,14 +131,24 @@ def main(url, script, pictures):
             print(json.dumps(answer), flush=True)
 
 
+def pictured(page, path):
+    """A picture's size and the page's, which is alive and may grow while it is taken: then it is taken again."""
+    # Of the page and not of the picture: a picture that lacks something would agree with itself.
+    size = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+    for _ in range(10):
+        before = page.ask(size)
+        picture = page.picture(path)
+        if page.ask(size) == before:
+            break
+    return picture, before
+
+
 def looks(page, pictures):
     """Its pictures at each size as it opens, then, with everything open that opens, who cannot use it."""
     sizes = []
     for width, height, theme in SIZES:
         page.resize(width, height, theme)
-        picture = page.picture(pictures / f"page-{width}-{theme}.png")
-        # Of the page and not of the picture: a picture that lacks something would agree with itself.
-        content = page.ask("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        picture, content = pictured(page, pictures / f"page-{width}-{theme}.png")
         sizes.append({"width": width, "theme": theme, "content": content, "picture": picture, "paper": page.ask("getComputedStyle(document.body).backgroundColor")})
     reached = reach.operate(page)
     for width, height, theme in SIZES:
