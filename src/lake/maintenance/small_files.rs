@@ -59,7 +59,7 @@ impl SmallFiles {
         self.looked_at.map_or(u64::MAX, |at| head.saturating_sub(at))
     }
 
-    /// Compacts what is worth it, once; `thorough`: until nothing is.
+    /// Compacts what is worth it, once; `thorough` or `pressed`: until nothing is.
     pub async fn compact(
         &mut self,
         spec: &TableSpec,
@@ -76,7 +76,7 @@ impl SmallFiles {
             let log = TableLog::new(look.store.clone(), spec.clone(), look.clock.clone(), state, read_at)?;
             let groups = self.choose(look, &log).await?;
             let (commits, failed) = self.compact_each(look, &log, &groups, tell).await;
-            if !look.thorough || commits == 0 {
+            if !(look.thorough || look.pressed) || commits == 0 {
                 return failed.or_else(|| self.told(&spec.name)).map_or(Ok(()), Err);
             }
             read_at = look.clock.now();
