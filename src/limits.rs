@@ -292,8 +292,9 @@ pub const MERGE_GATHERED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
 pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
 
-/// Compaction: files whose partials are added up at a time. Of more, a few rows each would be decoded at a time.
-pub const FOLD_FILES_MAX: usize = 128;
+/// Compaction: files whose partials are added up at a time. Each column of each has a decompressor of some 150 KiB, and of
+/// more files a few rows each would be decoded at a time. As many as a window gets in a minute of commits each second.
+pub const FOLD_FILES_MAX: usize = 64;
 
 /// Old partials: files that one commit removes from their table, some hundred bytes each.
 pub const DROP_FILES_MAX: usize = 5_000;
