@@ -50,7 +50,7 @@ pub struct ReplayLook {
     pub under_way: Option<RejectsReplay>,
     /// The rejects table's newest version.
     pub rejects_version: u64,
-    /// Rejects are committed with their rows that are not in their table yet.
+    /// Rejects or partials are committed with their rows that are not in their tables yet.
     pub is_behind: bool,
 }
 
@@ -68,32 +68,36 @@ pub async fn look_at_replays(
     let Some(identity) = ours.max_by_key(|identity| identity.created_at_s) else { return Ok(None) };
     let set = TableSet::of(contract, &identity);
     check_all(store, &set).await?;
-    for spec in &set.partials {
-        existing(store, &spec.name, &spec.txn_prefix).await?;
+    let mut following = Vec::new();
+    for spec in set.following() {
+        following.push((spec.name.as_str(), existing(store, &spec.name, &spec.txn_prefix).await?));
     }
-    let rejects = existing(store, &set.rejects.name, &set.rejects.txn_prefix).await?;
+    let rejects_version = existing(store, &set.rejects.name, &set.rejects.txn_prefix).await?.version;
     let rows = existing(store, &set.rows.name, &set.rows.txn_prefix).await?;
     same_followers(store, &identity, &set, rows.version).await?;
     let last = last_replay(&identity, &set.rows.name, &rows)?;
     let under_way = last.filter(|last| !last.ended).map(|last| last.replay);
-    let is_behind = is_behind(store, &identity, &set, &rejects, rows.version).await?;
-    Ok(Some(ReplayLook { identity, under_way, rejects_version: rejects.version, is_behind }))
+    let is_behind = is_behind(store, &identity, &set, &following, rows.version).await?;
+    Ok(Some(ReplayLook { identity, under_way, rejects_version, is_behind }))
 }
 
-/// Whether files wait for the rejects table. If it does not say how far it has followed, opening it will tell.
-async fn is_behind(
+/// Whether files wait for one of these tables. If one does not say how far it has followed, opening it will tell. A
+/// replay that was killed after its last commit has nothing left to clean, and may have partials left to apply.
+pub(super) async fn is_behind(
     store: &LakeStore,
     identity: &StreamIdentity,
     set: &TableSet,
-    rejects: &TableState,
+    following: &[(&str, TableState)],
     head: u64,
 ) -> Result<bool, LakeError> {
-    let applied = rejects.txns.get(&identity.applied_id()).and_then(|applied| u64::try_from(*applied).ok());
-    let Some(applied) = applied else { return Ok(true) };
     let prefix = identity.any_creation();
-    for version in applied.saturating_add(1)..=head {
-        if !staged_by(store, &set.rows.name, version, &prefix, &set.rejects.name).await?.is_empty() {
-            return Ok(true);
+    for (table, state) in following {
+        let applied = state.txns.get(&identity.applied_id()).and_then(|applied| u64::try_from(*applied).ok());
+        let Some(applied) = applied else { return Ok(true) };
+        for version in applied.saturating_add(1)..=head {
+            if !staged_by(store, &set.rows.name, version, &prefix, table).await?.is_empty() {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

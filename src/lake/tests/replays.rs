@@ -12,7 +12,7 @@ use crate::contract::REPLAYED;
 use crate::lake::error::LakeError;
 use crate::lake::follower::Head;
 use crate::lake::rejected::{RejectBatch, RejectSet};
-use crate::lake::replay::{RejectsReplay, replayed_through, same_followers};
+use crate::lake::replay::{RejectsReplay, is_behind, replayed_through, same_followers};
 
 const N: u64 = 7;
 
@@ -114,6 +114,31 @@ async fn a_replay_that_has_begun_is_the_one_that_everybody_goes_on_with_until_it
     instance.committer.flush(micro([ending])).await.unwrap();
     assert_eq!(standing(&instance.committer.view, 1), Position::End);
     assert_eq!(open(&lake).await.begin_replay(version, None).await.unwrap().number, 2);
+}
+
+#[tokio::test]
+async fn the_last_partials_of_a_replay_that_was_killed_before_it_applied_them_are_seen_to_wait() {
+    let lake = Lake::in_memory();
+    let version = with_rejects(&lake, 2).await;
+    let waiting = async || {
+        let head = lake.version(ROWS).await;
+        let mut following = Vec::new();
+        let tables = marked_tables();
+        for spec in tables.following() {
+            following.push((spec.name.as_str(), read_table(&lake.store, &spec.name, "").await.unwrap().unwrap()));
+        }
+        is_behind(&lake.store, &identity(), &tables, &following, head).await.unwrap()
+    };
+    assert!(!waiting().await);
+    let mut opened = open(&lake).await;
+    let replay = opened.begin_replay(version, None).await.unwrap();
+    let mut instance = Instance::of(opened);
+    let (last, _told) = ending(recovered(replay, 2, &[10, 20], &ShardGrant::new()), &[]);
+    instance.committer.flush(micro([last])).await.unwrap();
+    assert_eq!(standing(&instance.committer.view, 1), Position::End);
+    assert!(waiting().await, "no reject waits, and partials do");
+    follow_all(instance).await;
+    assert!(!waiting().await);
 }
 
 #[tokio::test]
