@@ -292,8 +292,19 @@ pub const MERGE_GATHERED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
 pub const MERGE_CURSOR_BYTES_MIN: u64 = 32 * 1024;
 
-/// Compaction: files whose partials are added up at a time. Each column of each has a decompressor of some 150 KiB, and of
-/// more files a few rows each would be decoded at a time. As many as a window gets in a minute of commits each second.
+/// What the reader of one column of one Parquet file takes beside its page: 94 KiB for zstd to decompress and 5 to compress
+/// (`ZSTD_sizeof_DCtx()` and `ZSTD_sizeof_CCtx()` of 1.5), the rest for what Arrow gathers.
+pub const COLUMN_READER_BYTES: u64 = 128 * 1024;
+
+/// Bytes after which Parquet writers end a page, decoded: the default of ours and of most.
+pub const PAGE_BYTES: u64 = 1024 * 1024;
+
+/// Sealing: what files that are merged side by side hold between two rows, estimated: rows that are decoded, and readers
+/// of their columns. With more, some are compacted first.
+pub const MERGE_HELD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Compaction: files whose partials are added up at a time. Of more a few rows each would be decoded at a time. As many as
+/// a window gets in a minute of commits each second.
 pub const FOLD_FILES_MAX: usize = 64;
 
 /// Old partials: files that one commit removes from their table, some hundred bytes each.

@@ -433,6 +433,27 @@ async fn a_file_in_more_stretches_than_can_be_merged_is_put_in_order_in_memory()
     assert_eq!((sealed.len() as u64, sealed.iter().map(|row| row.records).sum::<i64>() as u64), (keys, keys));
 }
 
+/// Its rows are more than are put in order in memory, and its stretches would hold more than merging may.
+#[tokio::test]
+async fn a_large_file_in_many_stretches_is_merged_a_few_rows_at_a_time() {
+    let lake = Lake::in_memory();
+    let mut house = house(&lake, &contract_with("")).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let (keys, stretches) = (4_400, 44);
+    let kind = |id: u64| -> &'static str { Box::leak(format!("{id:0>16384}").into_boxed_str()) };
+    let orders: Vec<Order> = (1..=keys).map(|id| Order { kind: kind(id), ..order(id, 3_000) }).collect();
+    let first = house.batch("a", after(0), &orders, Some(20_000));
+    house.commit([first]).await;
+    let idle = house.batch("a", after(keys), &[], Some(20_000));
+    house.commit([idle]).await;
+    rewrite(&lake, 1, |rows| (0..stretches).flat_map(|first| (first..rows).step_by(stretches as usize)).collect())
+        .await;
+    let events = house.seal().await;
+    assert!(matches!(events[..], [SealEvent::Sealed { .. }]), "{events:?}");
+    let sealed = rows_of(&lake, SEALED).await;
+    assert_eq!((sealed.len() as u64, sealed.iter().map(|row| row.records).sum::<i64>() as u64), (keys, keys));
+}
+
 #[tokio::test]
 async fn a_look_at_nothing_new_costs_one_request() {
     let lake = Lake::in_memory();

@@ -170,3 +170,45 @@ async fn what_sealing_waits_for_is_compacted_however_little_it_is_and_nothing_el
     assert_eq!((active(&lake, SEALED_PARTIALS).await.len(), active(&lake, ROWS).await.len()), (1, before.1));
     assert!(pressing.is_empty());
 }
+
+/// More files of one window than can be merged within what merging may hold: a hundred keys of 16 KiB in each.
+async fn with_a_flood(lake: &Lake) -> (House, u64) {
+    let mut house = house(lake, &contract_with("")).await;
+    house.committer.register(&[register("a")]).await.unwrap();
+    let kinds: Vec<&'static str> = (0..100).map(|key| &*Box::leak(format!("{key:0>16384}").into_boxed_str())).collect();
+    let mut id = 0;
+    for _ in 0..60 {
+        let from = after(id);
+        let orders: Vec<Order> = kinds
+            .iter()
+            .map(|kind| {
+                id += 1;
+                Order { kind, arrived_ms: 4_000, ..order(id, 3_000) }
+            })
+            .collect();
+        let batch = house.batch("a", from, &orders, None);
+        house.commit([batch]).await;
+    }
+    let idle = house.batch("a", after(id), &[], Some(20_000));
+    house.commit([idle]).await;
+    (house, id)
+}
+
+#[tokio::test]
+async fn a_window_of_more_files_than_memory_is_for_asks_for_compaction_and_is_sealed_after_it() {
+    let lake = Lake::in_memory();
+    let (mut house, orders) = with_a_flood(&lake).await;
+    let pressing = Pressing::default();
+    house.sealers = house.sealers.pressing(&pressing);
+    let events = house.seal().await;
+    assert!(matches!(&events[..], [SealEvent::Failed { reason }] if reason.contains("too many")), "{events:?}");
+    let mut maintainer = folding(&lake, &house).pressed_by(&pressing);
+    maintainer.options.compact_files = 1_000;
+    let events = well(&mut maintainer, false).await;
+    let is_folded = |event: &Event| matches!(event, Event::Compacted { files_in, files_out: 1, .. } if *files_in < 60);
+    assert!(events.iter().any(|(table, event)| table == SEALED_PARTIALS && is_folded(event)), "{events:#?}");
+    let events = house.seal().await;
+    assert!(matches!(events[..], [SealEvent::Sealed { rows: 100, .. }, SealEvent::Recovered]), "{events:?}");
+    let sealed = rows_of(&lake, SEALED).await;
+    assert_eq!(sealed.iter().map(|row| row.records).sum::<i64>() as u64, orders);
+}
