@@ -285,8 +285,8 @@ pub const SEAL_WINDOWS_MAX: usize = 100_000;
 /// Sealing: rows decoded at a time, over all files that are merged side by side, about.
 pub const MERGE_DECODED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Sealing: rows of files in disorder that are put in order in memory, by their estimated bytes. Of more, each ordered
-/// stretch is read for itself.
+/// Sealing: rows of files in disorder that are put in order in memory at once, by their estimated bytes. For more, the
+/// files are read once more.
 pub const MERGE_GATHERED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Sealing: rows decoded at a time of one file at least, however many are merged.
@@ -299,7 +299,7 @@ pub const COLUMN_READER_BYTES: u64 = 128 * 1024;
 /// Bytes after which Parquet writers end a page, decoded: the default of ours and of most.
 pub const PAGE_BYTES: u64 = 1024 * 1024;
 
-/// Sealing: what files that are merged side by side hold between two rows, estimated: rows that are decoded, and readers
+/// Sealing: what files in order that are merged side by side hold between two rows, estimated: rows that are decoded, and readers
 /// of their columns. With more, some are compacted first.
 pub const MERGE_HELD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -313,7 +313,7 @@ pub const DROP_FILES_MAX: usize = 5_000;
 /// Old partials are looked for this often: they go by days.
 pub const DROP_INTERVAL_MS: i64 = 60 * 60 * 1000;
 
-/// Sealing: files, and ordered stretches of files, that are merged side by side.
+/// Sealing: files that are merged side by side.
 pub const MERGE_CURSORS_MAX: usize = 1_000;
 
 /// Sealing: merged cells, by their estimated bytes, before they are written.

@@ -19,7 +19,7 @@ use crate::contract::window::{DEFINITION, RECORDS};
 use crate::contract::{DATE, WindowPlan};
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
-use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, look_through};
+use crate::lake::merge::{Disordered, Input, Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::without;
 use crate::limits::{COMPACT_RESTARTS_MAX, FOLD_FILES_MAX, MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES};
@@ -60,7 +60,7 @@ impl Compactor<'_> {
         let mut inputs: Vec<Input> =
             group.files.iter().map(|file| Input { path: file.path.clone(), size: file.size }).collect();
         inputs.truncate(FOLD_FILES_MAX);
-        let (mut found, mut left) = (Stretches::new(), Compacted::default());
+        let (mut found, mut left) = (Disordered::new(), Compacted::default());
         while inputs.len() > 1 && left.broken.len() <= COMPACT_RESTARTS_MAX {
             let error = match self.try_fold(log, group.day.clone(), &inputs, window, &found).await {
                 Ok(compacted) => return Ok(Compacted { broken: left.broken, ..compacted }),
@@ -74,15 +74,14 @@ impl Compactor<'_> {
                 }
                 MergeError::Disorder(path) => {
                     let plan = self.merge_plan(log.name(), window);
-                    match look_through(plan, &inputs, path, &mut found).await {
+                    match note_disorder(plan, &inputs, path, &mut found) {
                         Ok(()) => continue,
                         Err(error) => self.left_out(log, &inputs, error, &mut left).await?,
                     }
                 }
-                error @ (MergeError::Scattered(_)
-                | MergeError::Gone(_)
-                | MergeError::TooMany
-                | MergeError::Failed(_)) => self.left_out(log, &inputs, error, &mut left).await?,
+                error @ (MergeError::Gone(_) | MergeError::TooMany | MergeError::Failed(_)) => {
+                    self.left_out(log, &inputs, error, &mut left).await?
+                }
             };
             if !left.unfit.is_empty() {
                 break;
@@ -106,7 +105,7 @@ impl Compactor<'_> {
                 tracing::warn!(table = log.name(), path, %source, "a file of rows that cannot be added up stays as it is");
                 path
             }
-            MergeError::Disorder(path) | MergeError::Scattered(path) => path,
+            MergeError::Disorder(path) => path,
             MergeError::TooMany => inputs.first().map(|input| input.path.clone()).unwrap_or_default(),
             MergeError::Gone(path) => {
                 left.broken.push(BrokenFile { path: path.clone(), reason: MISSING.to_owned(), found: None });
@@ -137,9 +136,9 @@ impl Compactor<'_> {
         day: Option<String>,
         inputs: &[Input],
         window: &WindowPlan,
-        stretches: &Stretches,
+        disordered: &Disordered,
     ) -> Result<Compacted, MergeError> {
-        let mut merge = Merge::<Whole>::open(self.merge_plan(log.name(), window), inputs, stretches).await?;
+        let mut merge = Merge::<Whole>::open(self.merge_plan(log.name(), window), inputs, disordered).await?;
         let plan = OutputPlan {
             table: log.name().to_owned(),
             schema: without(&window.partials_schema, DATE),

@@ -1,90 +1,81 @@
-//! Files whose rows are in no order: put in order in memory, or cut into stretches that are in one.
+//! A file whose rows are in no order, read in it all the same: as many of its lowest groups as have room in memory, then
+//! those above them, by reading the file once more. However many passes that takes, memory is bounded by the room, and
+//! whatever order the rows are in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deltalake::parquet::arrow::ProjectionMask;
-use futures::TryStreamExt;
+use super::file::{Opened, Reading};
+use super::{MergeError, MergePlan, Mergeable};
+use crate::limits::MERGE_DECODED_BYTES_MAX;
+use crate::window::merging::Group;
 
-use super::file::{BATCH_ROWS_MAX, Cursor, Opened, failed, unmergeable};
-use super::{Input, MergeError, MergePlan, Mergeable, Stretches};
-use crate::contract::window::WINDOW_START;
-use crate::limits::{MERGE_CURSORS_MAX, MERGE_DECODED_BYTES_MAX};
-use crate::window::merging::{Group, decode_groups};
+/// See the file's head.
+pub(super) struct Passes {
+    file: Arc<Opened>,
+    /// For the rows of one pass, by their estimated bytes; one group has room always.
+    room_bytes: u64,
+    /// The highest group of the passes before.
+    above: Option<Group>,
+    is_done: bool,
+}
 
-/// The wanted rows of a file in disorder, put in order and added up in memory; `None` if there is not as much `room`,
-/// bytes. Each of its stretches would have pages of its own in memory, and be sought by decoding all that is before it.
-pub(super) async fn gathered<T: Mergeable>(
-    plan: MergePlan<'_>,
-    input: &Input,
-    room: &mut u64,
-) -> Result<Option<BTreeMap<Group, T>>, MergeError> {
-    let file = Arc::new(Opened::of(plan, input, false).await?);
-    let parts = file.parts();
-    let pace = file.pace::<T>(plan.window, &parts, MERGE_DECODED_BYTES_MAX);
-    let mut cursor: Cursor<T> = Cursor::new(&file, parts, pace);
-    let (mut rows, mut bytes): (BTreeMap<Group, T>, u64) = (BTreeMap::new(), 0);
-    while let Some(more) = cursor.decode_some(plan).await? {
-        for (group, row) in more {
-            match rows.get_mut(&group) {
-                Some(mine) => {
-                    // Sketches grow as they are added up.
-                    bytes -= mine.bytes() as u64;
-                    mine.add(&row);
-                    bytes += mine.bytes() as u64;
-                }
-                None => {
-                    bytes += (group.bytes() + row.bytes()) as u64;
-                    rows.insert(group, row);
-                }
-            }
-        }
-        if bytes > *room {
+impl Passes {
+    pub fn new(file: Arc<Opened>, room_bytes: u64) -> Self {
+        Self { file, room_bytes, above: None, is_done: false }
+    }
+
+    /// The groups of the next pass, lowest first.
+    pub async fn next<T: Mergeable>(&mut self, plan: MergePlan<'_>) -> Result<Option<Vec<(Group, T)>>, MergeError> {
+        if self.is_done {
             return Ok(None);
         }
-    }
-    *room -= bytes;
-    Ok(Some(rows))
-}
-
-/// Finds the ordered stretches of the one of these files that turned out to be in disorder; a second time it is an error.
-pub(crate) async fn look_through(
-    plan: MergePlan<'_>,
-    inputs: &[Input],
-    path: String,
-    known: &mut Stretches,
-) -> Result<(), MergeError> {
-    let input = inputs.iter().find(|input| input.path == path);
-    let Some(input) = input.filter(|_| !known.contains_key(&path)) else { return Err(MergeError::Disorder(path)) };
-    let found = stretches(plan, input).await?;
-    tracing::info!(table = plan.table, path, stretches = found.len(), "a file was rewritten in disorder");
-    known.insert(path, found);
-    Ok(())
-}
-
-/// The ordered stretches of a file, by its groups alone; none, if there are more than can be merged.
-async fn stretches(plan: MergePlan<'_>, input: &Input) -> Result<Vec<(usize, usize)>, MergeError> {
-    let file = Opened::of(plan, input, true).await?;
-    let keys = plan.window.keys.iter().map(|key| key.name.as_str());
-    let builder = file.builder();
-    let mask = ProjectionMask::columns(builder.parquet_schema(), keys.chain([WINDOW_START]));
-    let rows = builder.with_projection(mask).with_batch_size(BATCH_ROWS_MAX as usize).build();
-    let mut rows = rows.map_err(|source| failed(plan, &file.path, source))?;
-    let (mut found, mut from, mut at, mut last): (Vec<_>, usize, usize, Option<Group>) = (Vec::new(), 0, 0, None);
-    while let Some(batch) = rows.try_next().await.map_err(|source| failed(plan, &file.path, source))? {
-        let groups = decode_groups(plan.window, &batch).map_err(|source| unmergeable(plan, &file.path, source))?;
-        for group in groups {
-            if last.as_ref().is_some_and(|last| *last > group) {
-                found.push((from, at - from));
-                from = at;
+        let pace = self.file.pace::<T>(plan.window, MERGE_DECODED_BYTES_MAX);
+        let mut reading = Reading::new(&self.file, pace);
+        let mut lowest = Lowest { rows: BTreeMap::new(), bytes: 0, room_bytes: self.room_bytes, below: None };
+        while let Some(rows) = reading.decode_some::<T>(plan).await? {
+            for (group, row) in rows {
+                if self.above.as_ref().is_none_or(|above| group > *above) {
+                    lowest.take(group, row);
+                }
             }
-            last = Some(group);
-            at += 1;
         }
-        if found.len() > MERGE_CURSORS_MAX {
-            return Ok(Vec::new());
+        self.is_done = lowest.below.is_none();
+        self.above = lowest.rows.last_key_value().map(|(group, _)| group.clone());
+        Ok(Some(lowest.rows.into_iter().collect()))
+    }
+}
+
+/// The lowest groups of those that were seen.
+struct Lowest<T> {
+    rows: BTreeMap<Group, T>,
+    bytes: u64,
+    room_bytes: u64,
+    /// Those from this one on had no room.
+    below: Option<Group>,
+}
+
+impl<T: Mergeable> Lowest<T> {
+    fn take(&mut self, group: Group, row: T) {
+        if self.below.as_ref().is_some_and(|below| group >= *below) {
+            return;
+        }
+        match self.rows.get_mut(&group) {
+            Some(mine) => {
+                // Sketches grow as they are added up.
+                self.bytes -= mine.bytes() as u64;
+                mine.add(&row);
+                self.bytes += mine.bytes() as u64;
+            }
+            None => {
+                self.bytes += (group.bytes() + row.bytes()) as u64;
+                self.rows.insert(group, row);
+            }
+        }
+        while self.bytes > self.room_bytes && self.rows.len() > 1 {
+            let Some((group, row)) = self.rows.pop_last() else { break };
+            self.bytes -= (group.bytes() + row.bytes()) as u64;
+            self.below = Some(group);
         }
     }
-    found.push((from, at - from));
-    Ok(found)
 }

@@ -1,15 +1,14 @@
 //! Files of partials, merged into one row a window and key: one cursor a file, the lowest group next.
 //!
 //! Files are written in the order of their groups, so a merge holds a few rows of each and never a window whole. No
-//! file is trusted with that: of a file every row group is read that may have a wanted row. The wanted rows of one that
-//! turns out to be in disorder (another engine has rewritten it) are put in order in memory, where they have room there;
-//! if not, its ordered stretches are merged as if each were a file.
+//! file is trusted with that: of a file every row group is read that may have a wanted row, and one that turns out to be
+//! in disorder (another engine has rewritten it) is put in order, in as many passes as that takes.
 
 mod disorder;
 mod file;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use deltalake::arrow::array::RecordBatch;
@@ -22,8 +21,6 @@ use crate::limits::{
     MERGE_GATHERED_BYTES_MAX, MERGE_HELD_BYTES_MAX,
 };
 use crate::window::merging::{Cell, Group, Undecodable, decode_current};
-use disorder::gathered;
-pub(crate) use disorder::look_through;
 use file::{Cursor, Opened};
 
 /// Windows by their starts, epoch us: from the first one on, up to before the second.
@@ -55,17 +52,14 @@ pub(crate) struct Input {
     pub size: u64,
 }
 
-/// Ordered stretches of whole files, (rows before it, rows), for files that are in disorder; none, if there are more of
-/// them than can be merged.
-pub(crate) type Stretches = BTreeMap<String, Vec<(usize, usize)>>;
+/// Paths of files that are known to be in disorder.
+pub(crate) type Disordered = BTreeSet<String>;
 
 /// Why files cannot be merged.
 #[derive(Debug)]
 pub(crate) enum MergeError {
     /// Rows of this file are not in order.
     Disorder(String),
-    /// Rows of this file are in no order, and too many to be put in one.
-    Scattered(String),
     /// The file is not there any more: what is known of the table is too old.
     Gone(String),
     /// Side by side they would take more memory than there is.
@@ -87,13 +81,6 @@ impl MergeError {
             Self::Failed(error) => error,
             Self::Gone(path) => LakeError::Overtaken { table, reason: format!("its file {path} is gone") },
             Self::Disorder(path) => LakeError::Overtaken { table, reason: format!("its file {path} has changed") },
-            Self::Scattered(path) => LakeError::Refused {
-                table,
-                reason: format!(
-                    "the rows of its file {path} are in no order, and too many to be put in one (rewrite it sorted by \
-                     window_start and its keys)"
-                ),
-            },
             Self::TooMany => LakeError::TooManyFiles { table },
         }
     }
@@ -147,30 +134,18 @@ pub(crate) struct Merge<'a, T> {
 
 impl<'a, T: Mergeable> Merge<'a, T> {
     /// Opens all files.
-    pub async fn open(plan: MergePlan<'a>, inputs: &[Input], stretches: &Stretches) -> Result<Self, MergeError> {
+    pub async fn open(plan: MergePlan<'a>, inputs: &[Input], disordered: &Disordered) -> Result<Self, MergeError> {
         let (mut files, mut encoded_bytes) = (Vec::new(), 0);
-        let (mut cursors, mut room) = (Vec::new(), MERGE_GATHERED_BYTES_MAX);
         for input in inputs {
-            let its_stretches = stretches.get(&input.path).map(Vec::as_slice);
-            if let Some(its_stretches) = its_stretches {
-                if let Some(rows) = gathered(plan, input, &mut room).await? {
-                    cursors.push(Cursor::of_ready(input.path.clone(), rows.into_iter().collect()));
-                    continue;
-                }
-                if its_stretches.is_empty() {
-                    return Err(MergeError::Scattered(input.path.clone()));
-                }
-            }
-            let file = Opened::of(plan, input, its_stretches.is_some()).await?;
+            let file = Opened::of(plan, input).await?;
             encoded_bytes += file.encoded_bytes();
             // Two can always be merged, or nothing ever would.
             if encoded_bytes > MERGE_ENCODED_BYTES_MAX && files.len() > 2 {
                 return Err(MergeError::TooMany);
             }
-            files.push((Arc::new(file), its_stretches));
+            files.push(Arc::new(file));
         }
-        cursors.extend(side_by_side(plan, &files)?);
-        let mut merge = Self { plan, cursors, heads: BinaryHeap::new() };
+        let mut merge = Self { plan, cursors: side_by_side(plan, &files, disordered)?, heads: BinaryHeap::new() };
         for cursor in 0..merge.cursors.len() {
             merge.advance(cursor).await?;
         }
@@ -225,41 +200,42 @@ impl<T> PartialEq for Head<T> {
 
 impl<T> Eq for Head<T> {}
 
-/// A file, and its ordered stretches if it is in disorder.
-type WithStretches<'s> = (Arc<Opened>, Option<&'s [(usize, usize)]>);
-
-/// Cursors over files, and over the ordered stretches of those that are in disorder, which together hold no more than
-/// they may. Files that would are too many; stretches are of one file, which nobody makes fewer, and take more time.
-fn side_by_side<T: Mergeable>(plan: MergePlan<'_>, files: &[WithStretches<'_>]) -> Result<Vec<Cursor<T>>, MergeError> {
-    let count: usize = files.iter().map(|(_, stretches)| stretches.map_or(1, <[_]>::len)).sum();
-    if count > MERGE_CURSORS_MAX {
-        return Err(MergeError::TooMany);
-    }
-    let share_bytes = (MERGE_DECODED_BYTES_MAX / count.max(1) as u64).max(MERGE_CURSOR_BYTES_MIN);
-    let (mut cursors, mut stretched, mut held_bytes, mut stretched_bytes) = (Vec::new(), Vec::new(), 0, 0);
-    for (file, stretches) in files {
-        let Some(stretches) = stretches else {
-            let parts = file.parts();
-            let pace = file.pace::<T>(plan.window, &parts, share_bytes);
-            held_bytes += pace.held_bytes;
-            cursors.push(Cursor::new(file, parts, pace));
-            continue;
-        };
-        for stretch in *stretches {
-            let parts = file.stretch(*stretch);
-            let pace = file.pace::<T>(plan.window, &parts, share_bytes);
-            stretched_bytes += pace.held_bytes;
-            stretched.push((file, parts, pace));
+/// Cursors over files, which together hold no more than they may.
+fn side_by_side<T: Mergeable>(
+    plan: MergePlan<'_>,
+    files: &[Arc<Opened>],
+    disordered: &Disordered,
+) -> Result<Vec<Cursor<T>>, MergeError> {
+    let in_disorder = files.iter().filter(|file| disordered.contains(&file.path)).count();
+    let room_bytes = MERGE_GATHERED_BYTES_MAX / in_disorder.max(1) as u64;
+    let share_bytes = (MERGE_DECODED_BYTES_MAX / files.len().max(1) as u64).max(MERGE_CURSOR_BYTES_MIN);
+    let mut held_bytes = 0;
+    let cursor = |file: &Arc<Opened>| {
+        if disordered.contains(&file.path) {
+            return Cursor::sorting(file, room_bytes);
         }
+        let pace = file.pace::<T>(plan.window, share_bytes);
+        held_bytes += pace.held_bytes;
+        Cursor::new(file, pace)
+    };
+    let cursors = files.iter().map(cursor).collect();
+    match files.len() > 2 && (held_bytes > MERGE_HELD_BYTES_MAX || files.len() > MERGE_CURSORS_MAX) {
+        true => Err(MergeError::TooMany),
+        false => Ok(cursors),
     }
-    if held_bytes > MERGE_HELD_BYTES_MAX && files.len() > 2 {
-        return Err(MergeError::TooMany);
+}
+
+/// Notes which of these files turned out to be in disorder; a second time it is an error.
+pub(crate) fn note_disorder(
+    plan: MergePlan<'_>,
+    inputs: &[Input],
+    path: String,
+    known: &mut Disordered,
+) -> Result<(), MergeError> {
+    if !inputs.iter().any(|input| input.path == path) || known.contains(&path) {
+        return Err(MergeError::Disorder(path));
     }
-    let left_bytes = MERGE_HELD_BYTES_MAX.saturating_sub(held_bytes);
-    let parked_bytes = left_bytes / stretched.len().max(1) as u64;
-    cursors.extend(stretched.into_iter().map(|(file, parts, pace)| match stretched_bytes > left_bytes {
-        true => Cursor::new(file, parts, file.parking_pace(plan.window, parked_bytes)),
-        false => Cursor::new(file, parts, pace),
-    }));
-    Ok(cursors)
+    tracing::info!(table = plan.table, path, "a file was rewritten in disorder");
+    known.insert(path);
+    Ok(())
 }

@@ -15,7 +15,7 @@ use super::tail::Tail;
 use crate::contract::WindowPlan;
 use crate::lake::error::LakeError;
 use crate::lake::log::read_table;
-use crate::lake::merge::{Input, Merge, MergeError, MergePlan, Mergeable, Starts, Stretches, look_through};
+use crate::lake::merge::{Disordered, Input, Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
 use crate::lake::store::LakeStore;
 use crate::lake::stream::StreamLake;
 use crate::limits::{SEALED_BYTES_MAX, SEALED_READ_BYTES_MAX, SEALED_STARTS_MAX};
@@ -35,7 +35,7 @@ pub struct SealedTable {
     /// How many windows share the memory for what is found.
     windows: usize,
     tail: Option<Tail>,
-    stretches: Stretches,
+    disordered: Disordered,
 }
 
 /// What a look found.
@@ -80,7 +80,7 @@ impl StreamLake {
             plan: Arc::clone(plan),
             windows,
             tail: None,
-            stretches: Stretches::new(),
+            disordered: Disordered::new(),
         };
         plans.into_iter().map(table).collect()
     }
@@ -125,7 +125,7 @@ impl SealedTable {
             let changed = tail.take_fresh().into_iter().map(|fresh| fresh.starts).collect();
             return Ok(Some((tail, changed)));
         }
-        self.stretches.clear();
+        self.disordered.clear();
         let table = self.plan.sealed_table();
         let Some(state) = read_table(&self.store, table, "").await? else { return Ok(None) };
         let end = self.seal_id_end();
@@ -188,7 +188,7 @@ impl SealedTable {
                 Err(MergeError::Disorder(path)) => {
                     let (store, table) = (&self.store, self.plan.sealed_table());
                     let plan = MergePlan { store, table, window: &self.plan, starts };
-                    look_through(plan, &files, path, &mut self.stretches).await?;
+                    note_disorder(plan, &files, path, &mut self.disordered)?;
                 }
                 merged => return merged,
             }
@@ -196,7 +196,7 @@ impl SealedTable {
     }
 
     async fn merge(&self, files: &[Input], starts: Starts) -> Result<SealedRows, MergeError> {
-        let mut merge = Merge::<SealedCell>::open(self.merge_plan(starts), files, &self.stretches).await?;
+        let mut merge = Merge::<SealedCell>::open(self.merge_plan(starts), files, &self.disordered).await?;
         let (mut rows, mut taken) = (SealedRows::of_one_in(self.windows), 0);
         while let Some((group, cell)) = merge.next().await? {
             rows.push(&self.plan, group, &cell);

@@ -47,7 +47,7 @@ impl Sealer {
     async fn count(&mut self, file: &Input, starts: Starts) -> Result<u64, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.stretches).await {
+        let mut merge = match Merge::<Cell>::open(plan, std::slice::from_ref(file), &self.disordered).await {
             // Its rows are in another file by now; who takes the difference finds them.
             Err(MergeError::Gone(_)) => {
                 self.dirty = Dirty::Unknown;

@@ -26,7 +26,7 @@ use super::commit::{Outcome, Proposal, TableLog};
 use super::error::LakeError;
 use super::flush::OPERATION;
 use super::log::{TableState, read_table};
-use super::merge::{MergeError, MergePlan, Starts, Stretches, look_through};
+use super::merge::{Disordered, MergeError, MergePlan, Starts, note_disorder};
 use super::moment::{Moment, MomentClock};
 use super::output::Output;
 use super::store::LakeStore;
@@ -72,9 +72,9 @@ pub(crate) struct Sealer {
     tail: Option<Tail>,
     /// The window's table as we know it.
     log: Option<TableLog>,
-    stretches: Stretches,
+    disordered: Disordered,
     /// Of files of the window's table.
-    sealed_stretches: Stretches,
+    sealed_disordered: Disordered,
     /// Nothing was found between these starts in this version.
     nothing_in: Option<(u64, Starts)>,
     dirty: Dirty,
@@ -107,7 +107,7 @@ impl Sealer {
         plan: Arc<WindowPlan>,
         spec: TableSpec,
     ) -> Self {
-        let (stretches, sealed_stretches) = (Stretches::new(), Stretches::new());
+        let (disordered, sealed_disordered) = (Disordered::new(), Disordered::new());
         let (tail, log, nothing_in, dirty, before) = (None, None, None, Dirty::Unknown, None);
         Self {
             store,
@@ -117,8 +117,8 @@ impl Sealer {
             spec,
             tail,
             log,
-            stretches,
-            sealed_stretches,
+            disordered,
+            sealed_disordered,
             nothing_in,
             dirty,
             before,
@@ -202,7 +202,7 @@ impl Sealer {
         loop {
             let progress = self.progress(log.state());
             tail.forget_before(self.floor_us(Some(&clocks), progress.through_us()));
-            self.stretches.retain(|path, _| tail.has(path));
+            self.disordered.retain(|path| tail.has(path));
             if !self.is_due(tail, progress, &clocks) {
                 break;
             }
@@ -241,24 +241,24 @@ impl Sealer {
         let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
         loop {
             match self.try_make(tail, starts, Sealing { since_us, revision: 0 }).await {
-                Err(MergeError::Disorder(path)) => self.look_through(tail, starts, path).await?,
+                Err(MergeError::Disorder(path)) => self.note_disorder(tail, starts, path)?,
                 made => return made,
             }
         }
     }
 
-    /// Of a file of partials that is in disorder; see [`look_through`].
-    async fn look_through(&mut self, tail: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
+    /// Of a file of partials that is in disorder; see [`note_disorder`].
+    fn note_disorder(&mut self, tail: &Tail, starts: Starts, path: String) -> Result<(), MergeError> {
         let (files, table) = (tail.files(panes_of(&self.plan, starts)), self.plan.partials_table());
         let plan = MergePlan { store: &self.store, table: &table, window: &self.plan, starts };
-        look_through(plan, &files, path, &mut self.stretches).await
+        note_disorder(plan, &files, path, &mut self.disordered)
     }
 
     async fn try_make(&self, tail: &Tail, starts: Starts, sealing: Sealing) -> Result<Option<Made>, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let (mut windows, known_to_us) = Windows::open(plan, tail, &self.stretches).await?;
+        let (mut windows, known_to_us) = Windows::open(plan, tail, &self.disordered).await?;
         let mut rows = Rows::new(self, sealing);
         let full_at_us = match fill(&mut rows, &mut windows).await {
             Ok(full_at_us) => full_at_us,

@@ -21,7 +21,7 @@ use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::log::TableState;
-use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, look_through};
+use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
 use crate::limits::SEAL_DIRTY_MAX;
 use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
 
@@ -168,7 +168,7 @@ impl Sealer {
             left.clear();
             return Ok(None);
         };
-        self.sealed_stretches.retain(|path, _| sealed.has(path));
+        self.sealed_disordered.retain(|path| sealed.has(path));
         let revisions = sealed.latest(&format!("/{REVISIONS}/{}", self.plan.name)).unwrap_or(0);
         let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
         let sealing = Sealing { since_us, revision: revisions.saturating_add(1) };
@@ -177,9 +177,9 @@ impl Sealer {
                 Err(MergeError::Disorder(path)) if sealed.has(&path) => {
                     let (store, table) = (&self.store, &self.spec.name);
                     let plan = MergePlan { store, table, window: &self.plan, starts: all };
-                    look_through(plan, &sealed.files(all), path, &mut self.sealed_stretches).await?;
+                    note_disorder(plan, &sealed.files(all), path, &mut self.sealed_disordered)?;
                 }
-                Err(MergeError::Disorder(path)) => self.look_through(tail, all, path).await?,
+                Err(MergeError::Disorder(path)) => self.note_disorder(tail, all, path)?,
                 compared => {
                     let (made, rest) = compared?;
                     *left = rest;
@@ -230,9 +230,9 @@ impl Sealer {
     ) -> Result<Compared, MergeError> {
         let partials = self.plan.partials_table();
         let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-        let (mut counted, known_to_us) = Windows::open(plan, tail, &self.stretches).await?;
+        let (mut counted, known_to_us) = Windows::open(plan, tail, &self.disordered).await?;
         let plan = MergePlan { table: &self.spec.name, ..plan };
-        let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), &self.sealed_stretches).await?;
+        let mut sealed = Merge::<Last>::open(plan, &sealed.files(starts), &self.sealed_disordered).await?;
         Ok(match fill_corrections(rows, &mut counted, &mut sealed).await? {
             Some(full_at_us) => Compared::Full(full_at_us),
             None if known_to_us < starts.to_us => Compared::Before(known_to_us),

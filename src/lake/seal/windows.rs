@@ -13,7 +13,7 @@ use deltalake::arrow::array::RecordBatch;
 use super::tail::Tail;
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
-use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, Stretches};
+use crate::lake::merge::{Disordered, Merge, MergeError, MergePlan, Mergeable, Starts};
 use crate::limits::{SEAL_WINDOW_BYTES, SEAL_WINDOWS_MAX};
 use crate::window::merging::{Cell, Group, KeyValue, Undecodable, decode_groups};
 
@@ -46,7 +46,7 @@ struct Together {
 pub(super) struct Overlapping<'a> {
     plan: MergePlan<'a>,
     tail: &'a Tail,
-    stretches: &'a Stretches,
+    disordered: &'a Disordered,
     /// Windows to be made.
     starts: VecDeque<i64>,
     together: Option<Together>,
@@ -63,16 +63,16 @@ impl<'a> Windows<'a> {
     pub async fn open(
         plan: MergePlan<'a>,
         tail: &'a Tail,
-        stretches: &'a Stretches,
+        disordered: &'a Disordered,
     ) -> Result<(Self, i64), MergeError> {
         if plan.window.panes() == 1 {
-            let merge = Merge::open(plan, &tail.files(plan.starts), stretches).await?;
+            let merge = Merge::open(plan, &tail.files(plan.starts), disordered).await?;
             return Ok((Self::Apart(merge), plan.starts.to_us));
         }
-        let (starts, to_us) = starts_with_records(plan, tail, stretches).await?;
+        let (starts, to_us) = starts_with_records(plan, tail, disordered).await?;
         let (ready, rest) = (Vec::new().into_iter(), None);
         let (together, apart_to_us) = (None, i64::MIN);
-        let windows = Overlapping { plan, tail, stretches, starts, together, apart_to_us, ready, rest };
+        let windows = Overlapping { plan, tail, disordered, starts, together, apart_to_us, ready, rest };
         Ok((Self::Overlapping(windows), to_us))
     }
 
@@ -120,7 +120,7 @@ impl Overlapping<'_> {
         let Some(last_us) = neighbours.last().copied().filter(|_| start_us >= self.apart_to_us) else { return Ok(()) };
         let starts = Starts { from_us: start_us, to_us: last_us.saturating_add(every_us) };
         let plan = MergePlan { starts, ..self.plan };
-        let mut merge = Merge::<Cell>::open(plan, &self.tail.files(starts), self.stretches).await?;
+        let mut merge = Merge::<Cell>::open(plan, &self.tail.files(starts), self.disordered).await?;
         let (mut panes, mut bytes): (BTreeMap<i64, Vec<_>>, usize) = (BTreeMap::new(), 0);
         while let Some((group, cell)) = merge.next().await? {
             bytes += group.bytes() + cell.bytes();
@@ -139,7 +139,7 @@ impl Overlapping<'_> {
     async fn add_up(&mut self, start_us: i64, first: Option<Vec<KeyValue>>) -> Result<(), MergeError> {
         let starts = Starts { from_us: start_us, to_us: start_us.saturating_add(self.plan.window.every_us) };
         let plan = MergePlan { starts, ..self.plan };
-        let mut panes = Merge::<Cell>::open(plan, &self.tail.files(starts), self.stretches).await?;
+        let mut panes = Merge::<Cell>::open(plan, &self.tail.files(starts), self.disordered).await?;
         let mut cells: BTreeMap<Vec<KeyValue>, Cell> = BTreeMap::new();
         let (mut bytes, mut end): (usize, Option<Vec<KeyValue>>) = (0, None);
         while let Some((group, cell)) = panes.next().await? {
@@ -216,11 +216,11 @@ impl Mergeable for Seen {
 async fn starts_with_records(
     plan: MergePlan<'_>,
     tail: &Tail,
-    stretches: &Stretches,
+    disordered: &Disordered,
 ) -> Result<(VecDeque<i64>, i64), MergeError> {
     let (window, wanted) = (plan.window, plan.starts);
     let starts = panes_of(window, wanted);
-    let mut panes = Merge::<Seen>::open(MergePlan { starts, ..plan }, &tail.files(starts), stretches).await?;
+    let mut panes = Merge::<Seen>::open(MergePlan { starts, ..plan }, &tail.files(starts), disordered).await?;
     let (mut found, mut last): (BTreeSet<i64>, Option<i64>) = (BTreeSet::new(), None);
     while let Some((group, _)) = panes.next().await? {
         let pane_us = group.start_us;
