@@ -75,6 +75,8 @@ impl House {
         let (sent, grant, permit) = (records.clone(), ShardGrant::new(), Permit::default());
         let raw = RawBatch { range, records, seen_ms: None, end: None, grant: grant.clone(), permit };
         let (cleaned, counts) = self.cleaner.clean(raw);
+        let sent = &sent[..sent.len() - cleaned.left.records];
+        assert!(!sent.is_empty() || cleaned.left.records == 0, "what is left is behind what was taken");
         assert_eq!(cleaned.rows.num_rows() + cleaned.rejects.len(), sent.len(), "rows + rejects = records");
 
         let mut rejects = cleaned.rejects.iter().map(|reject| &reject.record).peekable();

@@ -49,7 +49,8 @@ pub const REJECT_OVERHEAD_BYTES: usize = 256;
 /// One compressed record may inflate to this, the largest legal record; beyond it the record is a reject.
 pub const INFLATED_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// All compressed records of one read together may inflate to this, what the read's permit pays for.
+/// All compressed records of one read together may inflate to this, what the read's permit pays for. What is more is read
+/// again.
 pub const INFLATED_BATCH_BYTES_MAX: usize = READ_BYTES_MAX as usize;
 
 /// Repairs (list of one, JSON in a string, base64, compression) may nest this deep.

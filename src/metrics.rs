@@ -356,6 +356,13 @@ impl StreamMetrics {
         self.shared.registry.gauge("pintail_live_bytes", &labels).set(bytes as f64);
     }
 
+    /// All of a window's starts that end at or before this are sealed, whoever sealed them.
+    pub fn sealed(&self, window: &str, through_ms: i64) {
+        let labels = [("stream", self.stream()), ("window", window)];
+        let gauge = self.shared.registry.gauge("pintail_sealed_through_timestamp_seconds", &labels);
+        gauge.set(through_ms as f64 / 1000.0);
+    }
+
     /// Records that have no value in a column that is the time of a window; their arrival was used.
     pub fn without_time(&self, column: &str, records: u64) {
         self.counter_with("pintail_records_without_time_total", "column", column).increment(records);

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Permit;
-use crate::checkpoint::{PositionRange, SequenceNumber, ShardId};
+use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
 
 /// One record as its producer sent it: a Kinesis record, or one of those in an aggregated Kinesis record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,46 @@ pub struct RawBatch {
     pub permit: Permit,
 }
 
+/// Whole Kinesis records at the end of a read, left alone because those before them had inflated to as much as the
+/// read's permit pays for. They are read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOver {
+    /// Kinesis records.
+    pub kinesis_records: usize,
+    /// User records in them.
+    pub records: usize,
+    /// Payload bytes of these.
+    pub bytes: u64,
+}
+
+impl LeftOver {
+    /// Takes these off, as far as it has them; gives what it has not.
+    pub fn take(&mut self, records: u64, bytes: u64) -> (u64, u64) {
+        let known = (records.min(self.records as u64), bytes.min(self.bytes));
+        self.records -= known.0 as usize;
+        self.bytes -= known.1;
+        (records - known.0, bytes - known.1)
+    }
+
+    /// These, in their order.
+    pub fn of(records: &[RawRecord]) -> Self {
+        let whole = records.chunk_by(|before, record| before.sequence_number == record.sequence_number);
+        let bytes = records.iter().map(|record| record.data.len() as u64).sum();
+        Self { kinesis_records: whole.count(), records: records.len(), bytes }
+    }
+}
+
+/// What a sink has taken of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    /// What is behind this was not taken.
+    pub through: Position,
+    /// See [`RawBatch::seen_ms`].
+    pub seen_ms: Option<i64>,
+    /// How much that is.
+    pub left: LeftOver,
+}
+
 /// What cleaning made of one read.
 #[derive(Debug)]
 pub struct CleanBatch {
@@ -108,7 +148,7 @@ pub struct CleanBatch {
     pub range: PositionRange,
     /// Clean rows in the contract's Arrow schema (data columns, then the bookkeeping columns).
     pub rows: RecordBatch,
-    /// Records that could not be cleaned. `rows + rejects` = the records read.
+    /// Records that could not be cleaned. `rows + rejects` = the records read, but for what is left.
     pub rejects: Vec<Reject>,
     /// See [`RawBatch::seen_ms`].
     pub seen_ms: Option<i64>,
@@ -117,6 +157,8 @@ pub struct CleanBatch {
     pub watermark_ms: Option<i64>,
     /// See [`RawBatch::end`].
     pub end: Option<ShardEnd>,
+    /// What was not cleaned: whole Kinesis records behind the range.
+    pub left: LeftOver,
     /// See [`RawBatch::grant`].
     pub grant: ShardGrant,
     /// See [`RawBatch::permit`].
@@ -271,8 +313,9 @@ pub struct CleanCounts {
 
 /// Whoever takes a reader's batches: cleans them, counts them, sends them to the stream's writer.
 pub trait BatchSink: Send + Sync {
-    /// Takes one batch. Waits while the writer is behind; batches of one shard are delivered one after another.
-    fn deliver(&self, batch: RawBatch) -> impl Future<Output = Result<(), SinkClosed>> + Send;
+    /// Takes one batch, or as much of its beginning as memory suffices for. Waits while the writer is behind; batches of
+    /// one shard are delivered one after another.
+    fn deliver(&self, batch: RawBatch) -> impl Future<Output = Result<Delivered, SinkClosed>> + Send;
 }
 
 /// Nobody takes batches any more: the writer failed or is shutting down.

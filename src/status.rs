@@ -70,7 +70,7 @@ pub struct StreamSnapshot {
     /// By shard, the last range that was trimmed before it was read. An alarm, and by itself no reason not to be
     /// ready.
     pub lost: BTreeMap<ShardId, String>,
-    /// Every shard that Kinesis lists or the ledger holds.
+    /// Every shard that Kinesis lists, or has listed.
     pub shards: BTreeMap<ShardId, ShardStatus>,
     /// Every table, by name.
     pub tables: BTreeMap<String, TableStatus>,

@@ -153,7 +153,6 @@ impl SealWatcher {
         match event {
             SealEvent::Sealed { version, through_ms, rows, files, bytes } => {
                 tracing::debug!(stream, table, version, through_ms, rows, files, bytes, "sealed");
-                self.metrics.sealed(table, through_ms);
                 self.grew(table, version, (rows, files, bytes));
             }
             SealEvent::Revised { version, revision, rows, files, bytes } => {
@@ -172,6 +171,9 @@ impl SealWatcher {
             SealEvent::TooLate { records } => {
                 tracing::debug!(stream, table, records, "records came to windows whose partials are not kept any more");
                 self.metrics.too_late(table, records);
+            }
+            SealEvent::Waits => {
+                tracing::info!(stream, table, "many keys: windows are sealed once their partials are compacted")
             }
             SealEvent::Failed { reason } => {
                 if self.troubles.entry(table.to_owned()).or_default().is_news(&reason, Instant::now()) {

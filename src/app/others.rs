@@ -155,7 +155,7 @@ mod tests {
     use crate::lake::{LakeStore, StreamIdentity, StreamLake, Writer, WriterOptions};
     use crate::limits::{LIVE_FILES_RESTORED_MAX, LIVE_WINDOWS_RESTORED};
     use crate::metrics::{Registry, StreamMetrics};
-    use crate::record::{CleanBatch, ShardGrant, WindowSink};
+    use crate::record::{CleanBatch, LeftOver, ShardGrant, WindowSink};
     use crate::status::StatusBoard;
     use crate::toml_doc::Problems;
     use crate::window::LiveFilter;
@@ -238,6 +238,7 @@ mod tests {
                 seen_ms: None,
                 watermark_ms: None,
                 end: None,
+                left: LeftOver::default(),
                 grant: ShardGrant::new(),
                 permit: Permit::default(),
             }

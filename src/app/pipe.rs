@@ -14,7 +14,7 @@ use crate::contract::Contract;
 use crate::cores::Cores;
 use crate::limits::{CLEANED_ALONE_BYTES, HELD_FACTOR_DEN, HELD_FACTOR_NUM, REJECT_OVERHEAD_BYTES};
 use crate::metrics::StreamMetrics;
-use crate::record::{BatchSink, CleanBatch, ProbeRef, RawBatch, Reject, SinkClosed};
+use crate::record::{BatchSink, CleanBatch, Delivered, ProbeRef, RawBatch, Reject, SinkClosed};
 use crate::status::StreamBoard;
 use crate::window::StreamWindows;
 
@@ -37,7 +37,7 @@ pub struct Way {
 }
 
 impl BatchSink for Pipe {
-    async fn deliver(&self, batch: RawBatch) -> Result<(), SinkClosed> {
+    async fn deliver(&self, batch: RawBatch) -> Result<Delivered, SinkClosed> {
         // A record may need several times its size while it is parsed: one large one at a time.
         let has_large = batch.records.iter().any(|record| record.data.len() > CLEANED_ALONE_BYTES);
         let core = if has_large { self.cores.all().await } else { self.cores.one().await };
@@ -49,7 +49,9 @@ impl BatchSink for Pipe {
         });
         // A panic in there has aborted the process already; a runtime that shuts down has closed the way.
         let cleaned = cleaned.await.map_err(|_| SinkClosed)?;
-        self.writer.send(cleaned).await.map_err(|_| SinkClosed)
+        let (through, seen_ms, left) = (cleaned.range.through, cleaned.seen_ms, cleaned.left);
+        self.writer.send(cleaned).await.map_err(|_| SinkClosed)?;
+        Ok(Delivered { through, seen_ms, left })
     }
 }
 

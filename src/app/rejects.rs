@@ -26,7 +26,7 @@ use crate::lake::{
 };
 use crate::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, READ_COST_MAX, WRITER_QUEUE_BATCHES};
 use crate::metrics::{Registry, StreamMetrics};
-use crate::record::{CleanBatch, ShardEnd, ShardGrant, WindowSink};
+use crate::record::{CleanBatch, LeftOver, ShardEnd, ShardGrant, WindowSink};
 use crate::status::{StatusBoard, StreamBoard};
 use crate::window::StreamWindows;
 
@@ -283,6 +283,7 @@ impl Feeder<'_> {
             seen_ms: None,
             watermark_ms: None,
             end,
+            left: LeftOver::default(),
             grant: self.grant.clone(),
             permit,
         }

@@ -270,7 +270,8 @@ async fn look_on(others: Option<Others>, sealed: SealedTables, flush_interval: s
 
 /// The shards that an earlier process may have read beyond what it committed.
 fn open_shards(ledger: &LedgerView) -> BTreeSet<ShardId> {
-    let open = ledger.shards.iter().filter(|(_, entry)| !entry.ended);
+    // A replay is no shard that anybody reads.
+    let open = ledger.shards.iter().filter(|(shard, entry)| !entry.ended && shard.replay().is_none());
     open.map(|(shard, _)| shard.clone()).collect()
 }
 

@@ -23,10 +23,10 @@ impl Fault {
     }
 
     /// With a copy of the payload; see [`Reject::record`].
-    pub fn into_reject(self, record: RawRecord) -> Reject {
+    pub fn into_reject(self, record: &RawRecord) -> Reject {
         let Self { reason, mut detail } = self;
         detail.truncate(detail.floor_char_boundary(REJECT_DETAIL_BYTES_MAX));
         let data = Bytes::copy_from_slice(&record.data);
-        Reject { record: RawRecord { data, ..record }, reason, detail }
+        Reject { record: RawRecord { data, ..record.clone() }, reason, detail }
     }
 }

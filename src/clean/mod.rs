@@ -27,9 +27,9 @@ use std::sync::Arc;
 use deltalake::arrow::array::RecordBatch;
 use simd_json::Node;
 
-use crate::checkpoint::ShardId;
+use crate::checkpoint::{Position, ShardId};
 use crate::contract::Contract;
-use crate::record::{CleanBatch, CleanCounts, RawBatch, RawRecord, Refusal, Reject, RejectReason};
+use crate::record::{CleanBatch, CleanCounts, LeftOver, RawBatch, RawRecord, Refusal, Reject, RejectReason};
 use builder::RowsBuilder;
 use counts::UnknownFields;
 use fault::Fault;
@@ -63,19 +63,27 @@ impl Cleaner {
         }
     }
 
-    /// Cleans one read: `rows + rejects` = its records, in their order.
+    /// Cleans one read: `rows + rejects` = its records, in their order; but it ends before a Kinesis record that can only
+    /// not be inflated because of those before it, and leaves that one and all after it.
     pub fn clean(&mut self, raw: RawBatch) -> (CleanBatch, CleanCounts) {
-        let RawBatch { range, records, seen_ms, end, grant, permit } = raw;
+        let RawBatch { mut range, records, mut seen_ms, end, grant, permit } = raw;
         let mut counts = CleanCounts::default();
         let mut rejects = Vec::new();
         let is_empty = records.is_empty();
         self.opener.begin_batch();
         self.rows.begin_batch(&records);
-        for record in records {
-            if let Err(fault) = self.clean_record(&range.shard, &record, &mut counts) {
-                rejects.push(fault.into_reject(record));
+        let mut left = LeftOver::default();
+        for (index, record) in records.iter().enumerate() {
+            let Err(fault) = self.clean_record(&range.shard, record, &mut counts) else { continue };
+            let before = index.checked_sub(1).map(|before| &records[before]);
+            if let Some(last) = before.filter(|before| self.ends_between(before, record)) {
+                (range.through, seen_ms) = (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000));
+                left = LeftOver::of(&records[index..]);
+                break;
             }
+            rejects.push(fault.into_reject(record));
         }
+        drop(records);
         counts.unknown_fields = self.unknown_fields.take();
         let rows = self.rows.finish(&self.contract, &mut counts);
         self.shrink();
@@ -83,7 +91,12 @@ impl Cleaner {
         let rejected_us = || rejects.iter().map(|reject: &Reject| reject.record.arrived_at_us).max();
         let come_to_us = self.rows.take_watermark_us().or_else(rejected_us);
         let watermark_ms = if is_empty { seen_ms } else { come_to_us.map(|us| us.div_euclid(1000)) };
-        (CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, grant, permit }, counts)
+        (CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, left, grant, permit }, counts)
+    }
+
+    /// Positions know only whole Kinesis records: what has begun of an aggregate is gone through.
+    fn ends_between(&self, before: &RawRecord, record: &RawRecord) -> bool {
+        self.opener.is_crowded_out() && before.sequence_number != record.sequence_number
     }
 
     /// Cleans records of any shards, in their order, up to the first that can only not be inflated because of those
@@ -95,11 +108,11 @@ impl Cleaner {
         self.opener.begin_batch();
         while let Some((shard, record)) = records.pop_front() {
             let Err(fault) = self.clean_record(&shard, &record, &mut counts) else { continue };
-            if fault.reason == RejectReason::InflatesTooLarge && self.opener.has_inflated() {
+            if self.opener.is_crowded_out() {
                 records.push_front((shard, record));
                 break;
             }
-            rejects.push(fault.into_reject(record));
+            rejects.push(fault.into_reject(&record));
         }
         self.unknown_fields.take();
         let rows = self.rows.finish(&self.contract, &mut counts);

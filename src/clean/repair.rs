@@ -35,6 +35,7 @@ pub(super) struct Opener {
     /// Of records that became objects. What a reject inflated to is gone, and must not cost its neighbours.
     batch_inflated_bytes: usize,
     record_inflated_bytes: usize,
+    is_crowded_out: bool,
 }
 
 /// What one look at some bytes led to.
@@ -53,9 +54,9 @@ impl Opener {
         self.batch_inflated_bytes = 0;
     }
 
-    /// Whether some of what the batch may inflate to is used up.
-    pub fn has_inflated(&self) -> bool {
-        self.batch_inflated_bytes > 0
+    /// Whether the last payload could not be inflated only because of what those before it had inflated to.
+    pub fn is_crowded_out(&self) -> bool {
+        self.is_crowded_out
     }
 
     /// Repairs that the last opened payload needed, outermost first.
@@ -82,7 +83,7 @@ impl Opener {
     /// Shows `read` the nodes of the object in a payload, or says why there is none.
     pub fn open<R>(&mut self, payload: &[u8], mut read: impl FnMut(&[Node<'_>]) -> R) -> Result<R, Fault> {
         self.repairs.clear();
-        self.record_inflated_bytes = 0;
+        (self.record_inflated_bytes, self.is_crowded_out) = (0, false);
         let mut outer: Option<Fault> = None;
         let mut look = self.look(payload, &mut read);
         loop {
@@ -151,17 +152,25 @@ impl Opener {
         let out = &mut self.inside_next;
         let result = read_bounded(&mut decoder, out, bytes_max);
         self.record_inflated_bytes = self.record_inflated_bytes.max(out.len());
-        match result {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let of = if bytes_max < INFLATED_BYTES_MAX { "all compressed records of a read" } else { "a record" };
-                let limit = if bytes_max < INFLATED_BYTES_MAX { INFLATED_BATCH_BYTES_MAX } else { INFLATED_BYTES_MAX };
-                let detail = format!("{name}: {of} may inflate to {limit} bytes");
-                Err(Fault::new(RejectReason::InflatesTooLarge, detail))
-            }
-            Err(error) => Err(Fault::new(RejectReason::CorruptCompression, format!("{name}: {error}"))),
+        let corrupt = |error| Fault::new(RejectReason::CorruptCompression, format!("{name}: {error}"));
+        if result.map_err(corrupt)? {
+            return Ok(());
         }
+        self.is_crowded_out = has_at_most(&mut decoder, INFLATED_BYTES_MAX - bytes_max).map_err(corrupt)?;
+        let (of, limit) = match self.is_crowded_out {
+            true => ("all compressed records of a read", INFLATED_BATCH_BYTES_MAX),
+            false => ("a record", INFLATED_BYTES_MAX),
+        };
+        let detail = format!("{name}: {of} may inflate to {limit} bytes");
+        Err(Fault::new(RejectReason::InflatesTooLarge, detail))
     }
+}
+
+/// Whether so many bytes are left at most, beside one that is known of. They are read, and not kept.
+fn has_at_most(source: &mut impl Read, bytes_max: usize) -> std::io::Result<bool> {
+    let bytes_max = bytes_max as u64;
+    let read = std::io::copy(&mut source.take(bytes_max), &mut std::io::sink())?;
+    Ok(read < bytes_max)
 }
 
 /// Reads to the end into `out`, without ever reserving more than `bytes_max`. False if there was more.

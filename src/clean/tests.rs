@@ -17,7 +17,7 @@ use super::*;
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, SequenceNumber};
 use crate::contract;
-use crate::record::{Reject, Repair, ShardGrant};
+use crate::record::{LeftOver, Reject, Repair, ShardGrant};
 use crate::toml_doc::Problems;
 
 /// 2024-01-14T15:59:44.638Z.

@@ -82,6 +82,20 @@ async fn look(stream: &StreamConfig, kinesis: &Kinesis) -> Result<(StreamDescrip
     Ok((kinesis.describe(&target).await?, kinesis.list_shards(&target, None).await?))
 }
 
+/// Whether records may be read: one is asked for, of one shard. That others read the shard is no answer.
+async fn try_reading(kinesis: &Kinesis, target: &StreamTarget, listed: &[ListedShard]) -> Result<(), ReadError> {
+    let Some(shard) = listed.iter().find(|shard| !shard.closed) else { return Ok(()) };
+    let read = async {
+        let iterator = kinesis.shard_iterator(target, &shard.id, Position::Beginning).await?;
+        kinesis.get_records(target, &iterator, 1).await
+    };
+    match read.await {
+        Ok(_) => Ok(()),
+        Err(error) if error.fault == Fault::Throttled => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Prints one stream's plan; returns how many problems it has. `unsent` is the first stream for which no request
 /// could be sent.
 async fn check_stream(
@@ -105,6 +119,8 @@ async fn check_stream(
     };
     let retention_h = description.retention.as_secs() / 3600;
     say!("  created {}, retention {retention_h} h", time(description.created_s.saturating_mul(1000)));
+    let unreadable = try_reading(kinesis, &description.target, &listed).await.err();
+    let unreadable = unreadable.map_or(0, |error| problem(&chain(&error)));
     let identity = StreamIdentity {
         pipeline: config.pipeline.clone(),
         stream: description.name.clone(),
@@ -114,7 +130,7 @@ async fn check_stream(
         Lake::There(store) => plan_tables(store, &identity, &stream.contract).await,
         Lake::New => Ok(StreamPlan { tables: Vec::new(), ledger: LedgerView::default() }),
         // Where its shards stand is in the lake.
-        Lake::Unknown => return 0,
+        Lake::Unknown => return unreadable,
     };
     let ledger = match plan {
         Ok(plan) => {
@@ -129,7 +145,7 @@ async fn check_stream(
         Lake::New | Lake::Unknown => 0,
     };
     print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
-    renamed + check_loss(config.source.on_data_loss, kinesis, &description, &listed, &ledger).await
+    unreadable + renamed + check_loss(config.source.on_data_loss, kinesis, &description, &listed, &ledger).await
 }
 
 /// What `pintail run` would raise its alarm for: the same rule, before anything is read.

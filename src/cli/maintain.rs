@@ -40,7 +40,7 @@ pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
     }
     print(&done);
     let well = done.iter().all(|table| matches!(table.ended, MaintenanceEnded::Well(_) | MaintenanceEnded::Absent));
-    Ok(if well && is_sealed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well && is_sealed && pressing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints what happened to a window's rows; `false` if it did not work.
@@ -56,6 +56,7 @@ fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
         }
         SealEvent::Late { records } => say!("{name}: {records} records came late"),
         SealEvent::TooLate { records } => say!("{name}: {records} records came too late for any partials"),
+        SealEvent::Waits => say!("{name}: its partials are in too many files to be sealed, and are compacted first"),
         SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
         SealEvent::Recovered => say!("{name}: windows can be sealed again"),
     }

@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args};
 use tokio_util::sync::CancellationToken;
 
 use super::ConfigArgs;
+use super::say::say;
 use crate::app::{
     RangeEnding, RangeJob, RangeReport, RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish,
 };
@@ -96,7 +97,7 @@ pub async fn replay(args: ReplayArgs, shutdown: impl Future<Output = ()> + Send)
             let kinesis = Kinesis::connect(&config.aws).await;
             let job = RangeJob::new(&config, stream.clone(), range, kinesis, store);
             let report = until_told(job.run(stop.clone()), shutdown, &stop).await?;
-            print!("{}", range_told(&stream, range, &report));
+            say!("{}", range_told(&stream, range, &report).trim_end());
             Ok(match report.ending {
                 RangeEnding::Finished | RangeEnding::FinishedBefore => ExitCode::SUCCESS,
                 RangeEnding::Stopped => ExitCode::FAILURE,
@@ -203,7 +204,7 @@ async fn replay_rejects(
     for stream in streams {
         let job = RejectsJob::new(config, stream, store.clone())?;
         let report = job.run(wish, stop.clone()).await.with_context(|| format!("stream {}", stream.name()))?;
-        print!("{}", told(stream, &report));
+        say!("{}", told(stream, &report).trim_end());
         match report.ending {
             RejectsEnding::NoLedger
             | RejectsEnding::NothingToRecover

@@ -43,7 +43,7 @@ impl Part {
 impl MicroBatch {
     /// Adds a batch that begins where the shard's part ends. What brings no news is dropped.
     pub fn push(&mut self, batch: CleanBatch, now: Instant) {
-        let CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, grant, permit } = batch;
+        let CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, grant, permit, left: _ } = batch;
         let has_content = rows.num_rows() > 0 || !rejects.is_empty();
         if !has_content && range.after == range.through && seen_ms.is_none() && end.is_none() {
             return;

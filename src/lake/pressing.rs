@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Pressing(Arc<Mutex<BTreeSet<String>>>);
 
 impl Pressing {
-    /// Somebody waits for this table.
-    pub(crate) fn add(&self, table: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(table.to_owned());
+    /// Somebody waits for this table. `false`: that was known, and nothing was done about it yet.
+    pub(crate) fn add(&self, table: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(table.to_owned())
     }
 
     /// Whether somebody waited for this table. What is done about it now is done for all who did.

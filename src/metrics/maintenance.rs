@@ -146,13 +146,6 @@ impl MaintenanceMetrics {
         self.registry.counter("pintail_maintenance_failures_total", &labels)
     }
 
-    /// Windows were sealed, all that end at or before this.
-    pub fn sealed(&self, window: &str, through_ms: i64) {
-        let labels = [("stream", self.stream.as_str()), ("window", window)];
-        let through_s = through_ms as f64 / 1000.0;
-        self.registry.gauge("pintail_sealed_through_timestamp_seconds", &labels).set(through_s);
-    }
-
     /// Keys of sealed windows were corrected.
     pub fn revised(&self, window: &str, rows: u64) {
         let labels = [("stream", self.stream.as_str()), ("window", window)];

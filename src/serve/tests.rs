@@ -15,7 +15,9 @@ use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
 use crate::clock::now_ms;
 use crate::contract::{self, ARRIVED_AT, Contract};
 use crate::limits::{SERVE_CONNECTIONS_MAX, SERVE_HEAD_MAX, SERVE_URI_BYTES_MAX};
-use crate::record::{CleanBatch, CleanCounts, RawRecord, Reject, RejectReason, Repair, ShardGrant, WindowSink};
+use crate::record::{
+    CleanBatch, CleanCounts, LeftOver, RawRecord, Reject, RejectReason, Repair, ShardGrant, WindowSink,
+};
 use crate::toml_doc::Problems;
 use crate::window::LiveFilter;
 
@@ -155,6 +157,7 @@ pub(super) fn batch(number: u64, words: &[(&str, i64)]) -> CleanBatch {
         seen_ms: None,
         watermark_ms: None,
         end: None,
+        left: LeftOver::default(),
         grant: ShardGrant::new(),
         permit: Permit::default(),
     }

@@ -118,18 +118,21 @@ impl Lane {
     }
 
     fn is_ahead(&self, now: Instant) -> bool {
-        let mut field = self.alignment.lock();
-        // Whoever waits is not silent.
-        field.place(&self.shard, self.reached_ms, now);
         let Some(reached_ms) = self.reached_ms else { return false };
         if self.behind_ms.is_some_and(|behind_ms| behind_ms <= self.alignment.lead_max_ms) {
             return false;
         }
-        match field.slowest_ms(now) {
+        let mut field = self.alignment.lock();
+        let is_ahead = match field.slowest_ms(now) {
             None => false,
             Some(None) => true,
             Some(Some(slowest_ms)) => reached_ms.saturating_sub(slowest_ms) > self.alignment.lead_max_ms,
+        };
+        if is_ahead {
+            // Whoever waits is not silent. Whoever only asks, again and again, and gets no answer, is.
+            field.place(&self.shard, self.reached_ms, now);
         }
+        is_ahead
     }
 }
 
@@ -186,11 +189,13 @@ mod tests {
     #[test]
     fn a_shard_that_ended_or_is_not_heard_of_holds_up_nobody() {
         let (alignment, now) = (Alignment::within(LEAD), Instant::now());
-        let (fast, slow) = (alignment.join(shard(0), Some(100_000)), alignment.join(shard(1), Some(0)));
+        let (fast, mut slow) = (alignment.join(shard(0), Some(100_000)), alignment.join(shard(1), Some(0)));
         assert!(fast.is_ahead(now));
         let later = now + SILENCE_MAX + Duration::from_secs(1);
         assert!(!fast.is_ahead(later), "it is refused, throttled, or waits for the lake");
-        assert!(!slow.is_ahead(later) && fast.is_ahead(later), "it is heard of again");
+        assert!(!slow.is_ahead(later) && !fast.is_ahead(later), "it asks again, and is refused again");
+        slow.reached(1, FAR);
+        assert!(fast.is_ahead(Instant::now()), "it is heard of again");
         drop(slow);
         assert!(!fast.is_ahead(later));
     }
@@ -212,7 +217,7 @@ mod tests {
             for n in turns.take(200_000) {
                 now += Duration::from_millis(250);
                 let answer_ms = speeds[n] * 1000;
-                if speeds[n] > 0 && !lanes[n].is_ahead(now) {
+                if !lanes[n].is_ahead(now) && speeds[n] > 0 {
                     let next = lanes[n].reached_ms.unwrap_or(0) + answer_ms;
                     lanes[n].reached_ms = Some(next);
                     alignment.lock().place(&lanes[n].shard, Some(next), now);

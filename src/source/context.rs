@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -33,9 +34,30 @@ pub(super) struct Context<S> {
     pub alignment: Alignment,
     pub options: SourceOptions,
     pub timing: Timing,
+    /// As of the last look at the stream: anybody may change it at any time.
+    pub retention_ms: AtomicI64,
 }
 
 impl<S> Context<S> {
+    /// How long the stream keeps records.
+    pub fn retention_ms(&self) -> i64 {
+        self.retention_ms.load(Ordering::Relaxed)
+    }
+
+    /// What arrived before this (epoch ms) is trimmed.
+    pub fn horizon_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.retention_ms())
+    }
+
+    /// The stream was looked at anew.
+    pub fn described(&self, description: &StreamDescription) {
+        let retention_ms = description.retention_ms();
+        let before_ms = self.retention_ms.swap(retention_ms, Ordering::Relaxed);
+        if before_ms != retention_ms {
+            tracing::info!(stream = self.stream.name, before_ms, retention_ms, "the stream's retention was changed");
+        }
+    }
+
     /// What the ledger keeps as the start of the shards that it is told first, epoch ms; 0 is the oldest record.
     /// `pinned_ms` is what `latest` means.
     pub fn start_ms(&self, pinned_ms: i64) -> i64 {
@@ -47,7 +69,7 @@ impl<S> Context<S> {
             StartPosition::TrimHorizon => 0,
             StartPosition::Latest => pinned_ms,
             // What is asked for beyond the retention was never there to be lost: it means the oldest record.
-            StartPosition::At(ms) if ms <= self.stream.horizon_ms(clock::now_ms()) => 0,
+            StartPosition::At(ms) if ms <= self.horizon_ms(clock::now_ms()) => 0,
             StartPosition::At(ms) => ms.max(0),
         }
     }

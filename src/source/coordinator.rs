@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -118,6 +119,7 @@ impl<S: BatchSink + 'static> Crew<S> {
         let patience = Backoff::until_mended(parts.timing.retry_slowly);
         let context = Context {
             kinesis: parts.kinesis,
+            retention_ms: AtomicI64::new(parts.stream.retention_ms()),
             stream: parts.stream,
             budget: parts.budget,
             sink: parts.sink,
@@ -174,6 +176,7 @@ impl<S: BatchSink + 'static> Crew<S> {
         match self.try_look().await {
             Ok(Some(survey)) => {
                 self.same_stream(&survey)?;
+                self.context.described(&survey.description);
                 self.listed = survey.listed;
                 self.surveyed = true;
                 self.backoff.reset();
@@ -336,7 +339,7 @@ impl<S: BatchSink + 'static> Crew<S> {
                 after: entry.resume(),
                 first: None,
                 seen_ms: entry.seen_ms,
-                horizon_ms: self.context.stream.horizon_ms(clock::now_ms()),
+                horizon_ms: self.context.horizon_ms(clock::now_ms()),
             };
             self.context.board.shard(&shard, |status| status.state = "lost");
             if !alarm(&range, self.context.options.on_data_loss, &self.context.metrics, &self.context.board) {

@@ -30,6 +30,8 @@ const LOCK: Duration = Duration::from_secs(5);
 /// After a throttle: no throughput is left in this second, and other consumers want some of the next.
 const THROTTLE_WAIT: Duration = Duration::from_secs(1);
 const THROTTLE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Waits in a row, of two to five seconds mostly.
+const THROTTLES_BORNE: u32 = 12;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const MENDED_MIN: Duration = Duration::from_secs(1);
@@ -120,6 +122,11 @@ impl Pace {
         self.throttles = self.throttles.saturating_add(1);
         let wait = THROTTLE_WAIT.saturating_mul(self.throttles).min(THROTTLE_WAIT_MAX);
         self.next_call = self.next_call.max(now + THROTTLE_WAIT.max(jittered(wait)));
+    }
+
+    /// Nothing was read for half a minute or more, since others have read all that the shard gives.
+    pub fn is_starved(&self) -> bool {
+        self.throttles > THROTTLES_BORNE
     }
 
     fn credit_at(&self, now: Instant) -> f64 {
@@ -262,11 +269,13 @@ mod tests {
         pace.started(now);
         pace.throttled(now);
         assert_eq!(pace.next_read(), now + THROTTLE_WAIT);
+        assert!(!pace.is_starved());
         for _ in 0..20 {
             pace.throttled(now);
         }
         let rest = pace.next_read() - now;
         assert!((Duration::from_millis(2500)..=THROTTLE_WAIT_MAX).contains(&rest), "{rest:?}");
+        assert!(pace.is_starved());
         pace.replied(now, 0, 0, Duration::ZERO);
         assert_eq!(pace.throttles, 0);
     }

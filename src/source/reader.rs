@@ -27,7 +27,7 @@ use crate::clock;
 use crate::error_chain::chain;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
-use crate::record::{BatchSink, Heir, RawBatch, RawRecord, ShardEnd, ShardGrant};
+use crate::record::{BatchSink, Delivered, Heir, LeftOver, RawBatch, RawRecord, ShardEnd, ShardGrant};
 
 /// See the file's head.
 pub(super) struct Reader<S> {
@@ -44,6 +44,8 @@ pub(super) struct Reader<S> {
     iterator: Option<ShardIterator>,
     /// It has asked for an iterator before.
     has_asked: bool,
+    /// Read and told of, and to be read again.
+    told: LeftOver,
     /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
     /// that record, every new iterator starts at the horizon.
     from_horizon: bool,
@@ -85,6 +87,7 @@ impl<S: BatchSink> Reader<S> {
             lane: context.alignment.join(shard.clone(), coverage.seen_ms()),
             coverage,
             iterator: None,
+            told: LeftOver::default(),
             has_asked: false,
             from_horizon,
             pace,
@@ -184,14 +187,17 @@ impl<S: BatchSink> Reader<S> {
         if let Some(range) = self.context.options.range {
             taken.records.retain(|record| range.holds(record.arrived_at_us));
         }
-        telling::taken(&self.context, &self.shard, &self.metrics, &taken);
+        telling::taken(&self.context, &self.shard, &self.metrics, &taken, &mut self.told);
         if taken.foreign > 0 {
             telling::foreign(&self.context, &self.shard, self.rules, self.position, &taken);
         }
-        self.pace.took(taken.kinesis_records, taken.left);
-        let (next, children, left) = (reply.next.clone(), std::mem::take(&mut reply.children), taken.left);
-        let at_the_end = reply.behind_ms == 0 && left == 0;
-        self.deliver(reply, taken, permit).await?;
+        let (next, children, behind_ms) = (reply.next.clone(), std::mem::take(&mut reply.children), reply.behind_ms);
+        let (took, not_taken) = (taken.kinesis_records, taken.left);
+        let not_cleaned = self.deliver(reply, taken, permit).await?;
+        self.told = not_cleaned;
+        let left = not_taken + not_cleaned.kinesis_records;
+        self.pace.took(took - not_cleaned.kinesis_records.min(took), left);
+        let at_the_end = behind_ms == 0 && left == 0;
         let held_bytes_max = self.context.budget.bytes_max();
         self.context.board.shard(&self.shard, |status| {
             status.caught_up |= at_the_end || status.bytes >= held_bytes_max;
@@ -234,7 +240,7 @@ impl<S: BatchSink> Reader<S> {
     /// Shrinks while nothing can be read: that is when somebody must know how much time is left.
     fn tell_headroom(&self) {
         if let Some(since_ms) = self.unread_since_ms {
-            let retention_ms = self.context.stream.retention.as_millis().max(1) as f64;
+            let retention_ms = self.context.retention_ms().max(1) as f64;
             self.metrics.retention_headroom(1.0 - (clock::now_ms() - since_ms) as f64 / retention_ms);
         }
     }
@@ -242,7 +248,7 @@ impl<S: BatchSink> Reader<S> {
     /// Records may be missing if and only if the shard was last known to be complete at a time that the retention
     /// no longer covers. Waits for a reply that can name the other end of the range.
     async fn check_loss(&mut self, reply: &ReadReply) -> Result<(), ReaderExit> {
-        let horizon_ms = self.context.stream.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
+        let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
         let suspect = self.coverage.is_suspect(horizon_ms, self.from_horizon);
         if !suspect || (reply.records.is_empty() && reply.behind_ms > 0) {
             return Ok(());
@@ -274,24 +280,27 @@ impl<S: BatchSink> Reader<S> {
         Ok(tree::is_young(&listed, &self.shard))
     }
 
-    async fn deliver(&mut self, reply: ReadReply, taken: Taken, permit: Permit) -> Result<(), ReaderExit> {
+    /// Hands on what was taken; says what of it was left.
+    async fn deliver(&mut self, reply: ReadReply, taken: Taken, permit: Permit) -> Result<LeftOver, ReaderExit> {
         // The last reply of a shard says nothing of the time since it was closed, which is its children's.
         let caught_up = taken.last.is_none() && reply.behind_ms == 0 && reply.next.is_some();
         let (through, seen_ms) = match taken.last {
             Some((number, arrived_at_us)) => (Position::After(number), Some(arrived_at_us / 1000)),
             None => (self.position, reply.date_ms.filter(|_| caught_up)),
         };
-        self.coverage.read_up_to(seen_ms);
         // An answer without records has walked over a stretch without any.
         let walked_to_ms = || reply.date_ms.unwrap_or_else(clock::now_ms) - reply.behind_ms;
         let reached_ms = taken.last.map_or_else(walked_to_ms, |(_, arrived_at_us)| arrived_at_us / 1000);
         self.lane.reached(reached_ms, reply.behind_ms);
         // Dropped aggregates leave no record, but the position is behind them all the same.
         if through == self.position && !self.coverage.is_news(seen_ms) {
-            return Ok(());
+            self.coverage.read_up_to(seen_ms);
+            return Ok(LeftOver::default());
         }
+        let delivered = self.send(through, taken.records, seen_ms, None, permit).await?;
+        self.coverage.read_up_to(delivered.seen_ms);
         self.coverage.told();
-        self.send(through, taken.records, seen_ms, None, permit).await
+        Ok(delivered.left)
     }
 
     /// Not to be interrupted: what was read is handed on, even when the shard was taken away (the writer then
@@ -303,16 +312,16 @@ impl<S: BatchSink> Reader<S> {
         seen_ms: Option<i64>,
         end: Option<ShardEnd>,
         permit: Permit,
-    ) -> Result<(), ReaderExit> {
+    ) -> Result<Delivered, ReaderExit> {
         let range = PositionRange { shard: self.shard.clone(), after: self.position, through };
         let batch = RawBatch { range, records, seen_ms, end, grant: self.stop.grant.clone(), permit };
-        self.while_telling(self.context.sink.deliver(batch)).await.map_err(|_| ReaderExit::Stopped)?;
-        if through != self.position {
+        let delivered = self.while_telling(self.context.sink.deliver(batch)).await.map_err(|_| ReaderExit::Stopped)?;
+        if delivered.through != self.position {
             self.from_horizon = false;
             self.coverage.moved();
         }
-        self.position = through;
-        Ok(())
+        self.position = delivered.through;
+        Ok(delivered)
     }
 
     // === The shard's end ===
@@ -378,6 +387,9 @@ impl<S: BatchSink> Reader<S> {
         match action {
             Action::AwaitPace => {
                 self.pace.throttled(Instant::now());
+                if self.pace.is_starved() {
+                    self.context.troubles.raise(self.shard.as_str(), &error);
+                }
                 Ok(())
             }
             Action::RenewIterator => {

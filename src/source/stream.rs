@@ -71,7 +71,12 @@ pub struct StreamDescription {
 impl StreamDescription {
     /// What arrived before this (epoch ms) is trimmed.
     pub fn horizon_ms(&self, now_ms: i64) -> i64 {
-        now_ms - i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX / 2)
+        now_ms - self.retention_ms()
+    }
+
+    /// How long it keeps records.
+    pub fn retention_ms(&self) -> i64 {
+        i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX / 2)
     }
 }
 

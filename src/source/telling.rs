@@ -12,18 +12,24 @@ use super::tree::Plan;
 use crate::checkpoint::{LedgerView, Position, ShardId};
 use crate::clock;
 use crate::metrics::ShardMetrics;
+use crate::record::LeftOver;
 
 /// Who is in trouble while another process has the shards.
 const STANDBY: &str = "fenced";
 
 /// Not to be read at the moment; told at once, since the next listing may be long in coming.
 pub(super) fn parked<S>(context: &Context<S>, shard: &ShardId, parked: &Parking) {
-    let state = if parked.holds_fenced(shard) { "fenced" } else { "parked" };
-    context.board.shard(shard, |status| status.state = state);
+    if parked.holds_fenced(shard) {
+        // Whoever reads it now knows how late it is.
+        no_longer_read(context, shard, "fenced");
+        context.board.shard(shard, |status| status.behind_ms = None);
+    } else {
+        context.board.shard(shard, |status| status.state = "parked");
+    }
     context.metrics.shards("parked", parked.len());
 }
 
-/// Nothing of this shard will be read any more, so that nothing of it is late.
+/// Nothing of this shard is read here any more, so that nothing of it is late.
 pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'static str) {
     let metrics = context.metrics.shard(shard);
     metrics.behind(0);
@@ -36,16 +42,22 @@ pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'
     });
 }
 
-/// What is counted is what is handed on: user records, each once.
-pub(super) fn taken<S>(context: &Context<S>, shard: &ShardId, metrics: &ShardMetrics, taken: &Taken) {
-    let records = taken.records.len() as u64;
-    metrics.read(records, taken.bytes, taken.aggregates);
+/// What is counted is what is handed on: user records, each once. Some of them were `told` of before.
+pub(super) fn taken<S>(
+    context: &Context<S>,
+    shard: &ShardId,
+    metrics: &ShardMetrics,
+    taken: &Taken,
+    told: &mut LeftOver,
+) {
+    let (records, bytes) = told.take(taken.records.len() as u64, taken.bytes);
+    metrics.read(records, bytes, taken.aggregates);
     if let Some((_, arrived_at_us)) = taken.last {
         metrics.record_age((clock::now_ms() * 1000 - arrived_at_us) as f64 / 1e6);
     }
     context.board.shard(shard, |status| {
         status.records += records;
-        status.bytes += taken.bytes;
+        status.bytes += bytes;
         if let Some((number, arrived_at_us)) = taken.last {
             status.position = Some(number.to_string());
             status.last_arrival_ms = Some(arrived_at_us / 1000);

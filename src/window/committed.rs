@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
@@ -23,6 +23,8 @@ pub struct Committed {
     /// By window: later ones that are not.
     dropped: Vec<DroppedStarts>,
     starts_max: Vec<usize>,
+    /// By window: some of its starts had to go because of the bytes.
+    crowded: Vec<AtomicBool>,
     starts: DashMap<(usize, i64), Start>,
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -37,13 +39,25 @@ struct Start {
     folds: bool,
 }
 
+impl Start {
+    /// Estimated, of its keys and cells.
+    fn bytes(&self) -> usize {
+        self.cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum()
+    }
+
+    fn is_keyless(&self) -> bool {
+        self.cells.keys().all(Vec::is_empty)
+    }
+}
+
 impl Committed {
     /// An empty layer, which keeps so many starts of each declared window, and folds keys beyond `bytes_max`.
     pub fn new(starts_max: Vec<usize>, bytes_max: usize, metrics: StreamMetrics) -> Self {
         let since_us = starts_max.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
         let dropped = starts_max.iter().map(|_| DroppedStarts::default()).collect();
+        let crowded = starts_max.iter().map(|_| AtomicBool::new(false)).collect();
         let (bytes, version) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { since_us, dropped, starts_max, starts: DashMap::new(), bytes, bytes_max, version, metrics }
+        Self { since_us, dropped, starts_max, crowded, starts: DashMap::new(), bytes, bytes_max, version, metrics }
     }
 
     /// Folds keys beyond so many bytes from now on.
@@ -154,8 +168,7 @@ impl Committed {
 
     fn drop_start(&self, window: usize, start_us: i64) {
         if let Some((_, start)) = self.starts.remove(&(window, start_us)) {
-            let bytes: usize = start.cells.iter().map(|(key, cell)| key_bytes(key) + cell.bytes()).sum();
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.bytes.fetch_sub(start.bytes(), Ordering::Relaxed);
         }
     }
 
@@ -181,8 +194,35 @@ impl Committed {
             for start_us in starts[..old].iter().chain(&ahead) {
                 self.drop_start(window, *start_us);
             }
+            if self.is_full(0) {
+                self.crowd_out(window);
+            }
         }
         first_drops
+    }
+
+    /// A window without keys has none to fold. What its cells take beyond its share of the bytes costs its oldest starts.
+    fn crowd_out(&self, window: usize) {
+        let of_window = self.starts.iter().filter(|entry| entry.key().0 == window && entry.value().is_keyless());
+        let mut starts: Vec<(i64, usize)> = of_window.map(|entry| (entry.key().1, entry.value().bytes())).collect();
+        starts.sort_unstable();
+        let share = self.bytes_max / self.starts_max.len();
+        let mut bytes: usize = starts.iter().map(|(_, bytes)| bytes).sum();
+        for pair in starts.windows(2) {
+            let [(oldest_us, of_oldest), (next_us, _)] = pair else { continue };
+            if bytes <= share || !self.is_full(0) {
+                break;
+            }
+            self.crowded[window].store(true, Ordering::Relaxed);
+            self.begin_at(window, *next_us);
+            self.drop_start(window, *oldest_us);
+            bytes -= of_oldest;
+        }
+    }
+
+    /// Whether starts of this window had to go because they took too many bytes.
+    pub fn is_crowded(&self, window: usize) -> bool {
+        self.crowded[window].load(Ordering::Relaxed)
     }
 
     /// Tells the metrics how large the layer is.
@@ -258,6 +298,29 @@ mod tests {
         committed.evict(i64::MAX);
         let left: usize = 120 * (key_bytes(&[]) + cell(0..0).bytes());
         assert_eq!(committed.bytes.load(Ordering::Relaxed), left);
+    }
+
+    #[test]
+    fn a_window_without_keys_gives_up_its_oldest_starts_beyond_its_share_of_the_bytes() {
+        let committed = Committed::new(vec![120, 120], 40_000, Registry::new().unwrap().stream("orders"));
+        for start_us in 0..20 {
+            committed.add(0, &Group { start_us, key: Vec::new() }, &cell(0..1_000));
+            committed.add(1, &Group { start_us, key: Vec::new() }, &cell(0..1));
+        }
+        committed.evict(i64::MAX);
+        assert!(committed.bytes.load(Ordering::Relaxed) <= 40_000);
+        let starts = |window: usize| {
+            let mut starts = Vec::new();
+            committed.each_start(window, |start_us, _| starts.push(start_us));
+            starts.sort_unstable();
+            starts
+        };
+        let kept = starts(0);
+        assert!(kept.len() > 2 && kept.len() < 20 && kept.last() == Some(&19), "{kept:?}");
+        assert_eq!(committed.since_us(0), kept[0]);
+        assert_eq!((committed.is_crowded(0), committed.is_crowded(1), starts(1).len()), (true, false, 20));
+        committed.add(0, &Group { start_us: 0, key: Vec::new() }, &cell(0..1));
+        assert_eq!(starts(0), kept, "what went does not come back in part");
     }
 
     #[test]

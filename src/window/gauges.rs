@@ -34,7 +34,7 @@ pub type ShownKeys = HashMap<usize, BTreeSet<String>>;
 impl StreamWindows {
     /// Both starts of every window as of `now_us` (epoch us), with up to `keys_max` keys. Counts and sums of a start add
     /// up to those of the live view; what cannot be added is there for the keys that are shown. Of a start that is not
-    /// wholly in memory nothing is said.
+    /// wholly in memory nothing is said, nor of any while an earlier process may have shown more than is known here.
     pub fn gauges(&self, now_us: i64, keys_max: usize) -> Vec<WindowGauges> {
         let windows = self.contract.windows.iter().enumerate();
         windows.map(|(index, plan)| self.window_gauges(index, plan, now_us, keys_max)).collect()
@@ -44,7 +44,8 @@ impl StreamWindows {
         let [complete_us, running_us] = starts_at(plan, now_us);
         let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
         let starts = [(StartState::Complete, complete_us), (StartState::Running, running_us)];
-        let starts = starts.into_iter().filter(|(_, start_us)| self.committed.is_whole(index, plan.span_us(*start_us)));
+        let is_known = |start_us| !self.is_held_back() && self.committed.is_whole(index, plan.span_us(start_us));
+        let starts = starts.into_iter().filter(|(_, start_us)| is_known(*start_us));
         let weighed: Vec<_> =
             starts.map(|(state, start_us)| (state, start_us, self.weigh_labels(index, plan, start_us))).collect();
         let shown = self.choose(index, weighed.iter().map(|(.., weighed)| &weighed.labels), keys_max);

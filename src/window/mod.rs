@@ -163,6 +163,10 @@ impl StreamWindows {
         self.catching_up.store(false, Ordering::Relaxed);
     }
 
+    fn is_held_back(&self) -> bool {
+        self.catching_up.load(Ordering::Relaxed)
+    }
+
     fn add_committed(&self, batches: impl IntoIterator<Item = Arc<Vec<WindowCells>>>) {
         for windows in batches {
             for (window, cells) in windows.iter().enumerate() {

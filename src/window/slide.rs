@@ -60,7 +60,8 @@ pub fn windows<V: Additive, T>(
     mut made: impl FnMut(i64, ByKey<V>) -> T,
 ) -> Vec<T> {
     if plan.panes() == 1 {
-        return panes.into_iter().map(|(start_us, window)| made(start_us, window)).collect();
+        let wanted = panes.into_iter().filter(|(start_us, _)| starts.binary_search(start_us).is_ok());
+        return wanted.map(|(start_us, window)| made(start_us, window)).collect();
     }
     let every_us = plan.every_us;
     let mut windows = Vec::with_capacity(starts.len());

@@ -17,7 +17,7 @@ use crate::budget::Permit;
 use crate::checkpoint::{Position, SequenceNumber};
 use crate::contract;
 use crate::metrics::Registry;
-use crate::record::ShardGrant;
+use crate::record::{LeftOver, ShardGrant};
 use crate::toml_doc::Problems;
 
 const COLUMNS: &str = r#"
@@ -115,6 +115,7 @@ pub(super) fn batch(windows: &StreamWindows, range: PositionRange, orders: &[Ord
         seen_ms: None,
         watermark_ms: None,
         end: None,
+        left: LeftOver::default(),
         grant: ShardGrant::new(),
         permit: Permit::default(),
     }
@@ -388,6 +389,9 @@ fn starts_ahead_of_the_clock_take_no_place_of_those_that_have_begun_and_never_co
         (14..11 + kept).chain(far..far + 3).collect::<Vec<_>>(),
         "once they have begun, the oldest go"
     );
+    let shown = minutes();
+    windows.observe(&batch(&windows, range("a", 4, 5), &[order("x", 1, far - 1)])).unwrap();
+    assert_eq!(minutes(), shown, "nor does one show what is not committed yet");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
 
 /// Why a start is not shown although it was never old.
+const CROWDED: &str = "its starts take more memory than live windows may have: older ones are in the lake only";
 const AHEAD: &str = "records of some starts came so long before these began that memory had no room for them";
 
 /// Which windows to show.
@@ -195,7 +196,7 @@ impl StreamWindows {
     }
 
     pub(super) fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
-        let catching_up = self.catching_up.load(Ordering::Relaxed);
+        let catching_up = self.is_held_back();
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
         let (starts, weighed, panes, ahead, committed_version, as_of_ms) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +236,8 @@ impl StreamWindows {
         let were_ahead = self.committed.dropped_any(window, begun_us).then(|| AHEAD.to_owned());
         let wanted_us = self.restored_since_us(window, now_us);
         let not_restored = self.not_restored[window].get().filter(|it| wanted_us < it.whole_from_us);
-        not_restored.map(|it| it.why.clone()).or(were_ahead)
+        let is_crowded = self.committed.is_crowded(window).then(|| CROWDED.to_owned());
+        not_restored.map(|it| it.why.clone()).or(were_ahead).or(is_crowded)
     }
 
     /// The newest starts that are wanted, oldest first. Found first, so that a page which shows ten does not copy a

@@ -151,16 +151,32 @@ fn inflating_stops_at_the_limit_of_a_record() {
 }
 
 #[test]
-fn inflating_stops_at_the_limit_of_a_read_and_starts_anew_with_the_next() {
-    let contract = shipped("geo.toml");
+fn a_read_is_cleaned_up_to_the_record_that_does_not_fit_beside_those_before_it() {
     let half = zstd(&geo_of(INFLATED_BATCH_BYTES_MAX / 2 + 1));
-    let mut cleaner = Cleaner::new(contract);
+    let bomb = zstd(&geo_of(INFLATED_BYTES_MAX + 1));
+    let mut cleaner = Cleaner::new(shipped("geo.toml"));
     for _ in 0..2 {
-        let (batch, _) = cleaner.clean(raw(&[&half, &half, GEO_7528.as_bytes()]));
-        assert_eq!(batch.rows.num_rows(), 2);
-        assert_eq!(batch.rejects[0].reason, RejectReason::InflatesTooLarge);
-        assert!(batch.rejects[0].detail.contains("all compressed records of a read"), "{}", batch.rejects[0].detail);
+        let read = raw(&[GEO_7528.as_bytes(), &half, &bomb, &half, GEO_7528.as_bytes()]);
+        let (third, left) = (read.records[2].clone(), LeftOver::of(&read.records[3..]));
+        let (batch, _) = cleaner.clean(read);
+        assert_eq!((batch.rows.num_rows(), batch.rejects.len()), (2, 1), "what is too large alone is a reject there");
+        assert_eq!((batch.left.records, batch.left), (2, left));
+        assert_eq!(batch.range.through, Position::After(third.sequence_number));
+        assert_eq!(batch.seen_ms, Some(third.arrived_at_us / 1000));
     }
+}
+
+#[test]
+fn an_aggregate_that_has_begun_is_gone_through_and_what_does_not_fit_is_a_reject() {
+    let half = zstd(&geo_of(INFLATED_BATCH_BYTES_MAX / 2 + 1));
+    let mut read = raw(&[&half, &half, GEO_7528.as_bytes()]);
+    let whole = read.records[0].sequence_number;
+    read.records[1].sequence_number = whole;
+    let through = read.range.through;
+    let (batch, _) = Cleaner::new(shipped("geo.toml")).clean(read);
+    assert_eq!((batch.rows.num_rows(), batch.rejects[0].reason), (2, RejectReason::InflatesTooLarge));
+    assert!(batch.rejects[0].detail.contains("all compressed records of a read"), "{}", batch.rejects[0].detail);
+    assert_eq!((batch.range.through, batch.left), (through, LeftOver::default()));
 }
 
 #[test]
@@ -182,7 +198,7 @@ fn a_record_that_does_not_fit_beside_those_before_it_is_left_with_all_after_it_a
         assert!(rejects.iter().all(|reject| reject.reason == RejectReason::InflatesTooLarge));
         seen.push((rows.num_rows(), rejects.len(), records.len()));
     }
-    assert_eq!(seen, [(1, 1, 4), (2, 0, 2), (1, 1, 0)]);
+    assert_eq!(seen, [(1, 1, 4), (2, 1, 1), (1, 0, 0)]);
 }
 
 #[test]

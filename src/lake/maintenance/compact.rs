@@ -70,6 +70,11 @@ impl Compactor<'_> {
     /// it is told of every removal since.
     pub async fn compact(&self, log: &TableLog, group: &Group) -> Result<Compacted, LakeError> {
         let (mut group, mut broken) = (group.clone(), Vec::new());
+        // Rows fill as many files as they do now.
+        let bytes: u64 = group.files.iter().map(|file| file.size).sum();
+        if bytes > self.target_bytes.saturating_mul(group.files.len().saturating_sub(1) as u64) {
+            return Ok(Compacted::default());
+        }
         loop {
             match self.compact_all(log, &group).await? {
                 Tried::Done(mut compacted) => {
@@ -114,11 +119,18 @@ impl Compactor<'_> {
         // As many files as before, only because rows fill them: nothing is won.
         let Output { adds, bytes, .. } = merge.output;
         if adds.is_empty() || adds.len() >= removes.len() {
+            self.discard(log.name(), &adds).await?;
             return Ok(Tried::Done(compacted));
         }
         (compacted.files_out, compacted.bytes_out) = (adds.len() as u64, bytes);
         compacted.version = Some(self.commit(log, removes, adds).await?);
         Ok(Tried::Done(compacted))
+    }
+
+    /// Deletes files that were written for a commit that is not made: nobody else knows their names.
+    pub(super) async fn discard(&self, table: &str, adds: &[Value]) -> Result<(), LakeError> {
+        let paths = adds.iter().filter_map(|add| add["path"].as_str());
+        self.store.delete_all(paths.map(|path| self.store.path(table, path)).collect()).await.map(|_| ())
     }
 
     async fn merge(&self, merge: &mut Merge<'_>, group: &Group) -> Result<(Vec<Removed>, Compacted), LakeError> {

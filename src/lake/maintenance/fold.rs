@@ -69,7 +69,7 @@ impl Compactor<'_> {
             let path = match error {
                 // What is too much at once is not too much in two.
                 MergeError::TooMany if inputs.len() > 2 => {
-                    inputs.truncate(inputs.len() / 2);
+                    inputs.truncate((inputs.len() / 2).max(2));
                     continue;
                 }
                 MergeError::Disorder(path) => {
@@ -165,6 +165,8 @@ impl Compactor<'_> {
         };
         if !adds.is_empty() && adds.len() < removes.len() {
             compacted.version = Some(self.commit(log, removes, adds).await?);
+        } else {
+            self.discard(log.name(), &adds).await?;
         }
         Ok(compacted)
     }

@@ -140,7 +140,7 @@ impl<'a, T: Mergeable> Merge<'a, T> {
             let file = Opened::of(plan, input).await?;
             encoded_bytes += file.encoded_bytes();
             // Two can always be merged, or nothing ever would.
-            if encoded_bytes > MERGE_ENCODED_BYTES_MAX && files.len() > 2 {
+            if encoded_bytes > MERGE_ENCODED_BYTES_MAX && files.len() >= 2 {
                 return Err(MergeError::TooMany);
             }
             files.push(Arc::new(file));

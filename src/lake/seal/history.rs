@@ -120,8 +120,9 @@ impl SealedTable {
 
     /// The table at its newest version, and the first and last starts of files that brought rows since the last look.
     async fn moved_on(&mut self) -> Result<Option<(Tail, Vec<(i64, i64)>)>, LakeError> {
-        if let Some(mut tail) = self.tail.take() {
-            tail.advance(&self.store).await?;
+        if let Some(mut tail) = self.tail.take()
+            && tail.advance(&self.store).await?
+        {
             let changed = tail.take_fresh().into_iter().map(|fresh| fresh.starts).collect();
             return Ok(Some((tail, changed)));
         }

@@ -55,6 +55,8 @@ pub enum SealEvent {
         /// Their bytes.
         bytes: u64,
     },
+    /// The partials are in too many files to be merged at once, and it waits for their compaction.
+    Waits,
     /// It did not work and is tried again.
     Failed {
         /// Why.
@@ -97,8 +99,16 @@ struct Window {
     /// The partials table's name.
     partials: String,
     sealer: Sealer,
-    /// The last look at it failed.
-    is_failing: bool,
+    last: Last,
+}
+
+/// How the last look at a window ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Well,
+    /// It has waited for a compaction since then.
+    Waiting,
+    Failed,
 }
 
 impl Sealers {
@@ -133,7 +143,7 @@ impl Sealers {
             let (store, clock, target) = (self.store.clone(), self.clock.clone(), self.options.target_file_bytes);
             let sealer = Sealer::new(store, clock, target, window, sealed);
             let stream = stream.to_owned();
-            self.windows.push(Window { stream, partials: partials.name, sealer, is_failing: false });
+            self.windows.push(Window { stream, partials: partials.name, sealer, last: Last::Well });
         }
     }
 
@@ -147,20 +157,33 @@ impl Sealers {
     /// in the way of one window costs the others nothing. Can be dropped at any point.
     pub async fn look(&mut self, only: Option<&BTreeSet<String>>, observe: &mut dyn FnMut(TableName<'_>, SealEvent)) {
         let is_wanted = |window: &&mut Window| only.is_none_or(|only| only.contains(&window.partials));
-        for Window { stream, sealer, is_failing, .. } in self.windows.iter_mut().filter(is_wanted) {
+        for Window { stream, sealer, last, .. } in self.windows.iter_mut().filter(is_wanted) {
             let _turn = self.turn.taken().await;
             let table = sealer.table().to_owned();
             let mut tell = |event| observe(TableName { stream, table: &table }, event);
             let looked = sealer.look(&mut |sealed| tell(sealed.into())).await;
-            if let Err(LakeError::TooManyFiles { table }) = &looked {
-                self.pressing.add(table);
-            }
-            let did_fail = std::mem::replace(is_failing, looked.is_err());
-            match looked {
-                Err(error) => tell(SealEvent::Failed { reason: chain(&error) }),
-                Ok(_) if did_fail => tell(SealEvent::Recovered),
-                Ok(_) => {}
-            }
+            let asked = match &looked {
+                Err(LakeError::TooManyFiles { table }) => Some(self.pressing.add(table)),
+                Ok(_) | Err(_) => None,
+            };
+            *last = match (looked, asked) {
+                (Ok(_), _) => {
+                    if *last == Last::Failed {
+                        tell(SealEvent::Recovered);
+                    }
+                    Last::Well
+                }
+                // What it asked for is not done yet.
+                (Err(_), Some(false)) => *last,
+                (Err(_), Some(true)) if *last == Last::Well => {
+                    tell(SealEvent::Waits);
+                    Last::Waiting
+                }
+                (Err(error), _) => {
+                    tell(SealEvent::Failed { reason: chain(&error) });
+                    Last::Failed
+                }
+            };
         }
     }
 }

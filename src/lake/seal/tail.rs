@@ -5,8 +5,10 @@
 //! Read once from the log, then moved on entry by entry.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::contract::window::WINDOW_START;
 use crate::lake::checkpoint::{is_file, root};
@@ -30,7 +32,14 @@ pub(super) struct Tail {
     floor_us: i64,
     /// Files that brought new rows since they were taken last: (version, first and last start, file).
     fresh: Vec<Fresh>,
+    /// There are more files than it may hold.
+    is_overfull: bool,
+    /// When it last had the newest entry, or an entry of the log at all.
+    looked: Instant,
 }
+
+/// How often whoever finds nothing new looks whether the log was cleaned beyond what it knows.
+const GAP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A file that brought new rows.
 #[derive(Debug, Clone)]
@@ -58,17 +67,20 @@ impl Tail {
     /// The table as it is. `None` if there is none.
     pub async fn read(store: &LakeStore, table: &str, floor_us: i64) -> Result<Option<Self>, LakeError> {
         let (files, txns) = (BTreeMap::new(), BTreeMap::new());
-        let mut tail = Self { table: table.to_owned(), version: 0, txns, files, floor_us, fresh: Vec::new() };
+        let (fresh, is_overfull, looked) = (Vec::new(), false, Instant::now());
+        let mut tail = Self { table: table.to_owned(), version: 0, txns, files, floor_us, fresh, is_overfull, looked };
         let wanted = |column: &str| is_file(column) || root(column) == "txn";
         let head = each_action(store, table, wanted, |lines| tail.note(lines)).await?;
         let Some(head) = head else { return Ok(None) };
         tail.version = head;
         tail.fresh.clear();
+        tail.check_room()?;
         Ok(Some(tail))
     }
 
-    /// Moves on to the newest entry.
-    pub async fn advance(&mut self, store: &LakeStore) -> Result<(), LakeError> {
+    /// Moves on to the newest entry. `false`: it cannot, since the log was cleaned of the entries between.
+    pub async fn advance(&mut self, store: &LakeStore) -> Result<bool, LakeError> {
+        let before = self.version;
         while let Some((bytes, _)) = store.read(&entry_path(store, &self.table, self.version + 1)).await? {
             self.version += 1;
             let wrong = |reason| LakeError::Log { table: self.table.clone(), version: self.version, reason };
@@ -79,7 +91,21 @@ impl Tail {
                 return Err(LakeError::Log { table: self.table.clone(), version: self.version, reason });
             }
         }
-        Ok(())
+        self.check_room()?;
+        if self.version == before && self.looked.elapsed() < GAP_INTERVAL {
+            return Ok(true);
+        }
+        self.looked = Instant::now();
+        // The newest entry is never cleaned away.
+        Ok(self.version > before || store.head(&entry_path(store, &self.table, self.version)).await?.is_some())
+    }
+
+    fn check_room(&self) -> Result<(), LakeError> {
+        if !self.is_overfull {
+            return Ok(());
+        }
+        let reason = format!("more than {SEAL_FILES_MAX} files have windows that are not sealed (compact the table)");
+        Err(LakeError::Refused { table: self.table.clone(), reason })
     }
 
     fn note(&mut self, lines: &[u8]) -> Result<(), String> {
@@ -113,9 +139,8 @@ impl Tail {
             self.files.insert(path, (first_us, last_us, size));
         }
         if self.files.len() > SEAL_FILES_MAX {
-            return Err(format!(
-                "more than {SEAL_FILES_MAX} files have windows that are not sealed (compact the table)"
-            ));
+            self.files.pop_last();
+            self.is_overfull = true;
         }
         Ok(())
     }
@@ -136,6 +161,15 @@ impl Tail {
     pub fn files(&self, starts: Starts) -> Vec<Input> {
         let met = self.files.iter().filter(|(_, (first_us, last_us, _))| starts.meet((*first_us, *last_us)));
         met.map(|(path, (_, _, size))| Input { path: path.clone(), size: *size }).collect()
+    }
+
+    /// The oldest and the newest start in files that may have a window of these starts, of those that are among them.
+    pub fn span_us(&self, starts: Starts) -> Option<(i64, i64)> {
+        let met = self.files.values().filter(|(first_us, last_us, _)| starts.meet((*first_us, *last_us)));
+        let within = met.map(|(first_us, last_us, _)| {
+            ((*first_us).max(starts.from_us), (*last_us).min(starts.to_us.saturating_sub(1)))
+        });
+        within.reduce(|(first_us, last_us), (from_us, to_us)| (first_us.min(from_us), last_us.max(to_us)))
     }
 
     /// About how many bytes of its files are of these windows.

@@ -23,6 +23,14 @@ pub(super) fn panes_of(window: &WindowPlan, starts: Starts) -> Starts {
     Starts { from_us: starts.from_us, to_us }
 }
 
+/// Where the second half of the windows from the first of these starts to the second begins; `None` if that is one
+/// window.
+fn half_us(window: &WindowPlan, (first_us, last_us): (i64, i64)) -> Option<i64> {
+    let pane = |us: i64| us.div_euclid(window.pane_us);
+    let (first, last) = (pane(first_us), pane(last_us));
+    (first < last).then(|| (first + (last - first) / 2 + 1).saturating_mul(window.pane_us))
+}
+
 /// The windows that hold the pane that begins then.
 pub(super) fn windows_of(window: &WindowPlan, pane_us: i64) -> Starts {
     let from_us = pane_us.saturating_sub(window.every_us).saturating_add(window.pane_us);
@@ -58,22 +66,40 @@ pub(super) struct Overlapping<'a> {
 }
 
 impl<'a> Windows<'a> {
-    /// Those that begin within `plan.starts`, or within less if they are very many: the second is the start before
-    /// which none is left out.
+    /// Those that begin within `plan.starts`, or within less if they are very many, or in too many files to be merged at
+    /// once: the second is the start before which none is left out.
     pub async fn open(
         plan: MergePlan<'a>,
         tail: &'a Tail,
         disordered: &'a Disordered,
     ) -> Result<(Self, i64), MergeError> {
         if plan.window.panes() == 1 {
-            let merge = Merge::open(plan, &tail.files(plan.starts), disordered).await?;
-            return Ok((Self::Apart(merge), plan.starts.to_us));
+            return Self::open_apart(plan, tail, disordered).await;
         }
         let (starts, to_us) = starts_with_records(plan, tail, disordered).await?;
         let (ready, rest) = (Vec::new().into_iter(), None);
         let (together, apart_to_us) = (None, i64::MIN);
         let windows = Overlapping { plan, tail, disordered, starts, together, apart_to_us, ready, rest };
         Ok((Self::Overlapping(windows), to_us))
+    }
+
+    /// Of windows that do not overlap, as many of the oldest as can be merged.
+    async fn open_apart(
+        mut plan: MergePlan<'a>,
+        tail: &'a Tail,
+        disordered: &'a Disordered,
+    ) -> Result<(Self, i64), MergeError> {
+        loop {
+            let error = match Merge::open(plan, &tail.files(plan.starts), disordered).await {
+                Ok(merge) => return Ok((Self::Apart(merge), plan.starts.to_us)),
+                Err(error) => error,
+            };
+            let half_us = tail.span_us(plan.starts).and_then(|span_us| half_us(plan.window, span_us));
+            match (error, half_us) {
+                (MergeError::TooMany, Some(half_us)) => plan.starts.to_us = half_us,
+                (error, _) => return Err(error),
+            }
+        }
     }
 
     /// The next window and key; `None` after the last.

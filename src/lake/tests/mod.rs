@@ -45,7 +45,7 @@ use crate::checkpoint::{Position, PositionRange, Registration, SequenceNumber, S
 use crate::contract::window::SealPolicy;
 use crate::contract::{EventTime, WindowPlan};
 use crate::metrics::{Registry, StreamMetrics};
-use crate::record::{CleanBatch, Heir, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
+use crate::record::{CleanBatch, Heir, LeftOver, RawRecord, Reject, RejectReason, ShardEnd, ShardGrant, WindowSink};
 use crate::status::{StatusBoard, StreamBoard};
 
 pub const ROWS: &str = "orders";
@@ -196,6 +196,7 @@ pub fn batch(shard: &str, from: u64, through: u64, grant: &ShardGrant) -> CleanB
         seen_ms: Some(through as i64 * 1000),
         watermark_ms: Some(through as i64 * 1000),
         end: None,
+        left: LeftOver::default(),
         grant: grant.clone(),
         permit: Permit::default(),
     }
@@ -206,8 +207,8 @@ pub fn quiet(shard: &str, at: u64, seen_ms: i64, grant: &ShardGrant) -> CleanBat
     let range = PositionRange { shard: ShardId::new(shard), after: after(at), through: after(at) };
     let rows = RecordBatch::new_empty(rows_schema());
     let grant = grant.clone();
-    let (rejects, end, permit) = (Vec::new(), None, Permit::default());
-    CleanBatch { range, rows, rejects, seen_ms: Some(seen_ms), watermark_ms: Some(seen_ms), end, grant, permit }
+    let (rejects, end, left, permit) = (Vec::new(), None, LeftOver::default(), Permit::default());
+    CleanBatch { range, rows, rejects, seen_ms: Some(seen_ms), watermark_ms: Some(seen_ms), end, left, grant, permit }
 }
 
 pub fn ending(mut batch: CleanBatch, children: &[&str]) -> (CleanBatch, oneshot::Receiver<()>) {

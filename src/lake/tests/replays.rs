@@ -75,6 +75,7 @@ fn recovered(replay: RejectsReplay, through: u64, numbers: &[u64], grant: &Shard
         seen_ms: None,
         watermark_ms: None,
         end: None,
+        left: LeftOver::default(),
         grant: grant.clone(),
         permit: Permit::default(),
     }

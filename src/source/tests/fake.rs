@@ -25,6 +25,7 @@ pub type Answer = (u16, Value);
 #[derive(Debug)]
 pub struct Script {
     pub created_s: i64,
+    pub retention_h: i64,
     pub describes: VecDeque<Answer>,
     pub listings: VecDeque<Answer>,
     /// The listing once the queue is empty.
@@ -52,8 +53,10 @@ impl Script {
     fn answer(&mut self, operation: &str, body: Value) -> Answer {
         self.calls.push((operation.to_owned(), body.clone(), Instant::now()));
         let page = self.page(&body);
+        let mut summary = described(self.created_s);
+        summary.1["StreamDescriptionSummary"]["RetentionPeriodHours"] = self.retention_h.into();
         let (queue, usual) = match operation {
-            "DescribeStreamSummary" => (&mut self.describes, described(self.created_s)),
+            "DescribeStreamSummary" => (&mut self.describes, summary),
             "ListShards" => (&mut self.listings, page),
             "GetShardIterator" => (&mut self.iterators, ok(json!({"ShardIterator": "fresh"}))),
             "GetRecords" => (&mut self.reads, read(&[])),
@@ -74,6 +77,7 @@ impl Fake {
     pub async fn start(shards: Vec<Value>) -> Self {
         let script = Arc::new(Mutex::new(Script {
             created_s: 1_000,
+            retention_h: 24,
             describes: VecDeque::new(),
             listings: VecDeque::new(),
             shards,

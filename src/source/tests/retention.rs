@@ -74,6 +74,28 @@ async fn a_loss_that_is_gone_on_from_is_shown_and_the_stream_is_ready() {
     run.stop().await;
 }
 
+#[tokio::test]
+async fn a_retention_that_is_changed_counts_from_the_next_look_at_the_stream_on() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    let mut behind = read(&["6"]);
+    behind.1["MillisBehindLatest"] = (12 * 3_600_000).into();
+    fake.script().reads = [behind].into();
+    let world = World::new();
+    world.change(|state| state.stuck = true);
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    run.until_board(|board| board.shards.get(&shard(0)).is_some_and(|shard| shard.records == 1)).await;
+    fake.script().retention_h = 48;
+    let grows = async {
+        while run.gauge("pintail_retention_headroom_ratio", &shard(0)) < 0.7 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), grows).await.expect("12 hours of 48 leave three quarters");
+    world.change(|state| state.stuck = false);
+    world.until_records(1).await;
+    run.stop().await;
+}
+
 /// The headroom of the one shard is told anew though nothing is read.
 async fn assert_headroom_shrinks(run: &Run) {
     let told = run.gauge("pintail_retention_headroom_ratio", &shard(0));

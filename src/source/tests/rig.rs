@@ -14,7 +14,7 @@ use crate::checkpoint::{LedgerHandle, LedgerRequest, LedgerView, Position, Shard
 use crate::cores::Cores;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::Registry;
-use crate::record::{BatchSink, RawBatch, RawRecord, ShardEnd, SinkClosed};
+use crate::record::{BatchSink, Delivered, LeftOver, RawBatch, RawRecord, ShardEnd, SinkClosed};
 use crate::source::{Coordinator, Kinesis, SourceError, SourceOptions, Timing, describe};
 use crate::status::{StatusBoard, StreamBoard, StreamSnapshot};
 
@@ -37,6 +37,8 @@ pub struct State {
     pub closed: bool,
     /// Nobody takes batches for now.
     pub stuck: bool,
+    /// Kinesis records that are taken of a batch, if not all.
+    pub takes_max: Option<usize>,
     /// How often the ledger was looked at anew.
     pub looks: u32,
 }
@@ -153,6 +155,19 @@ impl State {
         }
     }
 
+    /// Leaves what is more than may be taken.
+    fn cut(&self, batch: &mut RawBatch) -> Delivered {
+        let taken = self.takes_max.unwrap_or(usize::MAX).min(batch.records.len());
+        let rest = batch.records.split_off(taken);
+        let mut left = LeftOver::default();
+        if let Some(last) = batch.records.last().filter(|_| !rest.is_empty()) {
+            batch.range.through = Position::After(last.sequence_number);
+            batch.seen_ms = Some(last.arrived_at_us / 1000);
+            left = LeftOver::of(&rest);
+        }
+        Delivered { through: batch.range.through, seen_ms: batch.seen_ms, left }
+    }
+
     fn take(&mut self, batch: RawBatch) {
         let shard = batch.range.shard.clone();
         if batch.grant.is_revoked() {
@@ -182,7 +197,7 @@ impl State {
 const NEW: ShardEntry = ShardEntry::NEW;
 
 impl BatchSink for World {
-    async fn deliver(&self, batch: RawBatch) -> Result<(), SinkClosed> {
+    async fn deliver(&self, mut batch: RawBatch) -> Result<Delivered, SinkClosed> {
         let mut changed = self.changed.subscribe();
         while self.state().stuck {
             changed.changed().await.unwrap();
@@ -190,8 +205,9 @@ impl BatchSink for World {
         if self.state().closed {
             return Err(SinkClosed);
         }
+        let delivered = self.state().cut(&mut batch);
         self.change(|state| state.take(batch));
-        Ok(())
+        Ok(delivered)
     }
 }
 

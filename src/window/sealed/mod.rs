@@ -189,9 +189,8 @@ impl StreamWindows {
         let history = &mut histories[window];
         history.through_ms = through_ms;
         history.blind_since_ms = None;
-        if through_ms.is_none() {
-            return;
-        }
+        let Some(through_ms) = through_ms else { return };
+        self.metrics.sealed(&self.contract.windows[window].name, through_ms);
         read.into_iter().for_each(|(starts, rows)| history.rows.replace(starts, rows));
         let gone_us = history.rows.gone_us.map(|gone_us| gone_us.saturating_add(1));
         let bounds_us = [history.since_us, gone_us];

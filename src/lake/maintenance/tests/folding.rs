@@ -200,6 +200,9 @@ async fn a_window_of_more_files_than_memory_is_for_asks_for_compaction_and_is_se
     let (mut house, orders) = with_a_flood(&lake).await;
     let pressing = Pressing::default();
     house.sealers = house.sealers.pressing(&pressing);
+    assert_eq!(house.seal().await, [SealEvent::Waits]);
+    assert_eq!(house.seal().await, [], "it has said so");
+    assert!(pressing.take(SEALED_PARTIALS));
     let events = house.seal().await;
     assert!(matches!(&events[..], [SealEvent::Failed { reason }] if reason.contains("too many")), "{events:?}");
     let mut maintainer = folding(&lake, &house).pressed_by(&pressing);
