@@ -16,6 +16,7 @@ use crate::contract::WindowPlan;
 use crate::lake::error::LakeError;
 use crate::lake::log::read_table;
 use crate::lake::merge::{Disordered, Input, Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
+use crate::lake::moment::MomentClock;
 use crate::lake::store::LakeStore;
 use crate::lake::stream::StreamLake;
 use crate::limits::{SEALED_BYTES_MAX, SEALED_READ_BYTES_MAX, SEALED_STARTS_MAX};
@@ -121,7 +122,7 @@ impl SealedTable {
     /// The table at its newest version, and the first and last starts of files that brought rows since the last look.
     async fn moved_on(&mut self) -> Result<Option<(Tail, Vec<(i64, i64)>)>, LakeError> {
         if let Some(mut tail) = self.tail.take()
-            && tail.advance(&self.store).await?
+            && tail.advance(&self.store, MomentClock::system().now()).await?
         {
             let changed = tail.take_fresh().into_iter().map(|fresh| fresh.starts).collect();
             return Ok(Some((tail, changed)));

@@ -172,7 +172,7 @@ impl Sealer {
 
     async fn open_tail(&mut self, log: &TableLog) -> Result<Option<Tail>, LakeError> {
         if let Some(mut tail) = self.tail.take()
-            && tail.advance(&self.store).await?
+            && tail.advance(&self.store, self.clock.now()).await?
         {
             return Ok(Some(tail));
         }

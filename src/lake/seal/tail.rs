@@ -5,10 +5,8 @@
 //! Read once from the log, then moved on entry by entry.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::contract::window::WINDOW_START;
 use crate::lake::checkpoint::{is_file, root};
@@ -17,6 +15,7 @@ use crate::lake::files::Added;
 use crate::lake::ledger::{SINCE, StreamIdentity, dropped_through_ms};
 use crate::lake::log::{each_action, entry_path};
 use crate::lake::merge::{Input, Starts};
+use crate::lake::moment::Moment;
 use crate::lake::store::LakeStore;
 use crate::lake::stream::followed_now;
 use crate::limits::SEAL_FILES_MAX;
@@ -34,12 +33,12 @@ pub(super) struct Tail {
     fresh: Vec<Fresh>,
     /// There are more files than it may hold.
     is_overfull: bool,
-    /// When it last had the newest entry, or an entry of the log at all.
-    looked: Instant,
+    /// When the log was last known to have the entry of its version.
+    joined: Option<Moment>,
 }
 
 /// How often whoever finds nothing new looks whether the log was cleaned beyond what it knows.
-const GAP_INTERVAL: Duration = Duration::from_secs(60);
+const GAP_INTERVAL_MS: i64 = 60_000;
 
 /// A file that brought new rows.
 #[derive(Debug, Clone)]
@@ -67,8 +66,8 @@ impl Tail {
     /// The table as it is. `None` if there is none.
     pub async fn read(store: &LakeStore, table: &str, floor_us: i64) -> Result<Option<Self>, LakeError> {
         let (files, txns) = (BTreeMap::new(), BTreeMap::new());
-        let (fresh, is_overfull, looked) = (Vec::new(), false, Instant::now());
-        let mut tail = Self { table: table.to_owned(), version: 0, txns, files, floor_us, fresh, is_overfull, looked };
+        let (fresh, is_overfull, joined) = (Vec::new(), false, None);
+        let mut tail = Self { table: table.to_owned(), version: 0, txns, files, floor_us, fresh, is_overfull, joined };
         let wanted = |column: &str| is_file(column) || root(column) == "txn";
         let head = each_action(store, table, wanted, |lines| tail.note(lines)).await?;
         let Some(head) = head else { return Ok(None) };
@@ -79,7 +78,7 @@ impl Tail {
     }
 
     /// Moves on to the newest entry. `false`: it cannot, since the log was cleaned of the entries between.
-    pub async fn advance(&mut self, store: &LakeStore) -> Result<bool, LakeError> {
+    pub async fn advance(&mut self, store: &LakeStore, now: Moment) -> Result<bool, LakeError> {
         let before = self.version;
         while let Some((bytes, _)) = store.read(&entry_path(store, &self.table, self.version + 1)).await? {
             self.version += 1;
@@ -92,10 +91,11 @@ impl Tail {
             }
         }
         self.check_room()?;
-        if self.version == before && self.looked.elapsed() < GAP_INTERVAL {
+        let was_joined = self.joined.is_some_and(|at| now.ms_since(at) < GAP_INTERVAL_MS);
+        if self.version == before && was_joined {
             return Ok(true);
         }
-        self.looked = Instant::now();
+        self.joined = Some(now);
         // The newest entry is never cleaned away.
         Ok(self.version > before || store.head(&entry_path(store, &self.table, self.version)).await?.is_some())
     }

@@ -8,7 +8,10 @@ use super::*;
 use crate::lake::pressing::Pressing;
 use crate::lake::seal::SealEvent;
 use crate::lake::stream::TableSet;
-use crate::lake::tests::seal::{House, Order, Row, SEALED, SEALED_PARTIALS, contract_with, house, order, rows_of};
+use crate::lake::tests::seal::{
+    House, Order, Row, SEALED, SEALED_PARTIALS, contract_with, corrections, house, late, order, rows_of,
+    with_sealed_orders,
+};
 use crate::lake::tests::{after, identity, register};
 
 pub fn folding(lake: &Lake, house: &House) -> Maintainer {
@@ -171,25 +174,25 @@ async fn what_sealing_waits_for_is_compacted_however_little_it_is_and_nothing_el
     assert!(pressing.is_empty());
 }
 
-/// More files of one window than can be merged within what merging may hold: a hundred keys of 16 KiB in each.
-async fn with_a_flood(lake: &Lake) -> (House, u64) {
+/// So many files of each of so many windows: a hundred keys of 16 KiB in each, of which merging can hold some forty.
+async fn with_a_flood(lake: &Lake, windows: i64, files: usize) -> (House, u64) {
     let mut house = house(lake, &contract_with("")).await;
     house.committer.register(&[register("a")]).await.unwrap();
     let kinds: Vec<&'static str> = (0..100).map(|key| &*Box::leak(format!("{key:0>16384}").into_boxed_str())).collect();
     let mut id = 0;
-    for _ in 0..60 {
+    for window in (0..windows).flat_map(|window| std::iter::repeat_n(window, files)) {
         let from = after(id);
         let orders: Vec<Order> = kinds
             .iter()
             .map(|kind| {
                 id += 1;
-                Order { kind, arrived_ms: 4_000, ..order(id, 3_000) }
+                Order { kind, arrived_ms: 10_000 * window + 4_000, ..order(id, 10_000 * window + 3_000) }
             })
             .collect();
         let batch = house.batch("a", from, &orders, None);
         house.commit([batch]).await;
     }
-    let idle = house.batch("a", after(id), &[], Some(20_000));
+    let idle = house.batch("a", after(id), &[], Some(10_000 * windows + 10_000));
     house.commit([idle]).await;
     (house, id)
 }
@@ -197,7 +200,7 @@ async fn with_a_flood(lake: &Lake) -> (House, u64) {
 #[tokio::test]
 async fn a_window_of_more_files_than_memory_is_for_asks_for_compaction_and_is_sealed_after_it() {
     let lake = Lake::in_memory();
-    let (mut house, orders) = with_a_flood(&lake).await;
+    let (mut house, orders) = with_a_flood(&lake, 1, 60).await;
     let pressing = Pressing::default();
     house.sealers = house.sealers.pressing(&pressing);
     assert_eq!(house.seal().await, [SealEvent::Waits]);
@@ -214,4 +217,35 @@ async fn a_window_of_more_files_than_memory_is_for_asks_for_compaction_and_is_se
     assert!(matches!(events[..], [SealEvent::Sealed { rows: 100, .. }, SealEvent::Recovered]), "{events:?}");
     let sealed = rows_of(&lake, SEALED).await;
     assert_eq!(sealed.iter().map(|row| row.records).sum::<i64>() as u64, orders);
+}
+
+#[tokio::test]
+async fn windows_in_too_many_files_to_be_merged_together_are_sealed_one_after_the_other() {
+    let lake = Lake::in_memory();
+    let (mut house, orders) = with_a_flood(&lake, 3, 25).await;
+    let mut through = Vec::new();
+    for event in house.seal().await {
+        let SealEvent::Sealed { through_ms, .. } = event else { panic!("{event:?}") };
+        through.push(through_ms);
+    }
+    assert!(through.len() > 1 && through.is_sorted() && through.last() == Some(&30_000), "{through:?}");
+    let sealed = rows_of(&lake, SEALED).await;
+    assert_eq!((sealed.len(), sealed.iter().map(|row| row.records).sum::<i64>() as u64), (300, orders));
+}
+
+#[tokio::test]
+async fn a_sealer_whose_next_entries_were_cleaned_away_reads_the_table_anew() {
+    let lake = Lake::in_memory();
+    let mut house = with_sealed_orders(&lake).await;
+    for id in 6..9 {
+        let batch = house.batch("a", after(id - 1), &[late(id, 5_000)], None);
+        house.commit([batch]).await;
+    }
+    let mut maintainer = folding(&lake, &house);
+    well(&mut maintainer, true).await;
+    lake.clock.pass_wall(Duration::from_secs(40 * 86_400));
+    let events = well(&mut maintainer, true).await;
+    let is_cleaned = |event: &(String, Event)| event.0 == SEALED_PARTIALS && matches!(event.1, Event::Cleaned { .. });
+    assert!(events.iter().any(is_cleaned), "{events:#?}");
+    assert_eq!(corrections(&house.seal().await), [(1, 2)]);
 }
