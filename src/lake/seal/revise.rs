@@ -233,12 +233,11 @@ impl Sealer {
         let (mut counted, known_to_us) = Windows::open(plan, tail, &self.disordered).await?;
         let within = Starts { to_us: starts.to_us.min(known_to_us), ..starts };
         let plan = MergePlan { table: &self.spec.name, starts: within, ..plan };
-        let sealed = Merge::<Last>::open(plan, &sealed.files(within), &self.sealed_disordered).await;
-        let mut sealed = sealed.map_err(|error| match error {
+        let mut sealed = match Merge::<Last>::open(plan, &sealed.files(within), &self.sealed_disordered).await {
             // It is this table that is to be compacted.
-            MergeError::TooMany => MergeError::Failed(error.of(&self.spec.name)),
-            error => error,
-        })?;
+            Err(MergeError::TooMany) => return Err(MergeError::TooMany.of(&self.spec.name).into()),
+            opened => opened?,
+        };
         Ok(match fill_corrections(rows, &mut counted, &mut sealed).await? {
             Some(full_at_us) => Compared::Full(full_at_us),
             None if known_to_us < starts.to_us => Compared::Before(known_to_us),
