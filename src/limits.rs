@@ -369,6 +369,10 @@ pub const SERVE_SILENCE_MAX: Duration = Duration::from_secs(90);
 /// HTTP: a request's head is whole this long after its first byte, or the connection is closed. A head is one packet.
 pub const SERVE_HEAD_MAX: Duration = Duration::from_secs(10);
 
+/// HTTP: an answer is out this long after its first byte, or the connection is closed: it is in memory until then,
+/// however slowly its client reads.
+pub const SERVE_ANSWER_MAX: Duration = Duration::from_secs(120);
+
 /// HTTP: after the shutdown signal, answers under way have this long; then their connections are cut.
 pub const SERVE_GRACE: Duration = Duration::from_secs(1);
 

@@ -42,6 +42,8 @@ pub struct Patience {
     pub silence_max: Duration,
     /// From a request's first byte, or from the opening, to the end of the request's head.
     pub head_max: Duration,
+    /// From an answer's first byte to its last; one without an end has no end.
+    pub answer_max: Duration,
 }
 
 impl Connections {
@@ -93,7 +95,7 @@ impl Listener for Connections {
         }
         let close = self.cut.child_token();
         let cut = Box::pin(close.clone().cancelled_owned());
-        let line = Line::open(self.patience.head_max, close, Arc::clone(&self.went_idle));
+        let line = Line::open(self.patience, close, Arc::clone(&self.went_idle));
         self.open.retain(|line| line.strong_count() > 0);
         self.open.push(line.downgrade());
         (Connection::new(stream, line, self.patience.silence_max, cut, slot), client)
@@ -165,7 +167,7 @@ impl Connection {
 
     fn due(&self) -> Instant {
         let silent = self.last_byte + self.silence_max;
-        self.line.head_due().map_or(silent, |head| head.min(silent))
+        self.line.due().map_or(silent, |due| due.min(silent))
     }
 }
 

@@ -4,7 +4,6 @@
 //! being answered. Both tell it here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -16,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Connections;
+use super::connections::{Connections, Patience};
 
 /// A connection's state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,7 +25,7 @@ pub struct Line(Arc<LineState>);
 #[derive(Debug)]
 pub struct LineState {
     phase: Mutex<Phase>,
-    head_max: Duration,
+    patience: Patience,
     close: CancellationToken,
     went_idle: Arc<Notify>,
 }
@@ -39,8 +38,8 @@ enum Phase {
     Asking { since: Instant, due: Instant },
     /// A request is whole and has no answer yet.
     Answering,
-    /// An answer is on its way.
-    Sending,
+    /// An answer is on its way, and in memory until all of it is out.
+    Sending { due: Instant },
     /// An answer without an end is on its way. There are few of these, so that they need not give way.
     Streaming,
     /// Gave way to another.
@@ -49,10 +48,10 @@ enum Phase {
 
 impl Line {
     /// A new connection. It is expected to ask at once. `close` ends it; `went_idle` is told when it may be ended.
-    pub fn open(head_max: Duration, close: CancellationToken, went_idle: Arc<Notify>) -> Self {
+    pub fn open(patience: Patience, close: CancellationToken, went_idle: Arc<Notify>) -> Self {
         let since = Instant::now();
-        let phase = Mutex::new(Phase::Asking { since, due: since + head_max });
-        Self(Arc::new(LineState { phase, head_max, close, went_idle }))
+        let phase = Mutex::new(Phase::Asking { since, due: since + patience.head_max });
+        Self(Arc::new(LineState { phase, patience, close, went_idle }))
     }
 
     /// Does not keep the state alive.
@@ -64,7 +63,7 @@ impl Line {
     pub fn received(&self) {
         let mut phase = self.0.phase();
         if let Phase::Waiting { since } = *phase {
-            *phase = Phase::Asking { since, due: Instant::now() + self.0.head_max };
+            *phase = Phase::Asking { since, due: Instant::now() + self.0.patience.head_max };
         }
     }
 
@@ -85,23 +84,26 @@ impl Line {
 
     /// Bytes are about to go out.
     pub fn sending(&self) {
-        self.0.pass_to(Phase::Sending);
+        let is_begun = matches!(*self.0.phase(), Phase::Sending { .. });
+        if !is_begun {
+            self.0.pass_to(Phase::Sending { due: Instant::now() + self.0.patience.answer_max });
+        }
     }
 
     /// All bytes so far went out.
     pub fn sent(&self) {
         let mut phase = self.0.phase();
-        if let Phase::Sending = *phase {
+        if let Phase::Sending { .. } = *phase {
             *phase = Phase::Waiting { since: Instant::now() };
             self.0.went_idle.notify_one();
         }
     }
 
-    /// When the request that has begun must be whole.
-    pub fn head_due(&self) -> Option<Instant> {
+    /// When the request that has begun must be whole, or the answer out.
+    pub fn due(&self) -> Option<Instant> {
         match *self.0.phase() {
-            Phase::Asking { due, .. } => Some(due),
-            Phase::Waiting { .. } | Phase::Answering | Phase::Sending | Phase::Streaming | Phase::Closed => None,
+            Phase::Asking { due, .. } | Phase::Sending { due } => Some(due),
+            Phase::Waiting { .. } | Phase::Answering | Phase::Streaming | Phase::Closed => None,
         }
     }
 }
@@ -111,7 +113,7 @@ impl LineState {
     pub fn idle_since(&self) -> Option<Instant> {
         match *self.phase() {
             Phase::Waiting { since } | Phase::Asking { since, .. } => Some(since),
-            Phase::Answering | Phase::Sending | Phase::Streaming | Phase::Closed => None,
+            Phase::Answering | Phase::Sending { .. } | Phase::Streaming | Phase::Closed => None,
         }
     }
 

@@ -48,7 +48,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{SERVE_GRACE, SERVE_HEAD_MAX, SERVE_LOOKS_MAX, SERVE_SILENCE_MAX};
+use crate::limits::{SERVE_ANSWER_MAX, SERVE_GRACE, SERVE_HEAD_MAX, SERVE_LOOKS_MAX, SERVE_SILENCE_MAX};
 use crate::metrics::Registry;
 use crate::status::StatusBoard;
 use crate::window::StreamWindows;
@@ -120,7 +120,8 @@ impl Server {
         let (history, feed) = (shared.history.clone(), shared.feed.clone());
         let feeding = feed.run(shared.clone(), cancel.clone());
         let service = with_lines(router(shared, Guard::of(self.local_addr, self.access)));
-        let patience = Patience { silence_max: SERVE_SILENCE_MAX, head_max: SERVE_HEAD_MAX };
+        let patience =
+            Patience { silence_max: SERVE_SILENCE_MAX, head_max: SERVE_HEAD_MAX, answer_max: SERVE_ANSWER_MAX };
         let connections = Connections::new(self.listener, patience, cut.clone());
         let served = axum::serve(connections, service).with_graceful_shutdown(cancel.clone().cancelled_owned());
         let mut served = pin!(served.into_future());

@@ -27,6 +27,7 @@ mod openapi;
 mod sealed;
 
 const SOON: Duration = Duration::from_secs(20);
+const PATIENCE: Patience = Patience { silence_max: SOON, head_max: SOON, answer_max: SOON };
 
 // === A house to look at ===
 
@@ -609,7 +610,7 @@ async fn clients_that_are_being_answered_do_not_give_way() {
         "at last"
     };
     let router = Router::new().route("/slow", get(slow)).route("/quick", get(async || "at once"));
-    let (address, _tasks) = serving(router, Patience { silence_max: SOON, head_max: SOON }).await;
+    let (address, _tasks) = serving(router, PATIENCE).await;
     let mut held = Vec::new();
     for _ in 0..SERVE_CONNECTIONS_MAX {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -643,7 +644,7 @@ async fn serving(router: Router, patience: Patience) -> (SocketAddr, JoinSet<io:
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    let patience = Patience { silence_max: Duration::from_millis(50), head_max: 10 * SOON };
+    let patience = Patience { silence_max: Duration::from_millis(50), head_max: 10 * SOON, answer_max: SOON };
     let (address, _tasks) = serving(Router::new(), patience).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(HALF_A_HEAD).await.unwrap();
@@ -656,7 +657,7 @@ async fn a_silent_connection_is_closed() {
 async fn a_head_that_trickles_in_is_closed_however_steadily_it_does() {
     let (address, _tasks) = serving(
         Router::new().route("/", get(async || "")),
-        Patience { silence_max: 10 * SOON, head_max: Duration::from_millis(500) },
+        Patience { silence_max: 10 * SOON, head_max: Duration::from_millis(500), answer_max: SOON },
     )
     .await;
     let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
@@ -683,7 +684,7 @@ async fn the_deadline_for_asking_does_not_hurry_the_answer_or_the_next_question(
         tokio::time::sleep(2 * head_max).await;
         "at last"
     };
-    let patience = Patience { silence_max: 10 * SOON, head_max };
+    let patience = Patience { silence_max: 10 * SOON, head_max, answer_max: SOON };
     let (address, _tasks) = serving(Router::new().route("/", get(slow)), patience).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     for _ in 0..2 {
@@ -694,4 +695,26 @@ async fn the_deadline_for_asking_does_not_hurry_the_answer_or_the_next_question(
         }
         tokio::time::sleep(2 * head_max).await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_a_little_at_a_time_is_not_held_for_ever() {
+    let large = async || vec![b'x'; 64 << 20];
+    let patience = Patience { silence_max: 10 * SOON, head_max: SOON, answer_max: Duration::from_millis(300) };
+    let (address, _tasks) = serving(Router::new().route("/", get(large)), patience).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    // At first a little at a time; then what the kernel holds already, at once.
+    let (mut ticks, mut read, mut some) = (tokio::time::interval(Duration::from_millis(5)), 0, vec![0; 1 << 20]);
+    for turn in 0.. {
+        let length = if turn < 200 { 1024 } else { some.len() };
+        match timeout(SOON, stream.read(&mut some[..length])).await.unwrap() {
+            Ok(more @ 1..) => read += more,
+            Ok(0) | Err(_) => break,
+        }
+        if turn < 200 {
+            ticks.tick().await;
+        }
+    }
+    assert!(read < 64 << 20, "{read} bytes");
 }

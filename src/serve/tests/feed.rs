@@ -101,7 +101,7 @@ async fn only_so_many_pages_are_fed_and_one_that_leaves_makes_room() {
 #[tokio::test]
 async fn a_page_that_does_not_take_its_events_is_cut_off() {
     let (feed, close, shared) = (Feed::default(), CancellationToken::new(), Shared::new(sources()));
-    let answer = feed.join(Line::open(SOON, close.clone(), Arc::default())).unwrap();
+    let answer = feed.join(Line::open(PATIENCE, close.clone(), Arc::default())).unwrap();
     let mut shown = Shown::default();
     for _ in 0..SERVE_STREAM_EVENTS_MAX {
         feed.send(&Seen::of(&shared.sources, 0, true), &mut shown, &shared.history, true);
@@ -110,9 +110,9 @@ async fn a_page_that_does_not_take_its_events_is_cut_off() {
     feed.send(&Seen::of(&shared.sources, 0, true), &mut shown, &shared.history, true);
     assert!(close.is_cancelled() && feed.feeding() == 0);
     drop(answer);
-    let others: Vec<_> = (0..SERVE_STREAMS_MAX).map(|_| Line::open(SOON, close.clone(), Arc::default())).collect();
+    let others: Vec<_> = (0..SERVE_STREAMS_MAX).map(|_| Line::open(PATIENCE, close.clone(), Arc::default())).collect();
     let answers: Vec<_> = others.into_iter().map(|line| feed.join(line).unwrap()).collect();
-    assert!(feed.join(Line::open(SOON, close, Arc::default())).is_err(), "{} are fed", answers.len());
+    assert!(feed.join(Line::open(PATIENCE, close, Arc::default())).is_err(), "{} are fed", answers.len());
 }
 
 #[tokio::test]
