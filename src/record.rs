@@ -114,6 +114,13 @@ pub struct LeftOver {
 }
 
 impl LeftOver {
+    /// These are left as well.
+    pub fn add(&mut self, more: Self) {
+        self.kinesis_records += more.kinesis_records;
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+
     /// Takes these off, as far as it has them; gives what it has not.
     pub fn take(&mut self, records: u64, bytes: u64) -> (u64, u64) {
         let known = (records.min(self.records as u64), bytes.min(self.bytes));

@@ -49,9 +49,10 @@ impl RowsBuilder {
         }
     }
 
-    /// Makes room for the rows of these records: what grows is copied again and again, and into new memory each time.
+    /// From nothing, with room for the rows of these records: what grows is copied again and again, and into new memory each time.
     pub fn begin_batch(&mut self, records: &[RawRecord]) {
         let rows = records.len();
+        self.watermark_us = None;
         self.rows_expected = rows;
         let has_large = records.iter().any(|record| record.data.len() > CLEANED_ALONE_BYTES);
         self.payload_bytes = if has_large { 0 } else { records.iter().map(|record| record.data.len()).sum() };
@@ -163,6 +164,7 @@ impl DataColumn {
     fn begin_batch(&mut self, rows: usize, payload_bytes: usize) {
         let text_bytes = (self.text_share * SPARE * payload_bytes as f64) as usize;
         self.builder = ColumnBuilder::new(self.builder.column_type(), rows, text_bytes.min(payload_bytes));
+        self.nulls = NullCounts::default();
     }
 }
 

@@ -50,6 +50,11 @@ pub struct Cleaner {
     unknown_fields: UnknownFields,
 }
 
+/// An aggregate of which a part does not fit, where it begins: what is in memory has some of it.
+struct Unfit {
+    at: usize,
+}
+
 impl Cleaner {
     /// A cleaner for the records of one stream.
     pub fn new(contract: Arc<Contract>) -> Self {
@@ -67,22 +72,18 @@ impl Cleaner {
     /// not be inflated because of those before it, and leaves that one and all after it.
     pub fn clean(&mut self, raw: RawBatch) -> (CleanBatch, CleanCounts) {
         let RawBatch { mut range, records, mut seen_ms, end, grant, permit } = raw;
-        let mut counts = CleanCounts::default();
-        let mut rejects = Vec::new();
-        let is_empty = records.is_empty();
-        self.opener.begin_batch();
-        self.rows.begin_batch(&records);
-        let mut left = LeftOver::default();
-        for (index, record) in records.iter().enumerate() {
-            let Err(fault) = self.clean_record(&range.shard, record, &mut counts) else { continue };
-            let before = index.checked_sub(1).map(|before| &records[before]);
-            if let Some(last) = before.filter(|before| self.ends_between(before, record)) {
-                (range.through, seen_ms) = (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000));
-                left = LeftOver::of(&records[index..]);
-                break;
+        let mut fitting = records.len();
+        let (taken, mut counts, rejects) = loop {
+            match self.clean_fitting(&range.shard, &records[..fitting]) {
+                Ok(cleaned) => break cleaned,
+                Err(Unfit { at }) => fitting = at,
             }
-            rejects.push(fault.into_reject(record));
+        };
+        let left = LeftOver::of(&records[taken..]);
+        if let Some(last) = records[..taken].last().filter(|_| left.records > 0) {
+            (range.through, seen_ms) = (Position::After(last.sequence_number), Some(last.arrived_at_us / 1000));
         }
+        let is_empty = records.is_empty();
         drop(records);
         counts.unknown_fields = self.unknown_fields.take();
         let rows = self.rows.finish(&self.contract, &mut counts);
@@ -94,9 +95,30 @@ impl Cleaner {
         (CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, left, grant, permit }, counts)
     }
 
-    /// Positions know only whole Kinesis records: what has begun of an aggregate is gone through.
-    fn ends_between(&self, before: &RawRecord, record: &RawRecord) -> bool {
-        self.opener.is_crowded_out() && before.sequence_number != record.sequence_number
+    /// As many of the records as fit, with nothing of an attempt before. They end where a Kinesis record does, since
+    /// positions know only those whole; the first is always gone through: what does not fit of it is a reject.
+    fn clean_fitting(
+        &mut self,
+        shard: &ShardId,
+        records: &[RawRecord],
+    ) -> Result<(usize, CleanCounts, Vec<Reject>), Unfit> {
+        let (mut counts, mut rejects) = (CleanCounts::default(), Vec::new());
+        self.opener.begin_batch();
+        self.unknown_fields.take();
+        self.rows.begin_batch(records);
+        for (index, record) in records.iter().enumerate() {
+            let Err(fault) = self.clean_record(shard, record, &mut counts) else { continue };
+            if self.opener.is_crowded_out() {
+                let is_of_another = |before: &RawRecord| before.sequence_number != record.sequence_number;
+                match records[..index].iter().rposition(is_of_another) {
+                    Some(last) if last + 1 == index => return Ok((index, counts, rejects)),
+                    Some(last) => return Err(Unfit { at: last + 1 }),
+                    None => {}
+                }
+            }
+            rejects.push(fault.into_reject(record));
+        }
+        Ok((records.len(), counts, rejects))
     }
 
     /// Cleans records of any shards, in their order, up to the first that can only not be inflated because of those

@@ -114,6 +114,16 @@ fn an_empty_text_is_no_default_wherever_it_comes_from() {
 }
 
 #[test]
+fn an_endpoint_with_a_secret_in_it_is_refused_and_not_repeated() {
+    for endpoint in ["http://user:s3cr3t@host:1", "http://user:s3cr3t@[bad:1", "http://host/?token=s3cr3t", "s3cr3t@h"]
+    {
+        let problems = load(SMALL, &[("PINTAIL__AWS__ENDPOINT", endpoint)]).unwrap_err();
+        assert!(problems[0].contains("has more in it than an address"), "{problems:?}");
+        assert!(!problems[0].contains("s3cr3t"), "{problems:?}");
+    }
+}
+
+#[test]
 fn a_budget_that_a_stream_could_starve_in_is_refused() {
     let problems = load(SMALL, &[("PINTAIL__BUDGET__BYTES", "81MiB")]).unwrap_err();
     assert!(problems[0].contains("expected at least 82MiB"), "{problems:?}");

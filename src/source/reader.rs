@@ -194,7 +194,7 @@ impl<S: BatchSink> Reader<S> {
         let (next, children, behind_ms) = (reply.next.clone(), std::mem::take(&mut reply.children), reply.behind_ms);
         let (took, not_taken) = (taken.kinesis_records, taken.left);
         let not_cleaned = self.deliver(reply, taken, permit).await?;
-        self.told = not_cleaned;
+        self.told.add(not_cleaned);
         let left = not_taken + not_cleaned.kinesis_records;
         self.pace.took(took - not_cleaned.kinesis_records.min(took), left);
         let at_the_end = behind_ms == 0 && left == 0;

@@ -167,13 +167,21 @@ fn a_read_is_cleaned_up_to_the_record_that_does_not_fit_beside_those_before_it()
 }
 
 #[test]
-fn an_aggregate_that_has_begun_is_gone_through_and_what_does_not_fit_is_a_reject() {
+fn an_aggregate_that_does_not_fit_is_left_whole_and_one_that_never_fits_is_gone_through() {
     let half = zstd(&geo_of(INFLATED_BATCH_BYTES_MAX / 2 + 1));
+    let mut read = raw(&[GEO_7528.as_bytes(), &half, GEO_7528.as_bytes(), &half, &half]);
+    let aggregate = read.records[2].sequence_number;
+    read.records[3].sequence_number = aggregate;
+    let mut cleaner = Cleaner::new(shipped("geo.toml"));
+    let (batch, counts) = cleaner.clean(read);
+    assert_eq!((batch.rows.num_rows(), batch.rejects.len(), batch.left.records), (2, 0, 3), "nothing of the aggregate");
+    assert_eq!((counts.repairs[&Repair::Zstd], batch.left.kinesis_records), (1, 2));
+
     let mut read = raw(&[&half, &half, GEO_7528.as_bytes()]);
-    let whole = read.records[0].sequence_number;
-    read.records[1].sequence_number = whole;
+    let aggregate = read.records[0].sequence_number;
+    read.records[1].sequence_number = aggregate;
     let through = read.range.through;
-    let (batch, _) = Cleaner::new(shipped("geo.toml")).clean(read);
+    let (batch, _) = cleaner.clean(read);
     assert_eq!((batch.rows.num_rows(), batch.rejects[0].reason), (2, RejectReason::InflatesTooLarge));
     assert!(batch.rejects[0].detail.contains("all compressed records of a read"), "{}", batch.rejects[0].detail);
     assert_eq!((batch.range.through, batch.left), (through, LeftOver::default()));

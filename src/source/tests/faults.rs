@@ -673,7 +673,7 @@ fn texts(items: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn what_a_sink_leaves_of_a_read_is_read_again_and_counted_once() {
     let fake = Fake::start(vec![open(0, &[])]).await;
-    fake.script().reads = [read(&["1", "2", "3"]), read(&["2", "3"]), read(&["3", "4"])].into();
+    fake.script().reads = [read(&["1", "2", "3"]), read(&["2"]), read(&["3", "4"])].into();
     let world = World::new();
     world.change(|state| state.takes_max = Some(1));
     let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
@@ -683,7 +683,7 @@ async fn what_a_sink_leaves_of_a_read_is_read_again_and_counted_once() {
     assert_eq!(world.payloads(), ["1", "2", "3", "4"]);
     let from: Vec<Value> = fake.script().calls_of("GetShardIterator");
     let from: Vec<&str> = from.iter().filter_map(|call| call["StartingSequenceNumber"].as_str()).collect();
-    assert_eq!(from[..3], ["1", "2", "3"], "the iterator that goes on behind what was left is not used");
+    assert_eq!(from, ["1", "3"], "the iterator that goes on behind what was left is not used");
     assert_eq!(run.count("pintail_records_read_total", &[]), 4);
     let after = world.state().batches.iter().map(|(_, records, _)| *records).filter(|records| *records > 0).count();
     assert_eq!(after, 4);
