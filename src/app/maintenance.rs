@@ -172,8 +172,8 @@ impl SealWatcher {
                 tracing::debug!(stream, table, records, "records came to windows whose partials are not kept any more");
                 self.metrics.too_late(table, records);
             }
-            SealEvent::Waits => {
-                tracing::info!(stream, table, "many keys: windows are sealed once their partials are compacted")
+            SealEvent::Waits { table: crowded } => {
+                tracing::info!(stream, table, crowded, "many keys: windows are sealed once the files are compacted");
             }
             SealEvent::Failed { reason } => {
                 if self.troubles.entry(table.to_owned()).or_default().is_news(&reason, Instant::now()) {

@@ -56,7 +56,7 @@ fn say_sealed(table: TableName<'_>, event: &SealEvent) -> bool {
         }
         SealEvent::Late { records } => say!("{name}: {records} records came late"),
         SealEvent::TooLate { records } => say!("{name}: {records} records came too late for any partials"),
-        SealEvent::Waits => say!("{name}: its partials are in too many files to be sealed, and are compacted first"),
+        SealEvent::Waits { table } => say!("{name}: {table} is in too many files to be merged, and is compacted first"),
         SealEvent::Failed { reason } => say!("{name}: seal FAILED: {reason}"),
         SealEvent::Recovered => say!("{name}: windows can be sealed again"),
     }

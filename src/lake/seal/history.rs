@@ -11,11 +11,12 @@ use std::sync::Arc;
 use deltalake::arrow::array::RecordBatch;
 
 use super::SEAL;
+use super::parts::Parts;
 use super::tail::Tail;
 use crate::contract::WindowPlan;
 use crate::lake::error::LakeError;
 use crate::lake::log::read_table;
-use crate::lake::merge::{Disordered, Input, Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
+use crate::lake::merge::{Disordered, MergeError, MergePlan, Mergeable, Starts, note_disorder};
 use crate::lake::moment::MomentClock;
 use crate::lake::store::LakeStore;
 use crate::lake::stream::StreamLake;
@@ -184,21 +185,20 @@ impl SealedTable {
     }
 
     async fn read(&mut self, tail: &Tail, starts: Starts) -> Result<SealedRows, MergeError> {
-        let files = tail.files(starts);
         loop {
-            match self.merge(&files, starts).await {
+            match self.merge(tail, starts).await {
                 Err(MergeError::Disorder(path)) => {
                     let (store, table) = (&self.store, self.plan.sealed_table());
                     let plan = MergePlan { store, table, window: &self.plan, starts };
-                    note_disorder(plan, &files, path, &mut self.disordered)?;
+                    note_disorder(plan, &tail.files(starts), path, &mut self.disordered)?;
                 }
                 merged => return merged,
             }
         }
     }
 
-    async fn merge(&self, files: &[Input], starts: Starts) -> Result<SealedRows, MergeError> {
-        let mut merge = Merge::<SealedCell>::open(self.merge_plan(starts), files, &self.disordered).await?;
+    async fn merge(&self, tail: &Tail, starts: Starts) -> Result<SealedRows, MergeError> {
+        let mut merge = Parts::<SealedCell>::open(self.merge_plan(starts), tail, &self.disordered).await?;
         let (mut rows, mut taken) = (SealedRows::of_one_in(self.windows), 0);
         while let Some((group, cell)) = merge.next().await? {
             rows.push(&self.plan, group, &cell);

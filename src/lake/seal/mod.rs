@@ -11,6 +11,7 @@
 mod bell;
 mod history;
 mod late;
+mod parts;
 mod revise;
 mod rows;
 mod sealers;
@@ -260,26 +261,21 @@ impl Sealer {
         note_disorder(plan, &files, path, &mut self.disordered)
     }
 
-    async fn try_make(&self, tail: &Tail, mut starts: Starts, sealing: Sealing) -> Result<Option<Made>, MergeError> {
+    async fn try_make(&self, tail: &Tail, starts: Starts, sealing: Sealing) -> Result<Option<Made>, MergeError> {
         let partials = self.plan.partials_table();
+        let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
         let began = self.clock.now();
-        let (output, to_us) = loop {
-            let plan = MergePlan { store: &self.store, table: &partials, window: &self.plan, starts };
-            let (mut windows, known_to_us) = Windows::open(plan, tail, &self.disordered).await?;
-            let mut rows = Rows::new(self, sealing);
-            let full_at_us = match fill(&mut rows, &mut windows).await {
-                Ok(full_at_us) => full_at_us,
-                Err(error) => {
-                    rows.output.abort().await;
-                    return Err(error);
-                }
-            };
-            match rows.finish().await? {
-                Some(output) => break (output, full_at_us.unwrap_or(known_to_us)),
-                None if known_to_us < starts.to_us => starts.from_us = known_to_us,
-                None => return Ok(None),
+        let (mut windows, known_to_us) = Windows::open(plan, tail, &self.disordered).await?;
+        let mut rows = Rows::new(self, sealing);
+        let full_at_us = match fill(&mut rows, &mut windows).await {
+            Ok(full_at_us) => full_at_us,
+            Err(error) => {
+                rows.output.abort().await;
+                return Err(error);
             }
         };
+        let Some(output) = rows.finish().await? else { return Ok(None) };
+        let to_us = full_at_us.unwrap_or(known_to_us);
         // The last window that begins before.
         let through_us = to_us.saturating_sub(self.plan.pane_us).saturating_add(self.plan.every_us);
         Ok(Some(Made { output, through_ms: through_us.div_euclid(1000), began }))

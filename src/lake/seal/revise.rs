@@ -12,6 +12,7 @@ use deltalake::arrow::array::{AsArray, RecordBatch};
 use deltalake::arrow::datatypes::Int64Type;
 use serde_json::json;
 
+use super::parts::Parts;
 use super::rows::Rows;
 use super::tail::{Clocks, Tail};
 use super::windows::{Windows, windows_of};
@@ -21,7 +22,7 @@ use crate::contract::window::{DEFINITION, RECORDS, REVISION, SealPolicy, WINDOW_
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
 use crate::lake::log::TableState;
-use crate::lake::merge::{Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
+use crate::lake::merge::{MergeError, MergePlan, Mergeable, Starts, note_disorder};
 use crate::limits::SEAL_DIRTY_MAX;
 use crate::window::merging::{Group, Sealing, Undecodable, decode_groups};
 
@@ -233,11 +234,7 @@ impl Sealer {
         let (mut counted, known_to_us) = Windows::open(plan, tail, &self.disordered).await?;
         let within = Starts { to_us: starts.to_us.min(known_to_us), ..starts };
         let plan = MergePlan { table: &self.spec.name, starts: within, ..plan };
-        let mut sealed = match Merge::<Last>::open(plan, &sealed.files(within), &self.sealed_disordered).await {
-            // It is this table that is to be compacted.
-            Err(MergeError::TooMany) => return Err(MergeError::TooMany.of(&self.spec.name).into()),
-            opened => opened?,
-        };
+        let mut sealed = Parts::<Last>::open(plan, sealed, &self.sealed_disordered).await?;
         Ok(match fill_corrections(rows, &mut counted, &mut sealed).await? {
             Some(full_at_us) => Compared::Full(full_at_us),
             None if known_to_us < starts.to_us => Compared::Before(known_to_us),
@@ -271,7 +268,7 @@ impl Sealer {
 async fn fill_corrections(
     rows: &mut Rows<'_>,
     counted: &mut Windows<'_>,
-    sealed: &mut Merge<'_, Last>,
+    sealed: &mut Parts<'_, Last>,
 ) -> Result<Option<i64>, MergeError> {
     let mut last = sealed.next().await?;
     while let Some((group, cell)) = counted.next().await? {

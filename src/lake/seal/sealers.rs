@@ -55,8 +55,11 @@ pub enum SealEvent {
         /// Their bytes.
         bytes: u64,
     },
-    /// The partials are in too many files to be merged at once, and it waits for their compaction.
-    Waits,
+    /// What is to be merged is in too many files, and waits for their compaction.
+    Waits {
+        /// The table that they are of.
+        table: String,
+    },
     /// It did not work and is tried again.
     Failed {
         /// Why.
@@ -163,7 +166,7 @@ impl Sealers {
             let mut tell = |event| observe(TableName { stream, table: &table }, event);
             let looked = sealer.look(&mut |sealed| tell(sealed.into())).await;
             let asked = match &looked {
-                Err(LakeError::TooManyFiles { table }) => Some(self.pressing.add(table)),
+                Err(LakeError::TooManyFiles { table }) => Some((table.clone(), self.pressing.add(table))),
                 Ok(_) | Err(_) => None,
             };
             *last = match (looked, asked) {
@@ -174,9 +177,9 @@ impl Sealers {
                     Last::Well
                 }
                 // What it asked for is not done yet.
-                (Err(_), Some(false)) => *last,
-                (Err(_), Some(true)) if *last == Last::Well => {
-                    tell(SealEvent::Waits);
+                (Err(_), Some((_, false))) => *last,
+                (Err(_), Some((table, true))) if *last == Last::Well => {
+                    tell(SealEvent::Waits { table });
                     Last::Waiting
                 }
                 (Err(error), _) => {

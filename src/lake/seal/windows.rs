@@ -10,10 +10,11 @@ use std::ops::RangeInclusive;
 
 use deltalake::arrow::array::RecordBatch;
 
+use super::parts::Parts;
 use super::tail::Tail;
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
-use crate::lake::merge::{Disordered, Merge, MergeError, MergePlan, Mergeable, Starts};
+use crate::lake::merge::{Disordered, MergeError, MergePlan, Mergeable, Starts};
 use crate::limits::{SEAL_WINDOW_BYTES, SEAL_WINDOWS_MAX};
 use crate::window::merging::{Cell, Group, KeyValue, Undecodable, decode_groups};
 
@@ -21,14 +22,6 @@ use crate::window::merging::{Cell, Group, KeyValue, Undecodable, decode_groups};
 pub(super) fn panes_of(window: &WindowPlan, starts: Starts) -> Starts {
     let to_us = starts.to_us.saturating_sub(window.pane_us).saturating_add(window.every_us);
     Starts { from_us: starts.from_us, to_us }
-}
-
-/// Where the second half of the windows from the first of these starts to the second begins; `None` if that is one
-/// window.
-fn half_us(window: &WindowPlan, (first_us, last_us): (i64, i64)) -> Option<i64> {
-    let pane = |us: i64| us.div_euclid(window.pane_us);
-    let (first, last) = (pane(first_us), pane(last_us));
-    (first < last).then(|| (first + (last - first) / 2 + 1).saturating_mul(window.pane_us))
 }
 
 /// The windows that hold the pane that begins then.
@@ -39,7 +32,7 @@ pub(super) fn windows_of(window: &WindowPlan, pane_us: i64) -> Starts {
 
 /// See the file's head.
 pub(super) enum Windows<'a> {
-    Apart(Merge<'a, Cell>),
+    Apart(Parts<'a, Cell>),
     Overlapping(Overlapping<'a>),
 }
 
@@ -66,15 +59,15 @@ pub(super) struct Overlapping<'a> {
 }
 
 impl<'a> Windows<'a> {
-    /// Those that begin within `plan.starts`, or within less if they are very many, or in too many files to be merged at
-    /// once: the second is the start before which none is left out.
+    /// Those that begin within `plan.starts`, or within less if they are very many: the second is the start before
+    /// which none is left out.
     pub async fn open(
         plan: MergePlan<'a>,
         tail: &'a Tail,
         disordered: &'a Disordered,
     ) -> Result<(Self, i64), MergeError> {
         if plan.window.panes() == 1 {
-            return Self::open_apart(plan, tail, disordered).await;
+            return Ok((Self::Apart(Parts::open(plan, tail, disordered).await?), plan.starts.to_us));
         }
         let (starts, to_us) = starts_with_records(plan, tail, disordered).await?;
         let (ready, rest) = (Vec::new().into_iter(), None);
@@ -83,29 +76,10 @@ impl<'a> Windows<'a> {
         Ok((Self::Overlapping(windows), to_us))
     }
 
-    /// Of windows that do not overlap, as many of the oldest as can be merged.
-    async fn open_apart(
-        mut plan: MergePlan<'a>,
-        tail: &'a Tail,
-        disordered: &'a Disordered,
-    ) -> Result<(Self, i64), MergeError> {
-        loop {
-            let error = match Merge::open(plan, &tail.files(plan.starts), disordered).await {
-                Ok(merge) => return Ok((Self::Apart(merge), plan.starts.to_us)),
-                Err(error) => error,
-            };
-            let half_us = tail.span_us(plan.starts).and_then(|span_us| half_us(plan.window, span_us));
-            match (error, half_us) {
-                (MergeError::TooMany, Some(half_us)) => plan.starts.to_us = half_us,
-                (error, _) => return Err(error),
-            }
-        }
-    }
-
     /// The next window and key; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<(Group, Cell)>, MergeError> {
         match self {
-            Self::Apart(merge) => merge.next().await,
+            Self::Apart(parts) => parts.next().await,
             Self::Overlapping(windows) => windows.next().await,
         }
     }
@@ -146,7 +120,7 @@ impl Overlapping<'_> {
         let Some(last_us) = neighbours.last().copied().filter(|_| start_us >= self.apart_to_us) else { return Ok(()) };
         let starts = Starts { from_us: start_us, to_us: last_us.saturating_add(every_us) };
         let plan = MergePlan { starts, ..self.plan };
-        let mut merge = Merge::<Cell>::open(plan, &self.tail.files(starts), self.disordered).await?;
+        let mut merge = Parts::<Cell>::open(plan, self.tail, self.disordered).await?;
         let (mut panes, mut bytes): (BTreeMap<i64, Vec<_>>, usize) = (BTreeMap::new(), 0);
         while let Some((group, cell)) = merge.next().await? {
             bytes += group.bytes() + cell.bytes();
@@ -165,7 +139,7 @@ impl Overlapping<'_> {
     async fn add_up(&mut self, start_us: i64, first: Option<Vec<KeyValue>>) -> Result<(), MergeError> {
         let starts = Starts { from_us: start_us, to_us: start_us.saturating_add(self.plan.window.every_us) };
         let plan = MergePlan { starts, ..self.plan };
-        let mut panes = Merge::<Cell>::open(plan, &self.tail.files(starts), self.disordered).await?;
+        let mut panes = Parts::<Cell>::open(plan, self.tail, self.disordered).await?;
         let mut cells: BTreeMap<Vec<KeyValue>, Cell> = BTreeMap::new();
         let (mut bytes, mut end): (usize, Option<Vec<KeyValue>>) = (0, None);
         while let Some((group, cell)) = panes.next().await? {
@@ -246,7 +220,7 @@ async fn starts_with_records(
 ) -> Result<(VecDeque<i64>, i64), MergeError> {
     let (window, wanted) = (plan.window, plan.starts);
     let starts = panes_of(window, wanted);
-    let mut panes = Merge::<Seen>::open(MergePlan { starts, ..plan }, &tail.files(starts), disordered).await?;
+    let mut panes = Parts::<Seen>::open(MergePlan { starts, ..plan }, tail, disordered).await?;
     let (mut found, mut last): (BTreeSet<i64>, Option<i64>) = (BTreeSet::new(), None);
     while let Some((group, _)) = panes.next().await? {
         let pane_us = group.start_us;
