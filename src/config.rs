@@ -254,8 +254,21 @@ fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
     usable.then_some(endpoint.value)
 }
 
+/// Whether there may be a user or a password in an address, which would be logged with it.
+fn has_user(uri: &str) -> bool {
+    let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    authority.is_some_and(|authority| authority.contains(['@', ':']))
+}
+
 fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfig>, WriterOptions) {
     let uri = section.required::<Filled>("uri").map(|uri| At { value: uri.value.0, place: uri.place });
+    let uri = uri.filter(|uri| {
+        if has_user(&uri.value) {
+            let expected = "expected s3://bucket/prefix or a folder (credentials come from the AWS credential chain)";
+            problems.note(&uri.place, format_args!("`lake.uri` has a user, a password or a port in it; {expected}"));
+        }
+        !has_user(&uri.value)
+    });
     let interval = section.optional::<DurationMs>("flush_interval");
     let flush_bytes = section.optional::<ByteSize>("flush_bytes");
     if let Some(At { value: DurationMs(ms), place }) = &interval

@@ -9,7 +9,7 @@ use pintail::cli::{self, Cli};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    pintail::allocator::begin_with_setting();
+    pintail::allocator::begin_with_settings();
     match Cli::try_parse() {
         Ok(cli) => cli::run(cli),
         Err(answer) => cli::explain(&answer),

@@ -153,6 +153,8 @@ pub struct TableStatus {
     pub maintained_ms: Option<i64>,
     /// What is in the way of its maintenance. The stream goes on without.
     pub maintenance_trouble: Option<String>,
+    /// What is in the way of its sealed rows, of a window's table.
+    pub seal_trouble: Option<String>,
 }
 
 /// One stream's board. Cheap to clone.

@@ -60,7 +60,8 @@ def everything():
     """All parts of the page, in every colour that they have."""
     whole, half = 2 ** 128 - 1, 2 ** 127
     table = lambda name, kind: {"table": name, "kind": kind, "location": f"s3://lake/{name}", "version": 7, "rows": 1234, "files": 5, "bytes": 70_000,  # noqa: E731
-                                "maintained_ms": NOW, "maintenance_trouble": "AccessDenied: s3:DeleteObject" if kind == "rejects" else None, "commit_age_ms": 900}
+                                "maintained_ms": NOW, "maintenance_trouble": "AccessDenied: s3:DeleteObject" if kind == "rejects" else None,
+                                "seal_trouble": None, "commit_age_ms": 900}
     family = [shard("shardId-000000000000", state="ended", children=["shardId-000000000001", "shardId-000000000002"], hash_range=["0", str(whole)], behind_ms=None),
               shard("shardId-000000000001", parents=["shardId-000000000000"], hash_range=["0", str(half - 1)], behind_ms=6000),
               shard("shardId-000000000002", parents=["shardId-000000000000"], hash_range=[str(half), str(whole)], behind_ms=75_000),

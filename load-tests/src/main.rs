@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "pintail") {
-        pintail::allocator::begin_with_setting();
+        pintail::allocator::begin_with_settings();
         if let Err(error) = load_tests::die_with_parent() {
             eprintln!("load-tests: {error:#}");
             return ExitCode::FAILURE;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
     let cli = load_tests::cli::Cli::parse();
     if cli.is_measured() {
-        pintail::allocator::begin_with_setting();
+        pintail::allocator::begin_with_settings();
     }
     if let Err(error) = cli.is_role().then(load_tests::die_with_parent).transpose() {
         eprintln!("load-tests: {error:#}");

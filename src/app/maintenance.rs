@@ -180,9 +180,11 @@ impl SealWatcher {
                     tracing::warn!(stream, table, reason, "windows could not be sealed, trying again");
                 }
                 self.metrics.failed(table, "seal");
+                self.board.table(table, |status| status.seal_trouble = Some(reason));
             }
             SealEvent::Recovered => {
                 self.troubles.remove(table);
+                self.board.table(table, |status| status.seal_trouble = None);
                 tracing::info!(stream, table, "windows can be sealed again");
             }
         }

@@ -121,6 +121,11 @@ fn an_endpoint_with_a_secret_in_it_is_refused_and_not_repeated() {
         assert!(problems[0].contains("has more in it than an address"), "{problems:?}");
         assert!(!problems[0].contains("s3cr3t"), "{problems:?}");
     }
+    for uri in ["s3://user:s3cr3t@b/x", "s3://user:s3cr3t/y@b/x", "https://user:s3cr3t@b/x"] {
+        let problems = load(SMALL, &[("PINTAIL__LAKE__URI", uri)]).unwrap_err();
+        assert!(problems[0].contains("has a user, a password or a port"), "{problems:?}");
+        assert!(!problems.concat().contains("s3cr3t"), "{problems:?}");
+    }
 }
 
 #[test]

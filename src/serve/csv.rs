@@ -12,25 +12,28 @@ pub fn csv(window: &LiveWindow) -> String {
     let mut text = header(&window.keys, &window.measures, ["records", "pending"]);
     for start in &window.starts {
         for row in &start.rows {
-            row_of(&mut text, [start.start_ms, start.end_ms], &row.key, &row.measures, [row.records, row.pending]);
+            let last = [row.records.to_string(), row.pending.to_string()];
+            row_of(&mut text, [start.start_ms, start.end_ms], &row.key, &row.measures, last);
         }
     }
     text
 }
 
-/// The sealed window with a header: `window_start,window_end,<keys>,<measures>,records,revision`.
+/// The sealed window with a header: `window_start,window_end,<keys>,<measures>,records,revision,complete,late`, the last
+/// two of the whole window.
 pub fn sealed_csv(window: &SealedWindow) -> String {
-    let mut text = header(&window.keys, &window.measures, ["records", "revision"]);
+    let mut text = header(&window.keys, &window.measures, ["records", "revision", "complete", "late"]);
     for start in &window.starts {
+        let late = start.late.map_or_else(String::new, |late| late.to_string());
         for row in &start.rows {
-            let counts = [row.records, row.revision.unsigned_abs()];
-            row_of(&mut text, [start.start_ms, start.end_ms], &row.key, &row.measures, counts);
+            let last = [row.records.to_string(), row.revision.to_string(), start.complete.to_string(), late.clone()];
+            row_of(&mut text, [start.start_ms, start.end_ms], &row.key, &row.measures, last);
         }
     }
     text
 }
 
-fn header(keys: &[String], measures: &[String], last: [&str; 2]) -> String {
+fn header<const N: usize>(keys: &[String], measures: &[String], last: [&str; N]) -> String {
     let names = ["window_start", "window_end"].into_iter();
     let names = names.chain(keys.iter().chain(measures).map(String::as_str)).chain(last);
     let mut text = String::new();
@@ -38,9 +41,9 @@ fn header(keys: &[String], measures: &[String], last: [&str; 2]) -> String {
     text
 }
 
-fn row_of(text: &mut String, times_ms: [i64; 2], key: &[Value], measures: &[Value], last: [u64; 2]) {
+fn row_of<const N: usize>(text: &mut String, times_ms: [i64; 2], key: &[Value], measures: &[Value], last: [String; N]) {
     let values = key.iter().chain(measures).map(value);
-    line(text, times_ms.into_iter().map(time).chain(values).chain(last.map(|count| count.to_string())));
+    line(text, times_ms.into_iter().map(time).chain(values).chain(last));
 }
 
 fn line(text: &mut String, fields: impl Iterator<Item = String>) {

@@ -22,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NAMES: [&str; 4] = ["read", "clean", "parquet", "windows"];
 
 fn main() {
-    pintail::allocator::begin_with_setting();
+    pintail::allocator::begin_with_settings();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [flag, side, bytes] = arguments.as_slice()
         && flag == "--memory-of"

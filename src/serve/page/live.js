@@ -17,6 +17,7 @@ function findings(summary) {
     const fenced = shards.filter(shard => shard.owner === "another").length;
     if (fenced) found.push([false, `Another process commits ${many(fenced, "shard")} of ${stream}.`]);
     if (records > 100 && total(rejects) / records > 0.01) found.push([false, `More than 1 % of the records of ${stream} are rejects.`]);
+    for (const { table, seal_trouble: what } of tables) if (what) found.push([false, `Windows of ${table} are not sealed: ${what}.`]);
     for (const { table, maintenance_trouble: what } of tables) if (what) found.push([false, `Maintenance of ${table} does not get on: ${what}.`]);
     return found;
   }).sort(([a], [b]) => b - a);

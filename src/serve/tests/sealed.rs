@@ -27,8 +27,8 @@ async fn sealed_windows_are_told_by_window_key_and_time_as_json_or_csv() {
     assert_eq!(rows, &json!([{ "key": ["verb"], "measures": [1, 4], "records": 1, "revision": 0 }]));
     let csv = house.get("/api/sealed?window=words_by_kind&starts=1&format=csv").await;
     assert_eq!(header(&csv, "content-type"), "text/csv; charset=utf-8");
-    let expected = "window_start,window_end,kind,words,letters,records,revision\r\n\
-                    1970-01-01T00:01:00.000Z,1970-01-01T00:02:00.000Z,noun,2,8,2,0\r\n";
+    let expected = "window_start,window_end,kind,words,letters,records,revision,complete,late\r\n\
+                    1970-01-01T00:01:00.000Z,1970-01-01T00:02:00.000Z,noun,2,8,2,0,true,1\r\n";
     assert_eq!(csv.text().await.unwrap(), expected);
     assert_eq!(house.json("/api/sealed?window=nonsense").await.0, StatusCode::NOT_FOUND);
 }
