@@ -46,7 +46,7 @@ function streamCard(stream) {
   p.hand = el("i", { class: "hatch" });
   p.rejected = el("i", { class: "badfill" });
   p.tables = el("tbody");
-  const head = [["", "Table"], ["num", "Rows added"], ["num", "Files added"], ["num", "Size"], ["num", "Committed"]];
+  const head = [["", "Added to"], ["num", "Rows"], ["num", "Files"], ["num", "Size"], ["num", "Committed"]];
   const card = el("article", { class: "card", "aria-label": `stream ${stream.stream}`, "data-stream": stream.stream },
     el("div", { class: "head" }, el("h3", { text: stream.stream }), p.state = el("span", { class: "pill" })),
     el("div", { class: "flow" },
