@@ -3,7 +3,7 @@
 //! mimalloc keeps freed memory for whoever wants it next: large memory for a tenth of a second, pieces of it until their
 //! thread frees something again, which an idle one never does. Records of 10 MiB, and a backlog that is made to files within
 //! a second, make that 100 MiB and more beside what is held, which no budget counts. Giving it back at once costs no time
-//! either (records a CPU second went up by a tenth). mimalloc asks its environment for settings, once, and has no other way
+//! that could be measured. mimalloc asks its environment for settings, once, and has no other way
 //! that is safe Rust; so a process begins anew with them.
 
 use std::os::unix::process::CommandExt;
