@@ -311,6 +311,7 @@ async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::ShardEntry;
 
     fn shard(state: &'static str, caught_up: bool, parents: &[&str]) -> ShardStatus {
         let parents = parents.iter().map(|parent| ShardId::new(*parent)).collect();
@@ -326,5 +327,13 @@ mod tests {
         assert!(known(shard("fenced", false, &[])) && known(shard("ended", false, &[])));
         assert!(known(shard("waiting", false, &["a"])), "nobody reads it before its parent's end");
         assert!(!known(shard("waiting", false, &["gone"])) && !known(shard("waiting", false, &[])));
+    }
+
+    #[test]
+    fn a_replay_that_has_not_ended_is_no_shard_to_be_waited_for() {
+        let (open, ended) = (ShardEntry::NEW, ShardEntry { ended: true, ..ShardEntry::NEW });
+        let shards = [(ShardId::new("a"), open), (ShardId::new("b"), ended), (ShardId::of_replay(1), open)];
+        let ledger = LedgerView { shards: shards.into(), ..LedgerView::default() };
+        assert_eq!(open_shards(&ledger), BTreeSet::from([ShardId::new("a")]));
     }
 }

@@ -165,7 +165,7 @@ impl<'t> Reader<'t> {
             }
             Token::Word(name) | Token::Name(name) => *name,
             Token::Text(_) | Token::Number(_) | Token::Sign(_) | Token::End => {
-                let expected = "expected a column, like in `follower_count >= 1000`";
+                let expected = "expected a column, like in `amount >= 1000`";
                 return Err(Fault { at, message: format!("{}; {expected}", token.shown()) });
             }
         };

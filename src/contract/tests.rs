@@ -323,11 +323,11 @@ fn misuse_of_columns_is_refused_with_its_line() {
 
 /// What `where` says, and what is said of it, after the letter.
 const WHERE_MISUSE: &[(&str, &str)] = &[
-    (" ", "2: the end; expected a column, like in `follower_count >= 1000`"),
+    (" ", "2: the end; expected a column, like in `amount >= 1000`"),
     ("nn > 1", "1: `where` names \"nn\" (no such column; did you mean `n`?)"),
     ("n > 1 or n < -1", "7: `or` is not offered: use `in (..)`, or declare a window for each side"),
     ("not n = 1", "1: `not` is not offered here: use `!=` or `is not null`"),
-    ("(n = 1)", "1: `(`; expected a column, like in `follower_count >= 1000`"),
+    ("(n = 1)", "1: `(`; expected a column, like in `amount >= 1000`"),
     ("n", "2: the end where one of =, !=, <, <=, >, >=, `in (..)`, `is null` and `is not null` belongs"),
     (
         "n == 1",

@@ -311,7 +311,10 @@ fn nothing_is_shown_while_an_earlier_process_may_have_shown_more() {
     windows.observe(&numbered(&windows, 0, 4)).unwrap();
     let live = &windows.live(&LiveFilter::default())[0];
     assert_eq!((live.catching_up, live.starts.len()), (true, 0));
+    let gauges = |windows: &StreamWindows| windows.gauges(0, 5).iter().map(|window| window.starts.len()).sum::<usize>();
+    assert_eq!(gauges(&windows), 0);
     windows.show();
+    assert!(gauges(&windows) > 0);
     assert_eq!(of_x(&windows), 4);
 }
 

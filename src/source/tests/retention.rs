@@ -1,5 +1,6 @@
 //! What retention trims, and who is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake::{Fake, closed, ok, open, read};
@@ -74,8 +75,8 @@ async fn a_loss_that_is_gone_on_from_is_shown_and_the_stream_is_ready() {
     run.stop().await;
 }
 
-#[tokio::test]
-async fn a_retention_that_is_changed_counts_from_the_next_look_at_the_stream_on() {
+/// A reader that is half a day behind with one record in its hands, which nobody takes.
+async fn half_a_day_behind() -> (Fake, Arc<World>, Run) {
     let fake = Fake::start(vec![open(0, &[])]).await;
     let mut behind = read(&["6"]);
     behind.1["MillisBehindLatest"] = (12 * 3_600_000).into();
@@ -84,6 +85,12 @@ async fn a_retention_that_is_changed_counts_from_the_next_look_at_the_stream_on(
     world.change(|state| state.stuck = true);
     let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
     run.until_board(|board| board.shards.get(&shard(0)).is_some_and(|shard| shard.records == 1)).await;
+    (fake, world, run)
+}
+
+#[tokio::test]
+async fn a_retention_that_is_changed_counts_from_the_next_look_at_the_stream_on() {
+    let (fake, world, run) = half_a_day_behind().await;
     fake.script().retention_h = 48;
     let grows = async {
         while run.gauge("pintail_retention_headroom_ratio", &shard(0)) < 0.7 {
@@ -110,14 +117,7 @@ async fn assert_headroom_shrinks(run: &Run) {
 
 #[tokio::test]
 async fn the_headroom_shrinks_while_a_reader_waits_for_memory() {
-    let fake = Fake::start(vec![open(0, &[])]).await;
-    let mut behind = read(&["6"]);
-    behind.1["MillisBehindLatest"] = (12 * 3_600_000).into();
-    fake.script().reads = [behind].into();
-    let world = World::new();
-    world.change(|state| state.stuck = true);
-    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
-    run.until_board(|board| board.shards.get(&shard(0)).is_some_and(|shard| shard.records == 1)).await;
+    let (_fake, world, run) = half_a_day_behind().await;
     // The reader has one read's worth in its hands; now nothing is left for the next.
     let _all = run.budget.reserve(READ_COST_MAX).await;
     assert_headroom_shrinks(&run).await;
@@ -128,14 +128,7 @@ async fn the_headroom_shrinks_while_a_reader_waits_for_memory() {
 
 #[tokio::test]
 async fn the_headroom_shrinks_while_a_reader_waits_for_the_writer() {
-    let fake = Fake::start(vec![open(0, &[])]).await;
-    let world = World::new();
-    world.change(|state| state.stuck = true);
-    let mut behind = read(&["6"]);
-    behind.1["MillisBehindLatest"] = (12 * 3_600_000).into();
-    fake.script().reads = [behind].into();
-    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
-    run.until_board(|board| board.shards.get(&shard(0)).is_some_and(|shard| shard.records == 1)).await;
+    let (_fake, world, run) = half_a_day_behind().await;
     assert_headroom_shrinks(&run).await;
     world.change(|state| state.stuck = false);
     world.until_records(1).await;
