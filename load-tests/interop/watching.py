@@ -123,10 +123,11 @@ def judge_rules(prometheus):
 
 
 def impatient(folder):
-    """The same alerts, none of which waits before it fires."""
+    """The same alerts, none of which waits before it fires, nor for a commit beyond ten flush intervals."""
     rules = folder / "alerts.yml"
     text, patient = re.subn(r"^( +for): \S+$", r"\1: 1s", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert patient, "no alert waits"
+    text, floors = re.subn(r"(clamp_min\(10 \* pintail_flush_interval_seconds), \d+\)", r"\1, 1)", text)
+    assert patient and floors == 1, f"{patient} alerts wait, {floors} have a floor of seconds"
     rules.write_text(text, encoding="utf-8")
 
 

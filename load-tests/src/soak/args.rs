@@ -12,12 +12,19 @@ use crate::cli::{check_writable, duration, publish, rate, seed_of, tell_verdict}
 /// How long is posted before a stall, and after it.
 const STALL_MARGIN: Duration = Duration::from_secs(30);
 
+/// Windows of a stall: those of the shipped contracts.
+const STALL_WINDOW: Duration = Duration::from_secs(60);
+
 /// How long is posted.
 #[derive(Debug, Args)]
 pub struct SoakArgs {
     /// How long to post
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     duration: Duration,
+    /// Size of all windows, 1 to 60 s. What is kept of the last 120 of each is all there after 120 times that long, and
+    /// only then can memory be level: keep it well below half of the duration
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = window)]
+    window: Duration,
     /// Where the report goes, as JSON
     #[arg(long, value_name = "FILE", default_value = "soak.json")]
     report: PathBuf,
@@ -28,7 +35,7 @@ pub struct SoakArgs {
 impl SoakArgs {
     /// Whether every promise held.
     pub async fn run(self, program: &str) -> anyhow::Result<bool> {
-        self.load.run(self.duration, None, &self.report, program).await
+        self.load.run(self.duration, self.window, None, &self.report, program).await
     }
 }
 
@@ -49,7 +56,7 @@ impl StallArgs {
     /// Whether every promise held.
     pub async fn run(self, program: &str) -> anyhow::Result<bool> {
         let duration = self.time + 2 * STALL_MARGIN;
-        self.load.run(duration, Some((STALL_MARGIN, self.time)), &self.report, program).await
+        self.load.run(duration, STALL_WINDOW, Some((STALL_MARGIN, self.time)), &self.report, program).await
     }
 }
 
@@ -80,6 +87,7 @@ impl LoadArgs {
     async fn run(
         self,
         duration: Duration,
+        window: Duration,
         stall: Option<(Duration, Duration)>,
         file: &Path,
         program: &str,
@@ -93,6 +101,7 @@ impl LoadArgs {
             rate: self.rate,
             budget_mib: self.budget_mib,
             flush_mib: 32,
+            window_s: window.as_secs(),
             stall,
             large: self.large,
             filling: self.filling,
@@ -112,4 +121,11 @@ impl LoadArgs {
         tell_verdict(&report.violations);
         Ok(report.is_clean())
     }
+}
+
+/// Whole seconds, up to the minute of the shipped contracts.
+fn window(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let is_whole = time.subsec_nanos() == 0 && (1..=60).contains(&time.as_secs());
+    is_whole.then_some(time).ok_or_else(|| format!("{text:?} is not a size from 1s to 60s in whole seconds"))
 }

@@ -55,6 +55,8 @@ pub struct Plan {
     pub budget_mib: u64,
     /// `lake.flush_bytes`
     pub flush_mib: u64,
+    /// The size of all windows.
+    pub window_s: u64,
     /// S3 does not answer from here on, for so long.
     pub stall: Option<(Duration, Duration)>,
     /// So many records of 10 MiB for every shard, one every five seconds.
@@ -74,6 +76,9 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     scene.settings.flush_interval_ms = 1_000;
     scene.settings.flush_bytes = Some(format!("{}MiB", plan.flush_mib));
     scene.settings.sections = format!("[budget]\nbytes = \"{}MiB\"\n", plan.budget_mib);
+    if plan.window_s != scene.settings.window_s {
+        scene.shorten_windows(plan.window_s)?;
+    }
     let mut poster = scene.poster(plan.seed.value());
     let log = Arc::clone(&poster.log);
     let mut child = scene.spawn(program)?;

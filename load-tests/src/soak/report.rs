@@ -47,6 +47,8 @@ pub struct Setting {
     pub budget_bytes: u64,
     /// `lake.flush_bytes`
     pub flush_bytes: u64,
+    /// The size of all windows.
+    pub window_s: u64,
     /// How long S3 did not answer.
     pub stall_s: Option<f64>,
     /// Records of 10 MiB for every shard.
@@ -191,6 +193,7 @@ fn setting(plan: &Plan) -> Setting {
         rate: plan.rate,
         budget_bytes: plan.budget_mib << 20,
         flush_bytes: plan.flush_mib << 20,
+        window_s: plan.window_s,
         stall_s: plan.stall.map(|(_, time)| time.as_secs_f64()),
         large_records: plan.large,
         filling: plan.filling,

@@ -18,6 +18,7 @@ fn plan(shards: u32, large: u64, filling: Filling) -> Plan {
         rate: 300.0,
         budget_mib: 52,
         flush_mib: 1,
+        window_s: 60,
         stall: Some((Duration::from_millis(500), Duration::from_secs(6))),
         large,
         filling,
