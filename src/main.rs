@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use pintail::allocator::Jemalloc;
 use pintail::cli::{self, Cli};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     pintail::allocator::begin_with_settings();

@@ -4,10 +4,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use pintail::allocator::Jemalloc;
 
 /// As in the real thing, or its memory would be measured with another allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);

@@ -19,11 +19,12 @@ mod work;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use pintail::allocator::Jemalloc;
 use stored::{Figures, Stored};
 
 /// As in the real thing.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// So many turns more the second process does than the first: of what is soon done more, for its hash seeds weigh more.
 fn more_turns(name: &str) -> u32 {

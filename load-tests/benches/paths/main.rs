@@ -13,11 +13,12 @@ mod data;
 mod read;
 mod sides;
 
+use pintail::allocator::Jemalloc;
 use sides::Rounds;
 
 /// As in the real thing.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const NAMES: [&str; 4] = ["read", "clean", "parquet", "windows"];
 
