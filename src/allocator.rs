@@ -9,6 +9,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use tikv_jemalloc_ctl::{epoch, stats};
 pub use tikv_jemallocator::Jemalloc;
 
 /// What jemalloc is told, and by which variable.
@@ -27,4 +28,10 @@ pub fn begin_with_settings() {
         let failed = Command::new(program).arg0(called).args(arguments).env(VARIABLE, SETTINGS).exec();
         eprintln!("pintail: could not begin anew with the allocator's settings and needs more memory: {failed}");
     }
+}
+
+/// Bytes that are in use. What is resident beyond them is program, stacks, and freed memory on its way back.
+pub fn allocated_bytes() -> Option<usize> {
+    epoch::advance().ok()?; // its numbers are those of the last time that it was told so
+    stats::allocated::read().ok()
 }

@@ -82,8 +82,9 @@ def overview():
         (9, [
             lines("Byte budget in use", "Part of each stream's share that is held by what is read and not committed.", "percentunit",
                   (f"stream:pintail_budget_in_use:ratio{{{OURS}}}", "{{stream}}"), thresholds=steps((None, GREEN), (0.9, YELLOW)), high=1),
-            lines("Memory of the process", "Resident memory, and what the live windows hold of it.", "bytes",
+            lines("Memory of the process", "Resident memory, what of it is in use, and what the live windows hold of that.", "bytes",
                   (f"process_resident_memory_bytes{{job=\"pintail\", {HERE}}}", "{{instance}} resident"),
+                  (f"pintail_allocated_bytes{{{HERE}}}", "{{instance}} in use"),
                   (f"sum by (instance) (pintail_live_bytes{{{HERE}}})", "{{instance}} live windows")),
             lines("Processor time", "Cores in use.", "none", (f"rate(process_cpu_seconds_total{{job=\"pintail\", {HERE}}}[$__rate_interval])", "{{instance}}")),
         ]),

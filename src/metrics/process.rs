@@ -7,6 +7,7 @@ use std::fmt::Write;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 
 use super::Scraped;
+use crate::allocator::allocated_bytes;
 
 /// The process as Prometheus text.
 pub fn render(scraped: Scraped<'_>) -> String {
@@ -14,7 +15,9 @@ pub fn render(scraped: Scraped<'_>) -> String {
     let (pipeline, version) = (scraped.pipeline, env!("CARGO_PKG_VERSION"));
     let build = format!("pintail_build_info{{pipeline=\"{pipeline}\",version=\"{version}\"}}");
     metric(&mut text, "pintail_build_info", "gauge", "Which Pintail this is", &build, Some(1.0));
+    let allocated_bytes = allocated_bytes().map(|bytes| bytes as f64);
     let numbers = [
+        ("pintail_allocated_bytes", "gauge", "Memory in use, as the allocator counts it", allocated_bytes),
         (
             "process_start_time_seconds",
             "gauge",
@@ -73,6 +76,7 @@ mod tests {
         };
         assert_eq!(value("process_start_time_seconds"), 1_700_000_000.5);
         assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("pintail_allocated_bytes") > 0.0);
         assert!(value("process_open_fds") <= value("process_max_fds"));
         assert!(value("process_cpu_seconds_total") >= 0.0);
     }
