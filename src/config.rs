@@ -3,6 +3,7 @@
 //! `PINTAIL__LAKE__URI=s3://...` stands for `uri` in `[lake]`. AWS credentials are never configuration: they come
 //! from the SDK's default chain. Relations between keys are checked here, before anything opens.
 
+mod address;
 mod grafana_live;
 mod maintenance;
 mod serve;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::address::{endpoint, region};
 pub use self::maintenance::MaintenanceSection;
 use self::serve::TOKEN_VARIABLE;
 use crate::contract::{self, Contract};
@@ -234,41 +236,8 @@ fn text(section: &mut Section<'_>, key: &str) -> Option<At<String>> {
     section.optional::<Filled>(key).map(|text| At { value: text.value.0, place: text.place })
 }
 
-fn region(section: &mut Section<'_>) -> Option<String> {
-    text(section, "region").map(|region| region.value)
-}
-
-fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
-    let endpoint = text(section, "endpoint")?;
-    // What stands in an address is logged with it. A password may be where no parser looks for one.
-    if endpoint.value.contains(['@', '?', '#']) {
-        let expected = "expected http://host:port or https:// (credentials come from the AWS credential chain)";
-        problems.note(&endpoint.place, format_args!("`endpoint` has more in it than an address; {expected}"));
-        return None;
-    }
-    let usable = url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-    if !usable {
-        let value = Cut(&endpoint.value);
-        problems.note(&endpoint.place, format_args!("`endpoint` = {value:?}; expected http://host:port or https://"));
-    }
-    usable.then_some(endpoint.value)
-}
-
-/// Whether there may be a user or a password in an address, which would be logged with it.
-fn has_user(uri: &str) -> bool {
-    let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
-    authority.is_some_and(|authority| authority.contains(['@', ':']))
-}
-
 fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfig>, WriterOptions) {
-    let uri = section.required::<Filled>("uri").map(|uri| At { value: uri.value.0, place: uri.place });
-    let uri = uri.filter(|uri| {
-        if has_user(&uri.value) {
-            let expected = "expected s3://bucket/prefix or a folder (credentials come from the AWS credential chain)";
-            problems.note(&uri.place, format_args!("`lake.uri` has a user, a password or a port in it; {expected}"));
-        }
-        !has_user(&uri.value)
-    });
+    let uri = address::lake_uri(&mut section, problems);
     let interval = section.optional::<DurationMs>("flush_interval");
     let flush_bytes = section.optional::<ByteSize>("flush_bytes");
     if let Some(At { value: DurationMs(ms), place }) = &interval
@@ -281,12 +250,6 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfi
     {
         problems.note(place, format_args!("`lake.flush_bytes` = {bytes} bytes; expected at least 1MiB"));
     }
-    if let Some(At { value, place }) = &uri
-        && value.contains("://")
-        && !(value.starts_with("s3://") || value.starts_with("file://"))
-    {
-        problems.note(place, format_args!("`lake.uri` = {:?}; expected a folder or s3://bucket/prefix", Cut(value)));
-    }
     let region = region(&mut section);
     let endpoint = endpoint(&mut section, problems);
     section.finish();
@@ -294,7 +257,7 @@ fn read_lake(mut section: Section<'_>, problems: &Problems) -> (Option<LakeConfi
         flush_interval: Duration::from_millis(interval.map_or(5_000, |interval| interval.value.0)),
         flush_bytes: flush_bytes.map_or(32 << 20, |bytes| bytes.value.0),
     };
-    (uri.map(|uri| LakeConfig { uri: uri.value, region, endpoint }), flush)
+    (uri.map(|uri| LakeConfig { uri, region, endpoint }), flush)
 }
 
 /// What `[source]` says for every stream that says nothing of its own.

@@ -123,6 +123,9 @@ pub const LIVE_FILES_RESTORED_MAX: usize = 2_000;
 /// Live windows: rows of them that are decoded at a time, sketches and all.
 pub const RESTORE_BATCH_ROWS: usize = 1_024;
 
+/// The name of everything beyond a limit of names or keys, taken together.
+pub const OTHER: &str = "__other__";
+
 /// Live windows: files that one commit of another process may stage for a window to be shown before the next start, and
 /// their bytes. What is more belongs to a replay of days and not to what is live.
 pub const LIVE_OTHERS_FILES_MAX: usize = 256;

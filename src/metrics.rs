@@ -27,7 +27,7 @@ pub use self::maintenance::MaintenanceMetrics;
 pub use self::shard::ShardMetrics;
 pub use self::windows::{StartGauges, StartState, WindowGauges, WindowValue};
 use crate::checkpoint::ShardId;
-use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
+use crate::limits::{OTHER, UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
 use crate::record::{CleanCounts, RejectReason, Repair};
 
 const METADATA: Metadata<'static> = Metadata::new("pintail", Level::INFO, None);
@@ -245,7 +245,7 @@ impl StreamMetrics {
             known.insert(field.to_owned());
             field.to_owned()
         } else {
-            "__other__".to_owned()
+            OTHER.to_owned()
         }
     }
 

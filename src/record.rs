@@ -215,7 +215,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// Every reason, in the order in which they are checked.
+    /// Every reason.
     pub const ALL: [Self; 13] = [
         Self::Empty,
         Self::InvalidUtf8,

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::{UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
-
-/// Where names beyond the limit are counted.
-const OTHER: &str = "__other__";
+use crate::limits::{OTHER, UNKNOWN_FIELD_NAME_BYTES_MAX, UNKNOWN_FIELDS_MAX};
 
 /// Why a column got a null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

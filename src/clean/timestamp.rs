@@ -8,9 +8,9 @@ use chrono::{Datelike, NaiveDate};
 use super::counts::NullReason;
 use super::json::{Json, members, value};
 use super::text::trim;
+use crate::clock::DAY_US;
 
 const SECOND_US: i64 = 1_000_000;
-const DAY_US: i64 = 86_400 * SECOND_US;
 /// 1970-01-01, counted as chrono does: days from 0001-01-01, which is day 1.
 const EPOCH_DAY: i32 = 719_163;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::{ColumnType, Constant, DATE, EventTime, SHARD_ID};
+use crate::clock::DAY_US;
 
 /// Partials column: start of the window, or of the pane if windows overlap (timestamp).
 pub const WINDOW_START: &str = "window_start";
@@ -19,8 +20,6 @@ pub const DEFINITION: &str = "definition";
 pub const COMPLETE: &str = "complete";
 /// Sealed column: which correction of the window's numbers a row is; 0 for the first (long).
 pub const REVISION: &str = "revision";
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// What becomes of records that come after their window was sealed. They are in the partials either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

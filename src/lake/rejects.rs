@@ -9,10 +9,9 @@ use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::arrow::error::ArrowError;
 
 use crate::checkpoint::ShardId;
+use crate::clock::DAY_US;
 use crate::contract::{ARRIVED_AT, DATE, DETAIL, PAYLOAD, REASON, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};
 use crate::record::Reject;
-
-const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// The rejects of one shard, in the columns and the order of the rejects table's schema.
 pub(crate) fn rejects_batch(

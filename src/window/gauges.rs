@@ -19,11 +19,8 @@ use super::slide;
 use super::view::integer_json;
 use crate::contract::window::{KeyPlan, MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
-use crate::limits::WINDOW_LABEL_BYTES_MAX;
+use crate::limits::{OTHER, WINDOW_LABEL_BYTES_MAX};
 use crate::metrics::{StartGauges, StartState, WindowGauges, WindowValue};
-
-/// All keys that are not shown.
-const OTHER: &str = "__other__";
 
 /// A key that is shown gives way to one with more than this many times its records.
 const STAYING_POWER: u64 = 2;

@@ -19,6 +19,7 @@ use super::slide::{self, Additive, ByKey};
 use super::{StreamWindows, merge_cell};
 use crate::contract::window::{MeasurePlan, QUANTILES};
 use crate::contract::{ColumnType, WindowPlan};
+use crate::limits::OTHER;
 
 /// Why a start is not shown although it was never old.
 const CROWDED: &str = "its starts take more memory than live windows may have: older ones are in the lake only";
@@ -393,7 +394,7 @@ pub(super) fn value_json(column_type: Option<ColumnType>, value: &KeyValue) -> V
         KeyValue::Integer(value) => integer_json(column_type, *value),
         KeyValue::Double(bits) => Value::from(f64::from_bits(*bits)),
         KeyValue::Boolean(flag) => Value::from(*flag),
-        KeyValue::Other => Value::from("__other__"),
+        KeyValue::Other => Value::from(OTHER),
     }
 }
 

@@ -234,6 +234,7 @@ mod tests {
             rate: 1.0,
             budget_mib: 256,
             flush_mib: 32,
+            window_s: 5,
             stall: stall.then_some((Duration::ZERO, Duration::from_secs(60))),
             large: 0,
             filling: Filling::Text,

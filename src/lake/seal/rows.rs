@@ -4,6 +4,7 @@ use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::error::ArrowError;
 
 use super::Sealer;
+use crate::clock::DAY_US;
 use crate::contract::DATE;
 use crate::lake::error::LakeError;
 use crate::lake::output::{Output, OutputPlan};
@@ -11,8 +12,6 @@ use crate::lake::partition::{day_text, is_four_digit_year};
 use crate::lake::schema::without;
 use crate::limits::{MERGE_OUTPUT_BYTES, PARTIALS_GROUP_BYTES, PARTITIONS_PER_COMMIT_MAX};
 use crate::window::merging::{Cell, Group, Sealing, encode_sealed};
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// Merged cells on their way into the window's table.
 pub(super) struct Rows<'a> {

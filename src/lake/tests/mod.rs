@@ -42,6 +42,7 @@ use super::table::{Kind, TableSpec};
 use super::writer::{Writer, WriterOptions};
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{Position, PositionRange, Registration, SequenceNumber, ShardId};
+use crate::clock::DAY_US;
 use crate::contract::window::SealPolicy;
 use crate::contract::{EventTime, WindowPlan};
 use crate::metrics::{Registry, StreamMetrics};
@@ -53,7 +54,6 @@ pub const REJECTS: &str = "orders_rejects";
 pub const PARTIALS: &str = "orders_by_kind_partials";
 /// 2026-11-22.
 pub const DAY: i32 = 20_779;
-const DAY_US: i64 = 86_400_000_000;
 
 pub use self::followers::{follow_all, rows_of};
 

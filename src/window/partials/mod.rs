@@ -20,10 +20,9 @@ use super::group::{Group, KeyValue, integers};
 use super::sealed::SealedCell;
 use super::sketch::SketchError;
 use crate::checkpoint::ShardId;
+use crate::clock::DAY_US;
 use crate::contract::window::{COMPLETE, DEFINITION, RECORDS, REVISION, WINDOW_START};
 use crate::contract::{ColumnType, WindowPlan};
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// One row a group and shard, sorted by (start, key), so that a later reader merges files with one cursor each. A shard
 /// may come several times, in the order of its records.

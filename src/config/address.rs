@@ -1,0 +1,47 @@
+//! Where AWS and the lake are. Addresses are logged, so that none may have a secret in it.
+
+use super::text;
+use crate::toml_doc::{Cut, Filled, Problems, Section};
+
+/// `region`
+pub fn region(section: &mut Section<'_>) -> Option<String> {
+    text(section, "region").map(|region| region.value)
+}
+
+/// `endpoint`
+pub fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
+    let endpoint = text(section, "endpoint")?;
+    // What stands in an address is logged with it. A password may be where no parser looks for one.
+    if endpoint.value.contains(['@', '?', '#']) {
+        let expected = "expected http://host:port or https:// (credentials come from the AWS credential chain)";
+        problems.note(&endpoint.place, format_args!("`endpoint` has more in it than an address; {expected}"));
+        return None;
+    }
+    let usable = url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !usable {
+        let value = Cut(&endpoint.value);
+        problems.note(&endpoint.place, format_args!("`endpoint` = {value:?}; expected http://host:port or https://"));
+    }
+    usable.then_some(endpoint.value)
+}
+
+/// `lake.uri`: of S3 or a folder. What else is asked of it is asked when it is opened.
+pub fn lake_uri(section: &mut Section<'_>, problems: &Problems) -> Option<String> {
+    let uri = section.required::<Filled>("uri")?;
+    let (uri, place) = (uri.value.0, uri.place);
+    if has_user(&uri) {
+        let expected = "expected s3://bucket/prefix or a folder (credentials come from the AWS credential chain)";
+        problems.note(&place, format_args!("`lake.uri` has a user, a password or a port in it; {expected}"));
+        return None;
+    }
+    if uri.contains("://") && !(uri.starts_with("s3://") || uri.starts_with("file://")) {
+        problems.note(&place, format_args!("`lake.uri` = {:?}; expected a folder or s3://bucket/prefix", Cut(&uri)));
+    }
+    Some(uri)
+}
+
+/// Whether there may be a user or a password in an address, which would be logged with it.
+fn has_user(uri: &str) -> bool {
+    let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    authority.is_some_and(|authority| authority.contains(['@', ':']))
+}
