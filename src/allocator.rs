@@ -3,7 +3,7 @@
 //! A read's body, its columns and the file that is made of them are megabytes that live for milliseconds. Memory that goes
 //! back to the system at once comes as fresh pages the next time, and clearing those took a third of a catch-up's time.
 //! Memory that is kept for long makes a burst of large records the resident size of the hours after it, which no budget
-//! counts. A second, for all threads together, is enough for the one and short enough for the other. jemalloc asks its
+//! counts. A second is enough for the one and short enough for the other. jemalloc asks its
 //! environment for settings, once, and has no other way that is safe Rust; so a process begins anew with them.
 
 use std::os::unix::process::CommandExt;
