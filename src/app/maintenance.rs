@@ -202,3 +202,29 @@ impl SealWatcher {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::TableStatus;
+
+    #[test]
+    fn what_holds_up_sealing_is_on_the_board_until_it_is_over_and_counted_each_time() {
+        let (registry, board) = (Registry::new().unwrap(), StatusBoard::default().stream("s"));
+        let metrics = registry.maintenance("s", &["w".to_owned()]);
+        let mut watcher = SealWatcher { stream: "s".to_owned(), metrics, board, troubles: BTreeMap::new() };
+        let trouble = |watcher: &SealWatcher| {
+            let tables = watcher.board.snapshot().tables;
+            tables.get("w").and_then(|table: &TableStatus| table.seal_trouble.clone())
+        };
+        assert_eq!(trouble(&watcher), None);
+        for _ in 0..3 {
+            watcher.saw("w", SealEvent::Failed { reason: "S3 is away".to_owned() });
+            assert_eq!(trouble(&watcher).as_deref(), Some("S3 is away"));
+        }
+        watcher.saw("w", SealEvent::Recovered);
+        assert_eq!(trouble(&watcher), None);
+        let counted = "pintail_maintenance_failures_total{stream=\"s\",table=\"w\",step=\"seal\"} 3";
+        assert!(registry.render().contains(counted), "{}", registry.render());
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use load_tests::Scene;
+use load_tests::kinesis_proxy::{Fault, Operation, Request};
 use pintail::demo::Kind;
 use tokio::process::Command;
 
@@ -142,5 +143,24 @@ async fn check_is_not_ready_for_a_lake_that_is_a_file_or_below_one_and_leaves_no
     std::fs::create_dir(scene.lake())?;
     let (code, said) = check().await?;
     assert_eq!((code, std::fs::read_dir(scene.lake())?.count()), (Some(0), 0), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_is_not_ready_where_shards_may_be_listed_and_not_read_and_throttled_is_no_answer() -> anyhow::Result<()> {
+    let mut scene = Scene::new(1).await?;
+    let proxy = scene.interpose().await?;
+    let config = scene.configure()?;
+    let region = [("AWS_REGION", "us-east-1")];
+    let reads = |call: &Request| call.operation == Operation::GetRecords;
+    let denied = proxy.faults().add(reads, Fault::access_denied(), None);
+    let (code, said) = check(&config, &region).await?;
+    let problems = said.lines().filter(|line| line.contains("PROBLEM") && line.contains("AccessDenied"));
+    assert_eq!((code, problems.count()), (Some(1), Kind::ALL.len()), "{said}");
+
+    proxy.faults().remove(denied);
+    proxy.faults().add(reads, Fault::throttled(), None);
+    let (code, said) = check(&config, &region).await?;
+    assert_eq!(code, Some(0), "{said}");
     Ok(())
 }
