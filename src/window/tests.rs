@@ -78,11 +78,21 @@ pub(super) fn windows() -> StreamWindows {
     windows_of(&format!("{COLUMNS}{WINDOWS}"))
 }
 
+/// The same, and where their metrics are.
+pub(super) fn measured_windows() -> (StreamWindows, Registry) {
+    let registry = Registry::new().unwrap();
+    (windows_in(&registry, &format!("{COLUMNS}{WINDOWS}")), registry)
+}
+
 fn windows_of(contract: &str) -> StreamWindows {
+    windows_in(&Registry::new().unwrap(), contract)
+}
+
+fn windows_in(registry: &Registry, contract: &str) -> StreamWindows {
     let problems = Problems::default();
     let contract = contract::parse("orders.toml", contract.to_owned(), &problems);
     problems.into_result().unwrap();
-    StreamWindows::new("orders", Arc::new(contract.unwrap()), Registry::new().unwrap().stream("orders"))
+    StreamWindows::new("orders", Arc::new(contract.unwrap()), registry.stream("orders"))
 }
 
 pub(super) fn after(number: u32) -> Position {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::record::WindowSink;
-use crate::window::tests::{batch, order, range, windows};
+use crate::window::tests::{batch, measured_windows, order, range, windows};
 use crate::window::{LiveFilter, SealedWindow};
 
 const MINUTE_MS: i64 = 60_000;
@@ -35,6 +35,22 @@ fn of_a_start_with_too_many_keys_the_largest_are_kept_and_all_are_counted() {
     let largest = LiveFilter { keys: vec![("place".to_owned(), "place 17".to_owned())], ..LiveFilter::default() };
     let asked = sealed(&windows, largest).starts.remove(0);
     assert_eq!((asked.keys, asked.records, asked.late), (1, 20, None));
+}
+
+#[test]
+fn how_far_a_window_is_sealed_is_what_its_table_says_whoever_sealed_it() {
+    let (windows, registry) = measured_windows();
+    let told = || {
+        let text = registry.render();
+        let series = "pintail_sealed_through_timestamp_seconds{stream=\"orders\",window=\"by_place\"} ";
+        text.lines().find_map(|line| line.strip_prefix(series)?.parse::<f64>().ok())
+    };
+    windows.sealed_found(0, None, 0, Vec::new());
+    assert_eq!(told(), None, "nothing is sealed");
+    for minutes in [1, 3] {
+        windows.sealed_found(0, Some(minutes * MINUTE_MS), 0, Vec::new());
+        assert_eq!(told(), Some(minutes as f64 * 60.0));
+    }
 }
 
 #[test]
