@@ -386,12 +386,13 @@ fn check_budget(bytes: u64, flush_bytes: u64, streams: u64, place: &Place, probl
             place,
             format_args!(
                 "`budget.bytes` = {}MiB gives each of {streams} streams {}MiB; expected at least {}MiB: two reads of \
-                 {}MiB and one flush of {}MiB (`lake.flush_bytes`) for each stream",
+                 {}MiB and one flush of {}MiB (`lake.flush_bytes`) for each stream; write `bytes = \"{}MiB\"` in [budget]",
                 mib(bytes),
                 share >> 20,
                 mib(needed).saturating_mul(streams),
                 mib(READ_COST_MAX),
                 mib(flush_bytes),
+                mib(needed).saturating_mul(streams),
             ),
         );
     }

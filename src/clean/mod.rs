@@ -187,7 +187,7 @@ fn is_of_this_kind(contract: &Contract, fields: Fields<'_>) -> Result<(), Fault>
         return Ok(());
     }
     let paths: Vec<&str> = contract.kind_fields.iter().map(|field| contract.fields.path(*field)).collect();
-    Err(Fault::new(RejectReason::AnotherKind, format!("none of the fields {} is there", paths.join(", "))))
+    Err(Fault::new(RejectReason::AnotherKind, format!("it has none of these: {}", paths.join(", "))))
 }
 
 /// The nodes of one JSON object: itself, then keys and values in turn.

@@ -78,7 +78,10 @@ impl fmt::Display for Fault {
             Self::NotFound => "not found",
             Self::InvalidArgument => "Kinesis does not accept the request",
             Self::AccessDenied => "access denied; check the credentials and the role's policy",
-            Self::NotSent => "the request could not be signed or addressed; check credentials, region and endpoint",
+            Self::NotSent => {
+                "the request could not be signed or addressed; check credentials, region and endpoint (an emulator takes \
+                 any AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, but not none)"
+            }
             Self::Unavailable => "Kinesis cannot be reached or failed",
             Self::InvalidReply => "the answer makes no sense",
             Self::Unknown => "unexpected error",

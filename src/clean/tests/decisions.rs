@@ -315,7 +315,7 @@ fn decision_15_transport_damage_is_repaired_and_counted() {
 
 #[test]
 fn decision_15a_a_record_without_any_other_field_is_of_another_kind() {
-    let reason = "none of the fields country, latitude, longitude, timestamp is there";
+    let reason = "it has none of these: country, latitude, longitude, timestamp";
     for record in ["{\"ind\":7528}", USER_7528, "{\"ind\":7528,\"COUNTRY\":\"Albania\"}"] {
         assert_eq!(rejected("geo.toml", record), (RejectReason::AnotherKind, reason.to_owned()));
     }
