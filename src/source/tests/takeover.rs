@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::fake::{Fake, open, read};
 use super::rig::{Run, World, options, shard};
 use crate::checkpoint::SequenceNumber;
@@ -28,7 +30,9 @@ async fn fenced(flush_interval: Duration) -> (Fake, std::sync::Arc<World>, Run) 
     let run = Run::start(&fake.kinesis, &world, SourceOptions { flush_interval, ..options() }, timing()).await;
     world.until_records(1).await;
     overtake(&world, "7");
-    fake.script().reads.push_back(read(&["2"]));
+    let mut late = read(&["2"]);
+    late.1["MillisBehindLatest"] = json!(90_000);
+    fake.script().reads.push_back(late);
     world.until("the fence", |state| !state.fenced.is_empty()).await;
     (fake, world, run)
 }
@@ -40,6 +44,8 @@ async fn a_spare_whose_shards_another_process_commits_is_not_ready_until_it_take
     let board = run.board.snapshot();
     assert!(board.trouble["fenced"].contains("another process commits all 1 open shards"), "{:?}", board.trouble);
     assert_eq!(board.shards[&shard(0)].state, "fenced");
+    let told = ["pintail_behind_seconds", "pintail_retention_headroom_ratio"].map(|name| run.gauge(name, &shard(0)));
+    assert_eq!(told, [0.0, 1.0], "how late it is is for the other one to say");
     // As long as the other one is alive, nothing changes.
     for number in ["8", "9"] {
         let looks = world.state().looks;
