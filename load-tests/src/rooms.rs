@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use deltalake::arrow::array::RecordBatch;
 use pintail::budget::Permit;
 use pintail::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
@@ -38,6 +38,7 @@ pub struct Rooms {
     shard: ShardId,
     records: i64,
     delivered: Position,
+    payloads: BytesMut,
     held: Vec<RecordBatch>,
     held_bytes: u64,
 }
@@ -51,8 +52,8 @@ impl Rooms {
         problems.into_result().with_context(|| file.to_owned())?;
         let contract = Arc::new(contract.with_context(|| format!("{file} holds no contract"))?);
         let (cleaner, shard) = (Cleaner::new(Arc::clone(&contract)), ShardId::new(SHARD));
-        let delivered = Position::Beginning;
-        Ok(Self { contract, cleaner, shard, records: 0, delivered, held: Vec::new(), held_bytes: 0 })
+        let (delivered, payloads) = (Position::Beginning, BytesMut::new());
+        Ok(Self { contract, cleaner, shard, records: 0, delivered, payloads, held: Vec::new(), held_bytes: 0 })
     }
 
     /// The names of the columns that a stranger would call the table's: without the bookkeeping.
@@ -77,12 +78,12 @@ impl Rooms {
     /// One answer of the source with these payloads.
     pub fn read<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<RawBatch> {
         let payloads: Vec<&[u8]> = payloads.into_iter().collect();
-        // The source makes room once, too.
+        // The source makes room once, too, in the memory of a read that is done with.
         let mut records = Vec::with_capacity(payloads.len());
-        let mut shared = Vec::with_capacity(payloads.iter().map(|payload| payload.len()).sum());
+        self.payloads.reserve(payloads.iter().map(|payload| payload.len()).sum());
         for payload in &payloads {
             self.records += 1;
-            shared.extend_from_slice(payload);
+            self.payloads.extend_from_slice(payload);
             records.push(RawRecord {
                 data: Bytes::new(),
                 sequence_number: self.number()?,
@@ -91,7 +92,7 @@ impl Rooms {
                 refused: None,
             });
         }
-        let mut shared = Bytes::from(shared);
+        let mut shared = self.payloads.split().freeze();
         for (record, payload) in records.iter_mut().zip(payloads) {
             record.data = shared.split_to(payload.len());
         }

@@ -8,13 +8,21 @@ use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::errors::ParquetError;
-use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use uuid::Uuid;
 
 use super::partition::{Partition, split};
 use super::sample::set_form;
 use super::stats::{Counts, stats_json};
 use crate::limits::{PARTITIONS_PER_COMMIT_MAX, ROW_GROUP_BYTES_MAX};
+
+/// Who wrote a file, in the form that the Parquet format wants (`FileMetaData.created_by`): Java readers that cannot read it take
+/// the writer for one whose differences between texts are broken (PARQUET-246), and refuse the file.
+const CREATED_BY: &str = concat!("pintail version ", env!("CARGO_PKG_VERSION"));
+
+/// How large a page of values becomes before it is compressed. The codec finds nearly all that it finds in a page of twice
+/// the size, and what a page is made of stays in the processor's cache.
+const DATA_PAGE_BYTES: usize = 512 * 1024;
 
 /// A file, and what its `add` says of it.
 pub(crate) struct Encoded {
@@ -96,11 +104,14 @@ fn decoded_bytes(column: &dyn Array) -> usize {
     column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
 }
 
-/// How files are written, by a sample of their rows.
+/// How files are written, by a sample of their rows. Data pages are of the second version: the writer copies the values of
+/// one of the first version twice more, once beside its levels and once when what is compressed does not fit.
 pub(crate) fn properties(schema: &SchemaRef, sample: Option<&RecordBatch>) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
-        .set_created_by(concat!("pintail ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_data_page_size_limit(DATA_PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::Chunk);
     if let Some(sample) = sample {
         let columns = schema.fields().iter().zip(sample.columns());
@@ -135,6 +146,16 @@ mod tests {
         let groups = rows_of_groups(vec![payloads(2), payloads(5)]);
         assert!(groups.iter().all(|rows| *rows <= 3) && groups.len() <= 4, "{groups:?}");
         assert_eq!(groups.iter().sum::<i64>(), 7);
+    }
+
+    #[test]
+    fn java_readers_understand_who_wrote_a_file() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3));
+        let batches = vec![RecordBatch::try_from_iter([("n", column)]).unwrap()];
+        let file = SerializedFileReader::new(encode(&Partition { day: None, batches }).unwrap().bytes).unwrap();
+        let words: Vec<_> = file.metadata().file_metadata().created_by().unwrap().split(' ').collect();
+        let ["pintail", "version", version] = words[..] else { panic!("{words:?}") };
+        assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{version}");
     }
 
     #[test]
