@@ -4,7 +4,7 @@
 //! at once comes as fresh pages the next time, and clearing those took a third of a catch-up's time. But whatever is kept
 //! is resident and counted by no budget, and grows with what comes: with records of megabytes, inflated or not, it was 200 MiB
 //! and more. So a block of a MiB or more goes back at once, as those records and their columns do, and one arena for all
-//! threads keeps the rest until it was free for a second. jemalloc asks its environment for settings, once, and has no
+//! threads keeps the rest for about a second, or until something is allocated again. jemalloc asks its environment for settings, once, and has no
 //! other way that is safe Rust; so a process begins anew with them.
 
 use std::os::unix::process::CommandExt;

@@ -382,17 +382,16 @@ fn check_budget(bytes: u64, flush_bytes: u64, streams: u64, place: &Place, probl
     let share = bytes / streams;
     if share < needed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let wanted_mib = mib(needed).saturating_mul(streams);
         problems.note(
             place,
             format_args!(
-                "`budget.bytes` = {}MiB gives each of {streams} streams {}MiB; expected at least {}MiB: two reads of \
-                 {}MiB and one flush of {}MiB (`lake.flush_bytes`) for each stream; write `bytes = \"{}MiB\"` in [budget]",
+                "`budget.bytes` = {}MiB gives each of {streams} streams {}MiB; expected at least {wanted_mib}MiB: two reads of \
+                 {}MiB and one flush of {}MiB (`lake.flush_bytes`) for each stream; write `bytes = \"{wanted_mib}MiB\"` in [budget]",
                 mib(bytes),
                 share >> 20,
-                mib(needed).saturating_mul(streams),
                 mib(READ_COST_MAX),
                 mib(flush_bytes),
-                mib(needed).saturating_mul(streams),
             ),
         );
     }

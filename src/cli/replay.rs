@@ -77,7 +77,7 @@ After a contract was mended:
   3. pintail replay --rejects --config pintail.toml
 
 A time range, say to see what a new contract makes of yesterday, beside what the service wrote:
-  pintail replay --from 2026-01-30T00:00:00Z --to 2026-01-31T00:00:00Z --into pin_30th --stream pin --config new.toml
+  pintail replay --from 2026-01-30T00:00:00Z --to 2026-01-31T00:00:00Z --into orders_30th --stream orders --config new.toml
 
 Killed or stopped, the same command goes on where the ledger says. A second run writes nothing twice.
 

@@ -21,7 +21,7 @@ use crate::rooms::Rooms;
 /// Records that are looked at: enough to be out of every cache.
 const RECORDS: usize = 100_000;
 const JOINED: usize = 64;
-const BLOCK_BYTES: usize = 1 << 20;
+const BLOCK_BYTES: usize = 512 << 10;
 const COPIED_BYTES: usize = 256 << 20;
 /// Each part is done so often; the median counts.
 const REPEATS: usize = 3;

@@ -22,7 +22,7 @@ pub struct SoakArgs {
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     duration: Duration,
     /// Size of all windows, 1 to 60 s. What is kept of the last 120 of each is all there after 120 times that long, and
-    /// only then can memory be level: keep it well below half of the duration
+    /// only then can memory be level: growth is judged if that is before the second half
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = window)]
     window: Duration,
     /// Where the report goes, as JSON
