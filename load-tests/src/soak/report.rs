@@ -245,9 +245,11 @@ mod tests {
             progress: false,
         };
         let mib = |mib: u64| mib << 20;
-        assert!(unreturned(&of(10, false), 513.0, 0).unwrap().contains("513 KiB a minute"));
-        assert_eq!(unreturned(&of(10, false), 511.0, mib(999)), None, "the peak is judged elsewhere");
-        assert_eq!(unreturned(&of(9, false), 9999.0, 0), None, "too short to tell");
+        assert!(unreturned(&of(20, false), 513.0, 0).unwrap().contains("513 KiB a minute"));
+        assert_eq!(unreturned(&of(20, false), 511.0, mib(999)), None, "the peak is judged elsewhere");
+        assert_eq!(unreturned(&of(19, false), 9999.0, 0), None, "the windows are not full before its second half");
+        assert!(unreturned(&Plan { window_s: 1, ..of(10, false) }, 513.0, 0).is_some());
+        assert_eq!(unreturned(&Plan { window_s: 1, ..of(9, false) }, 9999.0, 0), None, "too short to tell");
         assert!(unreturned(&of(4, true), 0.0, mib(357)).unwrap().contains("357 MiB"));
         assert_eq!(unreturned(&of(20, true), 9999.0, mib(356)), None, "a stall moves it up and down");
     }
