@@ -182,7 +182,9 @@ fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Prob
     let (location, flush) = read_lake(root.section("lake"), problems);
     let (source, defaults) = read_source(root.section("source"), problems);
     let mut budget = root.section("budget");
+    let problems_before = problems.count();
     let budget_bytes = budget.optional::<ByteSize>("bytes");
+    let is_budget_known = problems.count() == problems_before;
     budget.finish();
     let (listen, access, window_series_max) = serve::read(root.section("serve"), folder, token, problems);
     let grafana_live = grafana_live::read(root.section("grafana_live"), folder, problems);
@@ -199,7 +201,9 @@ fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Prob
     root.finish();
     let budget_place = budget_bytes.as_ref().map_or_else(|| document.place(), |bytes| bytes.place.clone());
     let budget_bytes = budget_bytes.map_or(256 << 20, |bytes| bytes.value.0);
-    check_budget(budget_bytes, flush.flush_bytes, count.max(1), &budget_place, problems);
+    if is_budget_known {
+        check_budget(budget_bytes, flush.flush_bytes, count.max(1), &budget_place, problems);
+    }
     let mut location = location?;
     location.region = location.region.or_else(|| aws_config.region.clone());
     Some(Config {

@@ -50,6 +50,7 @@ pub mod lake;
 pub mod limits;
 pub mod metrics;
 pub mod record;
+mod say;
 pub mod serve;
 pub mod source;
 pub mod status;

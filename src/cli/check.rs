@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::positions::{describe, describe_replay, time};
-use super::say::say;
 use crate::checkpoint::{LedgerView, Position};
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::error_chain::chain;
 use crate::lake::{LakeConfig, LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
+use crate::say::say;
 use crate::source::{
     Fault, Kinesis, ListedShard, OnDataLoss, ReadError, StartPosition, StreamDescription, StreamTarget, oldest_record,
     overdue,

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::say::say;
 use crate::app::App;
 use crate::config::{Config, LakeSection, MaintenanceSection, SourceSection, StreamConfig};
 use crate::contract;
 use crate::demo::{self, DemoArgs, Kind, PostArgs, Processor, ProcessorSetup, StreamTables};
 use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::WINDOW_SERIES_DEFAULT;
+use crate::say::say;
 use crate::serve::Access;
 use crate::source::{ForeignRecords, Kinesis, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::Problems;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::positions::time;
-use super::say::say;
 use crate::config::Config;
 use crate::lake::{LakeStore, Maintainer, MaintenanceEnded, MaintenanceEvent, Pressing, SealEvent, Sealers, TableName};
+use crate::say::say;
 
 /// When sealing finds too many files, they are compacted, whatever there is, and it looks again.
 const ROUNDS_MAX: usize = 3;

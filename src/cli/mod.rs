@@ -10,7 +10,6 @@ mod maintain;
 mod positions;
 mod replay;
 mod run;
-mod say;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -20,7 +19,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cores;
-use crate::demo::{DemoArgs, PostArgs};
+use crate::demo::{DemoArgs, NotEmpty, PostArgs};
+use crate::say::complain;
 use crate::toml_doc::Invalid;
 
 /// The call or the configuration is wrong (sysexits' EX_USAGE).
@@ -125,7 +125,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let runtime = match builder.max_blocking_threads(cores::blocking_threads()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("pintail: the runtime cannot start: {error}");
+            complain!("pintail: the runtime cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -162,13 +162,13 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 /// One line a cause; a wrong configuration is the user's to mend and has a code of its own.
 fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(invalid) = error.downcast_ref::<Invalid>() {
-        eprintln!("{invalid}");
+        complain!("{invalid}");
         let count = invalid.count();
-        eprintln!("pintail: {count} problem{} to mend; nothing was opened", if count == 1 { "" } else { "s" });
+        complain!("pintail: {count} problem{} to mend; nothing was opened", if count == 1 { "" } else { "s" });
         return ExitCode::from(EXIT_USAGE);
     }
-    eprintln!("pintail: {error:#}");
-    ExitCode::FAILURE
+    complain!("pintail: {error:#}");
+    if error.is::<NotEmpty>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
 
 /// Resolves on SIGTERM or Ctrl-C. A second one ends the process at once; the ledger is right either way.
@@ -189,7 +189,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
                         _ = interrupt.recv() => {}
                     }
                 });
-                eprintln!("pintail: stopped without draining; the next start goes on from the last commit");
+                complain!("pintail: stopped without draining; the next start goes on from the last commit");
                 std::process::exit(1);
             }
         });
@@ -209,19 +209,21 @@ fn init_logs(format: LogFormat, quiet: bool) {
     let default = if quiet { "warn" } else { "info,aws_config=error,aws_smithy_runtime=warn,object_store=warn" };
     let filter = match std::env::var("PINTAIL_LOG") {
         Ok(wanted) => tracing_subscriber::EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
-            eprintln!("pintail: PINTAIL_LOG={wanted:?} is no log filter ({error}); expected like \"pintail=debug\"");
+            complain!("pintail: PINTAIL_LOG={wanted:?} is no log filter ({error}); expected like \"pintail=debug\"");
             default.into()
         }),
         Err(_unset) => default.into(),
     };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What cannot be written would be told where it cannot be written, by a panic.
+    let logs = logs.log_internal_errors(false);
     let logs = logs.with_ansi(std::io::stderr().is_terminal());
     let result = match format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
     if let Err(error) = result {
-        eprintln!("pintail: logs are already set up: {error}");
+        complain!("pintail: logs are already set up: {error}");
     }
 }
 

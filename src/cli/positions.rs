@@ -7,10 +7,10 @@ use anyhow::bail;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
-use super::say::say;
 use crate::checkpoint::{Position, ShardEntry};
 use crate::config::Config;
 use crate::lake::{LakeStore, StreamLedger, read_ledgers};
+use crate::say::say;
 
 /// Every shard of every stream's ledger, from the rows tables alone; Kinesis is not asked.
 pub async fn positions(path: &Path, as_json: bool) -> anyhow::Result<ExitCode> {

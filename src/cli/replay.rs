@@ -9,7 +9,6 @@ use clap::{ArgGroup, Args};
 use tokio_util::sync::CancellationToken;
 
 use super::ConfigArgs;
-use super::say::say;
 use crate::app::{
     RangeEnding, RangeJob, RangeReport, RejectsEnding, RejectsJob, RejectsReport, RejectsTally, RejectsWish,
 };
@@ -17,6 +16,7 @@ use crate::checkpoint::TimeRange;
 use crate::clock::now_ms;
 use crate::config::{Config, StreamConfig};
 use crate::lake::LakeStore;
+use crate::say::say;
 use crate::source::{Kinesis, StartPosition};
 use crate::toml_doc::{FromToml, Invalid};
 

@@ -136,6 +136,20 @@ fn a_budget_that_a_stream_could_starve_in_is_refused() {
 }
 
 #[test]
+fn a_budget_that_cannot_be_read_is_not_taken_for_the_default() {
+    // Four streams would be too many for that.
+    let streams: String =
+        ('b'..='d').map(|name| format!("[[stream]]\nname = \"{name}\"\ncontract = \"a.toml\"\n")).collect();
+    let of_budget = |bytes: &str| {
+        let problems = load(&format!("{SMALL}{streams}"), &[("PINTAIL__BUDGET__BYTES", bytes)]).unwrap_err();
+        problems.into_iter().filter(|problem| problem.contains("udget")).collect::<Vec<_>>()
+    };
+    let unreadable = of_budget("410 megs");
+    assert!(unreadable.len() == 1 && unreadable[0].contains("410 megs"), "{unreadable:?}");
+    assert!(of_budget("256MiB")[0].contains("expected at least 328MiB"));
+}
+
+#[test]
 fn two_streams_cannot_share_a_name_or_a_table() {
     let text = format!("{SMALL}[[stream]]\nname = \"s\"\ncontract = \"a.toml\"\n");
     let problems = load(&text, &[]).unwrap_err();

@@ -26,4 +26,4 @@ pub use args::{DemoArgs, PostArgs};
 pub use pinterest::Kind;
 pub use post::{PostSummary, post};
 pub use readback::StreamTables;
-pub use run::{Processor, ProcessorSetup, run};
+pub use run::{NotEmpty, Processor, ProcessorSetup, run};

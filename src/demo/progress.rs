@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::grouped;
 
+use crate::say::complain;
+
 const REDRAW: Duration = Duration::from_millis(200);
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,7 @@ pub async fn show(snapshot: impl Fn() -> Snapshot, ended: CancellationToken) {
         let now = snapshot();
         match &mut painter {
             Painter::Lines(lines) => lines.paint(&before, &now),
-            Painter::Plain => eprintln!("{}", plain(&before, &now)),
+            Painter::Plain => complain!("{}", plain(&before, &now)),
         }
         before = now;
     }

@@ -28,6 +28,7 @@ use super::progress::{Phase, Processed, Snapshot, StreamProgress, show};
 use super::readback::{Reckoning, StreamTables, reckon};
 use super::report::{Report, Usage};
 use crate::record::ProbeRef;
+use crate::say::{complain, say};
 use crate::status::{StatusBoard, StreamSnapshot};
 
 /// A processor that commits nothing for this long is not waited for any longer.
@@ -87,8 +88,8 @@ where
         shutdown: stop.clone(),
     };
     let processor = start(setup).await.context("the demo's processor did not start")?;
-    eprintln!("live page {}   tables {}", processor.page, lake.display());
-    eprintln!("embedded Kinesis {} (streams {})", kinesis.endpoint(), names.join(", "));
+    complain!("live page {}   tables {}", processor.page, lake.display());
+    complain!("embedded Kinesis {} (streams {})", kinesis.endpoint(), names.join(", "));
     let demo = Demo {
         args,
         lake,
@@ -187,7 +188,7 @@ impl Demo {
     }
 
     fn publish(&self, report: &Report) -> anyhow::Result<()> {
-        println!("{report}");
+        say!("{report}");
         if let Some(file) = &self.args.report {
             let json = serde_json::to_vec_pretty(&report.to_json())?;
             std::fs::write(file, json).with_context(|| format!("the report {} cannot be written", file.display()))?;
@@ -237,6 +238,11 @@ fn too_early(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) 
     }
 }
 
+/// `--lake` names a folder that is in use.
+#[derive(Debug, thiserror::Error)]
+#[error("--lake {}: the folder is not empty; name another one, or none for a fresh one", .0.display())]
+pub struct NotEmpty(PathBuf);
+
 /// A fresh folder, or the given one if there is nothing in it: a demo never writes into tables that exist.
 fn empty_lake(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
     let folder = match asked {
@@ -246,7 +252,7 @@ fn empty_lake(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
     let cannot = || format!("--lake {}: cannot be used", folder.display());
     std::fs::create_dir_all(&folder).with_context(cannot)?;
     if std::fs::read_dir(&folder).with_context(cannot)?.next().is_some() {
-        bail!("--lake {}: the folder is not empty; name another one, or none for a fresh one", folder.display());
+        return Err(NotEmpty(folder).into());
     }
     folder.canonicalize().with_context(cannot)
 }

@@ -14,6 +14,7 @@ mod keys;
 mod kinesis_faults;
 mod lake_on_s3;
 mod lake_trouble;
+mod logs;
 mod places;
 mod profile_run;
 mod recreated;

@@ -235,7 +235,11 @@ pub(crate) fn note_disorder(
     if !inputs.iter().any(|input| input.path == path) || known.contains(&path) {
         return Err(MergeError::Disorder(path));
     }
-    tracing::info!(table = plan.table, path, "a file was rewritten in disorder");
+    tracing::debug!(
+        table = plan.table,
+        path,
+        "a file is not in the order of its keys and is sorted while it is merged"
+    );
     known.insert(path);
     Ok(())
 }
