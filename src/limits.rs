@@ -223,6 +223,10 @@ pub const TOP_TEXT_BYTES_MAX: usize = 256;
 /// Scratch memory that a cleaner keeps from one batch to the next; what one huge record needed beyond it is freed.
 pub const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 
+/// Scratch memory that a cleaner keeps from one record of a batch to the next. Huge records differ in what they need most:
+/// one a copy of its text, another the tape of its values. Kept, each would be there for the largest of its kind.
+pub const SCRATCH_IN_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Names of members that a cleaner remembers in their order; a record with more is read more slowly.
 pub const FLAT_NAMES_MAX: usize = 128;
 

@@ -5,6 +5,7 @@ use simd_json::Node;
 use super::Object;
 use super::json::{Json, members, value};
 use crate::contract::{FieldTable, SourceFields};
+use crate::limits::SCRATCH_KEPT_BYTES;
 
 /// Positions of fields in the tape of the record at hand. Reused from record to record.
 #[derive(Debug, Default)]
@@ -20,6 +21,18 @@ impl Located {
         self.nodes.resize(fields.len(), None);
         self.unknown.clear();
         self.walk(fields.top(), object, 0);
+    }
+
+    /// Frees what an object of very many unknown keys needed.
+    pub fn shrink(&mut self) {
+        if self.scratch_bytes() > SCRATCH_KEPT_BYTES {
+            *self = Self::default();
+        }
+    }
+
+    /// What is held for the next record.
+    pub fn scratch_bytes(&self) -> usize {
+        self.unknown.capacity() * size_of::<usize>()
     }
 
     /// Where the value of a field begins; `None` if its key is absent.

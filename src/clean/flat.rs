@@ -88,15 +88,14 @@ impl FlatReader {
 
     /// Frees what a huge record needed.
     pub fn shrink(&mut self) {
-        if self.unescaped.capacity() > SCRATCH_KEPT_BYTES {
-            self.unescaped = String::new();
+        if self.scratch_bytes() > SCRATCH_KEPT_BYTES {
+            (self.unescaped, self.unknown) = (String::new(), Vec::new());
         }
     }
 
     /// What is held for the next record.
-    #[cfg(test)]
     pub fn scratch_bytes(&self) -> usize {
-        self.unescaped.capacity()
+        self.unescaped.capacity() + self.unknown.capacity() * size_of::<Range<usize>>()
     }
 
     fn members(&mut self, fields: &SourceFields, text: &str) -> Option<()> {

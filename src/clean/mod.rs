@@ -29,6 +29,7 @@ use simd_json::Node;
 
 use crate::checkpoint::{Position, ShardId};
 use crate::contract::Contract;
+use crate::limits::SCRATCH_IN_BATCH_BYTES_MAX;
 use crate::record::{CleanBatch, CleanCounts, LeftOver, RawBatch, RawRecord, Refusal, Reject, RejectReason};
 use builder::RowsBuilder;
 use counts::UnknownFields;
@@ -145,6 +146,7 @@ impl Cleaner {
     fn shrink(&mut self) {
         self.flat.shrink();
         self.opener.shrink();
+        self.located.shrink();
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {
@@ -159,6 +161,10 @@ impl Cleaner {
         };
         if let Some(object) = flat.read(&contract.fields, &record.data) {
             return append(Fields::Flat(object));
+        }
+        if opener.scratch_bytes() + located.scratch_bytes() > SCRATCH_IN_BATCH_BYTES_MAX {
+            opener.shrink();
+            located.shrink();
         }
         let cleaned = opener.open(&record.data, |object| {
             located.locate(&contract.fields, object);

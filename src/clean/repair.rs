@@ -75,7 +75,6 @@ impl Opener {
     }
 
     /// What is held for the next payload.
-    #[cfg(test)]
     pub fn scratch_bytes(&self) -> usize {
         self.parser.scratch_bytes() + self.inside.capacity() + self.inside_next.capacity()
     }

@@ -17,6 +17,7 @@ use super::*;
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, SequenceNumber};
 use crate::contract;
+use crate::limits::JSON_VALUES_MAX;
 use crate::record::{LeftOver, Reject, Repair, ShardGrant};
 use crate::toml_doc::Problems;
 
@@ -274,4 +275,31 @@ fn memory_that_one_huge_record_needed_is_given_back() {
     let (batch, _) = cleaner.clean(raw(&[huge.replace('x', "\\n").as_bytes()]));
     assert_eq!(batch.rows.num_rows(), 1);
     assert!(cleaner.flat.scratch_bytes() < 1 << 20, "{}", cleaner.flat.scratch_bytes());
+    let names = |count: u32| (0..count).map(|n| format!(",\"{n:x}\":0")).collect::<String>();
+    let few = format!("{{\"ind\":1,\"country\":\"a\"{}}}", names(150_000));
+    assert!(few.len() < JSON_VALUES_MAX, "it is read as a flat one");
+    let many = format!("{{\"ind\":1,\"country\":\"a\"{}}}", names(700_000));
+    let (batch, _) = cleaner.clean(raw(&[few.as_bytes(), many.as_bytes()]));
+    assert_eq!(batch.rows.num_rows(), 2);
+    assert!(cleaner.flat.scratch_bytes() < 1 << 20, "{}", cleaner.flat.scratch_bytes());
+    assert!(cleaner.located.scratch_bytes() < 1 << 20, "{}", cleaner.located.scratch_bytes());
+}
+
+#[test]
+fn huge_records_of_one_read_need_no_more_than_the_largest() {
+    let mut cleaner = Cleaner::new(shipped("geo.toml"));
+    let long = format!("{{\"ind\":1,\"country\":\"{}\"}}", "x".repeat(10 << 20));
+    let values = format!("{{\"ind\":1,\"country\":\"a\",\"z\":[{}0]}}", "0,".repeat(JSON_VALUES_MAX - 10));
+    let mut scratch_bytes = |payloads: &[&[u8]]| {
+        let mut counts = CleanCounts::default();
+        for record in &raw(payloads).records {
+            cleaner.clean_record(&ShardId::new("s"), record, &mut counts).unwrap();
+        }
+        let held = cleaner.opener.scratch_bytes();
+        cleaner.shrink();
+        held
+    };
+    let (of_long, of_values) = (scratch_bytes(&[long.as_bytes()]), scratch_bytes(&[values.as_bytes()]));
+    let of_both = scratch_bytes(&[long.as_bytes(), values.as_bytes()]);
+    assert!(of_both <= of_long.max(of_values), "{of_both} of {of_long} and {of_values}");
 }
