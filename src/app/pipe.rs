@@ -103,10 +103,10 @@ mod tests {
         let contract = contract::parse(file, text.to_owned(), &Problems::default()).unwrap();
         let (contract, registry) = (Arc::new(contract), Registry::new().unwrap());
         Way {
-            windows: Arc::new(StreamWindows::new("pin", Arc::clone(&contract), registry.stream("pin"))),
+            windows: Arc::new(StreamWindows::new("orders", Arc::clone(&contract), registry.stream("orders"))),
             contract,
-            metrics: registry.stream("pin"),
-            board: StatusBoard::default().stream("pin"),
+            metrics: registry.stream("orders"),
+            board: StatusBoard::default().stream("orders"),
             probe: None,
             cleaners: Mutex::default(),
         }
