@@ -102,7 +102,9 @@ impl SequenceNumber {
         }
         let mut limbs = [0i64; LIMBS];
         for (limb, chunk) in limbs.iter_mut().rev().zip(digits.rchunks(LIMB_DIGITS)) {
-            *limb = chunk.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+            let (eights, rest) = chunk.as_chunks();
+            let value = eights.iter().fold(0, |value, eight| value * 100_000_000 + digits::eight(*eight));
+            *limb = rest.iter().fold(value, |value, digit| value * 10 + i64::from(digit - b'0'));
         }
         Ok(Self(limbs))
     }

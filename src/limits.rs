@@ -11,11 +11,15 @@ pub const READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// room is not made on the word of a header.
 pub const BODY_BYTES_EXPECTED_MAX: usize = 20 * 1024 * 1024;
 
-/// Memory of reads that is kept for the next ones, beside the budget: buffers of these sizes, which a shard's second of
-/// payloads needs and most larger reads do,
-pub const SPARE_BUFFER_BYTES: std::ops::RangeInclusive<usize> = 256 * 1024..=4 * 1024 * 1024;
-/// and so many of them: a body and its payloads for each of two reads that are taken apart at the same moment. 16 MiB.
-pub const SPARE_BUFFERS_MAX: usize = 4;
+/// Memory of reads that is kept for the next ones, beside the budget: bodies of these sizes, which a shard's second needs and
+/// most larger reads do,
+pub const SPARE_BODY_BYTES: std::ops::RangeInclusive<usize> = 256 * 1024..=4 * 1024 * 1024;
+/// and so many of them, for two reads that are taken apart at the same moment: 8 MiB;
+pub const SPARE_BODIES_MAX: usize = 2;
+/// pieces of this size, in which payloads lie; a read that has less needs one of its own,
+pub const SPARE_PIECE_BYTES: usize = 512 * 1024;
+/// and so many of them, for the payloads of the same reads, or of one read of 10 MiB, most of it: 8 MiB.
+pub const SPARE_PIECES_MAX: usize = 16;
 
 /// Bytes of budget that a payload byte may cost at worst while it is read and cleaned: the SDK's response body and
 /// the decoded payloads side by side at first (2.4), then payloads, inflated payloads and Arrow columns (below 2.5).

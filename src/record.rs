@@ -15,8 +15,7 @@ use crate::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
 /// One record as its producer sent it: a Kinesis record, or one of those in an aggregated Kinesis record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRecord {
-    /// The payload, untouched. Of a read it is a part of the memory that all the read's payloads share, and holds all of
-    /// that.
+    /// The payload, untouched. Of a read it is a part of memory that it shares with other payloads, and holds all of that.
     pub data: Bytes,
     /// Its number in the shard.
     pub sequence_number: SequenceNumber,

@@ -34,6 +34,14 @@ impl SequenceDigits {
     }
 }
 
+/// The value of eight digits: neighbours are joined to pairs, pairs to fours, and these to the whole, all at a time.
+pub(super) fn eight(digits: [u8; 8]) -> i64 {
+    let ones = u64::from_le_bytes(digits) & 0x0f0f_0f0f_0f0f_0f0f;
+    let tens = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let hundreds = (tens * 100 + (tens >> 16)) & 0x0000_ffff_0000_ffff;
+    ((hundreds * 10_000 + (hundreds >> 32)) & 0xffff_ffff) as i64
+}
+
 /// Right-aligned, with zeros before it.
 fn write_digits(digits: &mut [u8], mut value: u32) {
     for digit in digits.iter_mut().rev() {

@@ -1,14 +1,17 @@
 //! From record batches to the bytes of a Parquet file.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use deltalake::arrow::array::{Array, AsArray, RecordBatch};
 use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::parquet::arrow::ArrowWriter;
+use deltalake::parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use uuid::Uuid;
 
 use super::partition::{Partition, split};
@@ -50,17 +53,14 @@ pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
     // Most of what is encoded is text, and becomes half of it or less: what grows is copied again and again.
     let mut bytes =
         Vec::with_capacity(partition.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 2);
-    let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
+    let writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
+    let (mut writer, columns) = writer.into_serialized_writer()?;
     let mut counts = Counts::default();
-    let mut groups = RowGroups::default();
-    for batch in &partition.batches {
-        for (ends_group, piece) in groups.cut(batch) {
-            if ends_group {
-                writer.flush()?;
-            }
-            writer.write(&piece)?;
-        }
-        counts.add(batch);
+    for (index, batches) in row_groups(&partition.batches).into_iter().enumerate() {
+        let mut group = writer.next_row_group()?;
+        write_group(&mut group, &batches, columns.create_column_writers(index)?)?;
+        group.close()?;
+        batches.iter().for_each(|batch| counts.add(batch));
     }
     let file = writer.close()?;
     let stats = stats_json(&schema, &counts, &file);
@@ -71,6 +71,41 @@ pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
         stats,
         rows: counts.rows as u64,
     })
+}
+
+/// Writes the columns of a row group one after the other: what the pages of one were made in is still in the processor's
+/// cache, and is no new memory, when the next one is made.
+fn write_group<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    batches: &[RecordBatch],
+    writers: Vec<ArrowColumnWriter>,
+) -> Result<(), ParquetError> {
+    let schema = batches.first().map(RecordBatch::schema);
+    let fields = schema.iter().flat_map(|schema| schema.fields().iter().enumerate());
+    // A column that is no structure of several is one leaf, and has one writer.
+    for ((index, field), mut writer) in fields.zip(writers) {
+        for batch in batches {
+            for leaf in compute_leaves(field, batch.column(index))? {
+                writer.write(&leaf)?;
+            }
+        }
+        writer.close()?.append_to_row_group(group)?;
+    }
+    Ok(())
+}
+
+/// The rows in their order, as the row groups that they become.
+fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
+    let (mut groups, mut ends) = (vec![Vec::new()], RowGroups::default());
+    for (ends_group, piece) in batches.iter().flat_map(|batch| ends.cut(batch)) {
+        if ends_group {
+            groups.push(Vec::new());
+        }
+        if let Some(group) = groups.last_mut() {
+            group.push(piece);
+        }
+    }
+    groups
 }
 
 /// Where row groups end: by decoded bytes, which the writer's own settings do not count.

@@ -51,8 +51,8 @@ pub struct Kinesis {
     /// Where it leads, for the message when it leads nowhere.
     place: Arc<str>,
     has_region: bool,
-    /// For bodies and payloads of reads.
-    spare: Spare,
+    /// Memory for the bodies of reads.
+    bodies: Spare,
 }
 
 /// No answer came. The SDK's error does not say where it asked.
@@ -105,11 +105,15 @@ impl Kinesis {
             .read_timeout(READ_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
-        let spare = Spare::default();
-        let protocol = QuickJson::with(spare.clone());
+        let protocol = QuickJson::default();
         let mut builder = builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts).protocol(protocol);
         builder.set_app_name(AppName::new("pintail").ok());
-        Self { client: Client::from_conf(builder.build()), place: Arc::from(place), has_region: true, spare }
+        Self {
+            client: Client::from_conf(builder.build()),
+            place: Arc::from(place),
+            has_region: true,
+            bodies: Spare::bodies(),
+        }
     }
 
     /// `DescribeStreamSummary`.
@@ -216,7 +220,7 @@ impl Kinesis {
     pub async fn get_records(&self, stream: &StreamTarget, iterator: &str, limit: i32) -> Result<ReadReply, ReadError> {
         let call = Call::GetRecords;
         let (_, arn) = stream.split();
-        let beside = Beside { spare: self.spare.clone(), ..Beside::default() };
+        let beside = Beside::with(&self.bodies);
         let request = self.client.get_records().shard_iterator(iterator).limit(limit).set_stream_arn(arn);
         let answer = request.customize().interceptor(beside.clone()).send().await;
         let answer = answer.map_err(|error| self.failure(call, error))?;
@@ -386,14 +390,18 @@ fn fault_of(code: &str, server_error: bool) -> Fault {
 
 /// What one read's response has beside the SDK's answer: its `Date` (0 = there was none), and its records if they were
 /// read quickly.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Beside {
     date_ms: Arc<AtomicI64>,
     records: RecordShelf,
-    spare: Spare,
+    bodies: Spare,
 }
 
 impl Beside {
+    fn with(bodies: &Spare) -> Self {
+        Self { date_ms: Arc::default(), records: RecordShelf::default(), bodies: bodies.clone() }
+    }
+
     fn date_ms(&self) -> Option<i64> {
         Some(self.date_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
     }
@@ -410,7 +418,7 @@ impl Intercept for Beside {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        gather(context.response_mut(), &self.spare);
+        gather(context.response_mut(), &self.bodies);
         Ok(())
     }
 

@@ -7,19 +7,20 @@
 
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
+use super::payloads::Payloads;
 use super::spare::Spare;
 use crate::checkpoint::SequenceNumber;
-use crate::limits::{GET_RECORDS_LIMIT_MAX, READ_BYTES_MAX};
+use crate::limits::GET_RECORDS_LIMIT_MAX;
 use crate::record::RawRecord;
 use crate::source::kinesis::micros;
 
 /// What Kinesis answers at most, and what is made room for at once.
 const RECORDS_MAX: usize = GET_RECORDS_LIMIT_MAX as usize;
 
-/// What their payloads have at most, and what is made room for at once.
-const PAYLOADS_BYTES_MAX: usize = READ_BYTES_MAX as usize;
+/// More members than a record has.
+const NAMES_MAX: usize = 16;
 
 /// What a body says; absent and null members are `None`, or no records.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ pub(super) struct Body<'a> {
 pub(super) fn read<'a>(bytes: &'a [u8], spare: &Spare) -> Option<Body<'a>> {
     let mut scanner = Scanner { bytes, at: 0 };
     let mut body = Body::default();
-    scanner.object(|scanner, member| {
+    scanner.object(&mut Vec::new(), |scanner, member| {
         match member {
             b"Records" => body.records = records(scanner, spare)?,
             b"NextShardIterator" => body.next_shard_iterator = Some(scanner.text()?),
@@ -47,50 +48,39 @@ pub(super) fn read<'a>(bytes: &'a [u8], spare: &Spare) -> Option<Body<'a>> {
     (scanner.at == bytes.len()).then_some(body)
 }
 
-/// The records, whose payloads lie one behind the other in memory that is taken once.
 fn records(scanner: &mut Scanner<'_>, spare: &Spare) -> Option<Vec<RawRecord>> {
     let mut records = Vec::new();
     scanner.take(b'[')?;
     if scanner.takes(b']') {
         return Some(records);
     }
-    let mut payloads = spare.take((scanner.rest().len() / 4 * 3).min(PAYLOADS_BYTES_MAX));
-    let mut lengths = Vec::new();
+    let (mut payloads, mut names) = (Payloads::with_room(spare, scanner.rest().len() / 4 * 3), Vec::new());
     loop {
-        let (began, before) = (scanner.at, payloads.len());
-        let record = record(scanner, &mut payloads)?;
+        let began = scanner.at;
+        payloads.begin_record();
+        let record = record(scanner, &mut payloads, &mut names)?;
         if records.is_empty() {
             // As many as there are if all are like the first, which they mostly are.
-            let alike = (scanner.rest().len() / (scanner.at - began) + 1).min(RECORDS_MAX);
-            records.reserve(alike);
-            lengths.reserve(alike);
+            records.reserve((scanner.rest().len() / (scanner.at - began) + 1).min(RECORDS_MAX));
         }
         records.push(record);
-        lengths.push(payloads.len() - before);
         if !scanner.takes(b',') {
             scanner.take(b']')?;
             break;
         }
     }
-    let mut payloads = spare.lend(payloads);
-    for (record, length) in records.iter_mut().zip(lengths) {
-        record.data = payloads.split_to(length);
-    }
+    payloads.hand_to(&mut records);
     Some(records)
 }
 
 /// A record without its payload, which is put behind the others.
-fn record(scanner: &mut Scanner<'_>, payloads: &mut Vec<u8>) -> Option<RawRecord> {
-    let before = payloads.len();
+fn record<'a>(scanner: &mut Scanner<'a>, payloads: &mut Payloads<'_>, names: &mut Vec<&'a [u8]>) -> Option<RawRecord> {
     let (mut sequence_number, mut arrived_at_us) = (None, None);
-    scanner.object(|scanner, member| {
+    scanner.object(names, |scanner, member| {
         match member {
-            b"Data" => {
-                payloads.truncate(before);
-                base64_simd::STANDARD.decode_append(scanner.plain()?, payloads).ok()?;
-            }
+            b"Data" => payloads.put(scanner.base64()?)?,
             b"SequenceNumber" => sequence_number = Some(SequenceNumber::parse(scanner.text()?).ok()?),
-            b"ApproximateArrivalTimestamp" => arrived_at_us = Some(micros(scanner.time()?)),
+            b"ApproximateArrivalTimestamp" => arrived_at_us = Some(scanner.time_us()?),
             b"PartitionKey" => scanner.skip_escaped_text()?,
             b"EncryptionType" => scanner.text().map(drop)?,
             unknown => scanner.skip(unknown)?,
@@ -148,14 +138,19 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// An object; `member` reads the values that are not null.
-    fn object(&mut self, mut member: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+    /// An object; `member` reads the values that are not null. `names` are those of the object before it, with their quotes,
+    /// and then its own: mostly the same ones, so that a name is compared and not looked for.
+    fn object(
+        &mut self,
+        names: &mut Vec<&'a [u8]>,
+        mut member: impl FnMut(&mut Self, &'a [u8]) -> Option<()>,
+    ) -> Option<()> {
         self.take(b'{')?;
         if self.takes(b'}') {
             return Some(());
         }
-        loop {
-            let name = self.plain()?;
+        for number in 0.. {
+            let name = self.name(names, number)?;
             self.take(b':')?;
             if self.takes_literal(b"null") {
                 std::str::from_utf8(name).ok()?;
@@ -163,9 +158,24 @@ impl<'a> Scanner<'a> {
                 member(self, name)?;
             }
             if !self.takes(b',') {
-                return self.take(b'}');
+                break;
             }
         }
+        self.take(b'}')
+    }
+
+    fn name(&mut self, names: &mut Vec<&'a [u8]>, number: usize) -> Option<&'a [u8]> {
+        if let Some([b'"', name @ .., b'"']) = names.get(number)
+            && self.takes_literal(names[number])
+        {
+            return Some(name);
+        }
+        let (quoted, name) = (self.rest(), self.plain()?);
+        names.truncate(number);
+        if number < NAMES_MAX {
+            names.push(&quoted[..name.len() + 2]);
+        }
+        Some(name)
     }
 
     /// The inside of a text without escapes.
@@ -175,6 +185,14 @@ impl<'a> Scanner<'a> {
         if inside[end] != b'"' {
             return None;
         }
+        self.at += end + 2;
+        Some(&inside[..end])
+    }
+
+    /// The inside of a text that is Base64 if it is as it should be: of a text with escapes, something that is none.
+    fn base64(&mut self) -> Option<&'a [u8]> {
+        let inside = self.rest().strip_prefix(b"\"")?;
+        let end = memchr(b'"', inside)?;
         self.at += end + 2;
         Some(&inside[..end])
     }
@@ -210,17 +228,21 @@ impl<'a> Scanner<'a> {
         self.token(|byte| matches!(byte, b'0'..=b'9' | b'-'))?.parse().ok()
     }
 
-    /// A number of seconds, as the SDK's reader understands it: by way of a double if it has a fraction.
-    fn time(&mut self) -> Option<DateTime> {
+    /// A number of seconds as microseconds, as the SDK's reader understands it: by way of a double if it has a fraction.
+    fn time_us(&mut self) -> Option<i64> {
         let token = self.token(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))?;
+        if let Some(milliseconds) = milliseconds(token) {
+            return Some(milliseconds * 1000);
+        }
         if !token.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
             return None;
         }
-        if token.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-            token.parse().ok().map(DateTime::from_secs_f64)
+        let time = if token.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+            DateTime::from_secs_f64(token.parse().ok()?)
         } else {
-            token.parse().ok().map(DateTime::from_secs)
-        }
+            DateTime::from_secs(token.parse().ok()?)
+        };
+        Some(micros(time))
     }
 
     /// Passes over the value of a member that nobody asked for.
@@ -237,4 +259,30 @@ impl<'a> Scanner<'a> {
         let digits = self.token(|byte| byte.is_ascii_digit())?;
         (digits == "0" || !digits.is_empty() && !digits.starts_with('0')).then_some(())
     }
+}
+
+/// Seconds as Kinesis writes them (`1.705247984638E9`), if they are whole milliseconds of a year before 2096: so far the
+/// double next to them is less than half a microsecond away, and stands for the same.
+fn milliseconds(token: &str) -> Option<i64> {
+    const BEFORE_MS: i64 = 4_000_000_000_000;
+    const DIGITS_MAX: u32 = 16;
+    let (mut value, mut digits, mut decimals, mut exponent) = (0, 0, None, 0);
+    for (at, byte) in token.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' if digits < DIGITS_MAX => {
+                value = value * 10 + i64::from(byte - b'0');
+                digits += 1;
+                decimals = decimals.map(|decimals| decimals + 1);
+            }
+            b'.' if digits > 0 && decimals.is_none() => decimals = Some(0),
+            b'E' => {
+                let [power @ b'0'..=b'9'] = token.as_bytes()[at + 1..] else { return None };
+                exponent = u32::from(power - b'0');
+                break;
+            }
+            _ => return None,
+        }
+    }
+    let shift = (exponent + 3).checked_sub(decimals.filter(|decimals| *decimals > 0)?)?;
+    value.checked_mul(10_i64.pow(shift)).filter(|milliseconds| *milliseconds < BEFORE_MS)
 }

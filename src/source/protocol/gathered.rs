@@ -76,7 +76,7 @@ mod tests {
         if let Some(length) = length {
             response.headers_mut().insert("content-length", length);
         }
-        gather(&mut response, &Spare::default());
+        gather(&mut response, &Spare::bodies());
         let mut frames = Vec::new();
         while let Some(frame) = poll_fn(|context| Pin::new(response.body_mut()).poll_frame(context)).await {
             frames.push(match frame {

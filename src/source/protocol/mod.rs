@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod gathered;
+mod payloads;
 mod spare;
 #[cfg(test)]
 mod tests;
@@ -62,19 +63,12 @@ pub(crate) fn plain() -> AwsJsonRpcProtocol {
 #[derive(Debug)]
 pub struct QuickJson {
     plain: AwsJsonRpcProtocol,
-    spare: Spare,
+    pieces: Spare,
 }
 
 impl Default for QuickJson {
     fn default() -> Self {
-        Self::with(Spare::default())
-    }
-}
-
-impl QuickJson {
-    /// One that puts payloads into this memory.
-    pub(crate) fn with(spare: Spare) -> Self {
-        Self { plain: plain(), spare }
+        Self { plain: plain(), pieces: Spare::pieces() }
     }
 }
 
@@ -106,7 +100,7 @@ impl ClientProtocolInner for QuickJson {
             && let Some(shelf) = cfg.load::<RecordShelf>()
             && let Some(bytes) = response.body().bytes()
         {
-            let mut body = body::read(bytes, &self.spare);
+            let mut body = body::read(bytes, &self.pieces);
             shelf.put(body.as_mut().map(|body| std::mem::take(&mut body.records)));
             if let Some(body) = body {
                 return Ok(Box::new(Answer::Body(body)));
