@@ -122,8 +122,43 @@ pub struct ReadReply {
 }
 
 impl ReadReply {
-    /// How much of the shard's time is still to be read.
+    /// How much of the shard's time is still to be read: as long as the newest record is old, if more than it says. Some
+    /// endpoints always say that nothing is left.
     pub fn behind(&self) -> Duration {
-        Duration::from_millis(self.behind_ms.unsigned_abs())
+        let arrived_us = self.records.last().map(|record| record.arrived_at_us);
+        let age_ms = self.date_ms.zip(arrived_us).map_or(0, |(date_ms, arrived_us)| date_ms - arrived_us / 1000);
+        Duration::from_millis(self.behind_ms.max(age_ms).unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::checkpoint::SequenceNumber;
+
+    #[test]
+    fn a_reply_is_behind_by_what_it_says_or_by_the_age_of_its_newest_record() {
+        let reply = |behind_ms, arrived_us: Option<i64>, date_ms| ReadReply {
+            records: Vec::from_iter(arrived_us.map(|arrived_at_us| RawRecord {
+                data: Bytes::new(),
+                sequence_number: SequenceNumber::from_count(1),
+                sub_sequence_number: 0,
+                arrived_at_us,
+                refused: None,
+            })),
+            bytes: 0,
+            next: None,
+            behind_ms,
+            children: Vec::new(),
+            date_ms,
+        };
+        let behind_ms = |behind_ms, arrived_us, date_ms| reply(behind_ms, arrived_us, date_ms).behind().as_millis();
+        assert_eq!(behind_ms(0, Some(5_000_000), Some(65_000)), 60_000);
+        assert_eq!(behind_ms(90_000, Some(5_000_000), Some(65_000)), 90_000);
+        assert_eq!(behind_ms(0, Some(5_000_000), Some(4_000)), 0, "the date has whole seconds");
+        assert_eq!((behind_ms(0, None, Some(65_000)), behind_ms(7, Some(5_000_000), None)), (0, 7));
+        assert_eq!(behind_ms(0, Some(i64::MAX), Some(0)), 0);
     }
 }
