@@ -21,7 +21,7 @@ const AVERAGE_WEIGHT: f64 = 0.3;
 /// What may be saved up: one second's worth, so that an idle shard's first burst is read in one go.
 const BURST_BYTES: f64 = SHARD_READ_BYTES_PER_SECOND as f64;
 /// A shard further behind than this is read in bites: records so old do not become much older by waiting for one.
-const FAR_BEHIND: Duration = Duration::from_secs(10);
+const FAR_BEHIND: Duration = Duration::from_secs(3);
 /// So much at a time. What is missing to [`BURST_BYTES`] is saved up meanwhile if a call comes late, and not lost.
 const BITE_BYTES: f64 = BURST_BYTES * 0.75;
 /// A reply of (nearly) the most that Kinesis sends locks the shard.
