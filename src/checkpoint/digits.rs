@@ -1,37 +1,56 @@
 //! Sequence numbers as text, one after the other.
 
 use super::{LIMB_DIGITS, LIMBS, SequenceNumber};
-use crate::limits::SEQUENCE_DIGITS_MAX;
 
 /// Writes sequence numbers as decimal digits, without leading zeros. Every row has one, and most of its digits are those
-/// of the row before: only limbs that differ are written again.
+/// of the row before: only what comes after them is written again.
 #[derive(Debug)]
 pub struct SequenceDigits {
     number: SequenceNumber,
-    padded: [u8; SEQUENCE_DIGITS_MAX],
+    text: String,
 }
 
 impl Default for SequenceDigits {
     fn default() -> Self {
-        Self { number: SequenceNumber([0; LIMBS]), padded: [b'0'; SEQUENCE_DIGITS_MAX] }
+        Self { number: SequenceNumber([0; LIMBS]), text: "0".to_owned() }
     }
 }
 
 impl SequenceDigits {
     /// The number's digits.
     pub fn of(&mut self, number: SequenceNumber) -> &str {
-        const HALF: i64 = 1_000_000_000;
-        let before = std::mem::replace(&mut self.number, number);
-        let limbs = number.0.iter().zip(before.0).zip(self.padded.chunks_exact_mut(LIMB_DIGITS));
-        for ((limb, _), digits) in limbs.filter(|((limb, before), _)| *limb != before) {
-            let (high, low) = digits.split_at_mut(LIMB_DIGITS / 2);
-            write_digits(high, (limb / HALF) as u32);
-            write_digits(low, (limb % HALF) as u32);
+        let before = std::mem::replace(&mut self.number, number).0;
+        let [limbs @ .., last] = number.0;
+        let [limbs_before @ .., last_before] = before;
+        if limbs != limbs_before || self.text.len() <= LIMB_DIGITS {
+            self.write(number);
+        } else if last != last_before {
+            self.text.truncate(self.text.len() - LIMB_DIGITS);
+            self.text.push_str(digits_of(last, &mut [0; LIMB_DIGITS]));
         }
-        let begin = self.padded.iter().position(|digit| *digit != b'0').unwrap_or(SEQUENCE_DIGITS_MAX - 1);
-        // Digits are text.
-        std::str::from_utf8(&self.padded[begin..]).unwrap_or_default()
+        &self.text
     }
+
+    fn write(&mut self, number: SequenceNumber) {
+        self.text.clear();
+        for limb in number.0 {
+            let mut digits = [0; LIMB_DIGITS];
+            let digits = digits_of(limb, &mut digits);
+            self.text.push_str(if self.text.is_empty() { digits.trim_start_matches('0') } else { digits });
+        }
+        if self.text.is_empty() {
+            self.text.push('0');
+        }
+    }
+}
+
+/// All digits of a limb.
+fn digits_of(limb: i64, digits: &mut [u8; LIMB_DIGITS]) -> &str {
+    const HALF: i64 = 1_000_000_000;
+    let (high, low) = digits.split_at_mut(LIMB_DIGITS / 2);
+    write_digits(high, (limb / HALF) as u32);
+    write_digits(low, (limb % HALF) as u32);
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 /// The value of eight digits: neighbours are joined to pairs, pairs to fours, and these to the whole, all at a time.
