@@ -95,7 +95,7 @@ async fn against_quotas_it_catches_up_without_being_refused_and_loses_nothing() 
     let quota = report.quota.with_context(|| told.clone())?;
     assert!(quota.shards == 1 && quota.share > 0.0 && quota.share <= 1.0 + 1e-6, "{quota:?}");
     assert!(quota.share_min == quota.share && quota.committed_share > Some(0.0), "{quota:?}");
-    assert!(quota.calls > 5 && quota.refused * 10 <= quota.calls, "{quota:?}");
+    assert!(quota.calls > 2 && quota.refused * 10 <= quota.calls, "{quota:?}");
     assert!(report.backlog.is_some_and(|backlog| backlog.records == 3_000), "{told}");
 
     let guide = include_str!("../../README.md");
