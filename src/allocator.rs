@@ -3,8 +3,9 @@
 //! A read's body, its columns and the file that is made of them live for milliseconds. Memory that goes back to the system
 //! at once comes as fresh pages the next time, and clearing those took a third of a catch-up's time. But whatever is kept
 //! is resident and counted by no budget, and grows with what comes: with records of megabytes, inflated or not, it was 200 MiB
-//! and more. So a block of a MiB or more goes back at once, as those records and their columns do, and one arena for all
-//! threads keeps the rest for about a second, or until something is allocated again. jemalloc asks its environment for settings, once, and has no
+//! and more. So a block of a MiB or more goes back at once, as those records and their columns do, and so do free neighbours
+//! that are as much together; one arena for all threads keeps the rest for about a second, or until something is allocated
+//! again. jemalloc asks its environment for settings, once, and has no
 //! other way that is safe Rust; so a process begins anew with them.
 
 use std::os::unix::process::CommandExt;

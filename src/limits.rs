@@ -16,20 +16,20 @@ pub const BODY_BYTES_EXPECTED_MAX: usize = 20 * 1024 * 1024;
 pub const SPARE_BODY_BYTES: std::ops::RangeInclusive<usize> = 256 * 1024..=4 * 1024 * 1024;
 /// and so many of them, for two reads that are taken apart at the same moment: 8 MiB;
 pub const SPARE_BODIES_MAX: usize = 2;
-/// pieces of this size, in which payloads lie; a read that has less needs one of its own,
+/// pieces of this size, in which payloads lie that are not large; a read that has less needs one of its own,
 pub const SPARE_PIECE_BYTES: usize = 512 * 1024;
 /// and so many of them, for the payloads of the same reads, or of one read of 10 MiB, most of it: 8 MiB.
 pub const SPARE_PIECES_MAX: usize = 16;
 
 /// Bytes of budget that a payload byte may cost at worst while it is read and cleaned: the SDK's response body and
-/// the decoded payloads side by side at first (2.4), then payloads, inflated payloads and Arrow columns (below 2.5).
+/// the decoded payloads side by side at first (below 2.5), then payloads, inflated payloads and Arrow columns (below 2.5).
 const FLIGHT_FACTOR_NUM: u64 = 5;
 const FLIGHT_FACTOR_DEN: u64 = 2;
 
 /// What one read may cost at worst; a reader reserves this before it calls Kinesis.
 pub const READ_COST_MAX: u64 = READ_BYTES_MAX * FLIGHT_FACTOR_NUM / FLIGHT_FACTOR_DEN;
 
-/// How often a payload byte is in memory while a read is cleaned: in what was read, which all its records share until
+/// How often a payload byte is in memory while a read is cleaned: in what was read, where it lies beside others until
 /// the last of them is cleaned, and in a column or a reject.
 pub const PAYLOAD_COPIES: u64 = 2;
 

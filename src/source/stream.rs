@@ -125,7 +125,7 @@ impl ReadReply {
     /// How much of the shard's time is still to be read: as long as the newest record is old, if more than it says. Some
     /// endpoints always say that nothing is left.
     pub fn behind(&self) -> Duration {
-        let arrived_us = self.records.last().map(|record| record.arrived_at_us);
+        let arrived_us = self.records.iter().map(|record| record.arrived_at_us).max();
         let age_ms = self.date_ms.zip(arrived_us).map_or(0, |(date_ms, arrived_us)| date_ms - arrived_us / 1000);
         Duration::from_millis(self.behind_ms.max(age_ms).unsigned_abs())
     }
