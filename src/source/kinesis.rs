@@ -7,28 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::interceptors::{
-    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
-};
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::config::{AppName, ConfigBag, Credentials, Intercept, Region, RuntimeComponents};
+use aws_sdk_kinesis::config::{AppName, Credentials, Region};
 use aws_sdk_kinesis::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::RequestId;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
-use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{
     ChildShard, Record, Shard, ShardFilter, ShardFilterType, ShardIteratorType, StreamStatus,
 };
 
 use super::error::{Call, Fault, ReadError};
-use super::protocol::{QuickJson, RecordShelf, Spare, gather};
+use super::protocol::{Beside, QuickJson, Spare};
 use super::stream::{KinesisConfig, ListedShard, ReadReply, Status, StreamDescription, StreamTarget};
 use crate::checkpoint::{Position, SequenceNumber, ShardId};
 use crate::record::{Heir, RawRecord};
@@ -224,7 +220,7 @@ impl Kinesis {
         let request = self.client.get_records().shard_iterator(iterator).limit(limit).set_stream_arn(arn);
         let answer = request.customize().interceptor(beside.clone()).send().await;
         let answer = answer.map_err(|error| self.failure(call, error))?;
-        read_reply(answer, beside.records.take(), beside.date_ms())
+        read_reply(answer, beside.take_records(), beside.date_ms())
     }
 }
 
@@ -383,56 +379,6 @@ fn fault_of(code: &str, server_error: bool) -> Fault {
         "InternalFailure" | "InternalFailureException" | "ServiceUnavailable" => Fault::Unavailable,
         _ if server_error => Fault::Unavailable,
         _ => Fault::Unknown,
-    }
-}
-
-// === Beside ===
-
-/// What one read's response has beside the SDK's answer: its `Date` (0 = there was none), and its records if they were
-/// read quickly.
-#[derive(Debug, Clone)]
-struct Beside {
-    date_ms: Arc<AtomicI64>,
-    records: RecordShelf,
-    bodies: Spare,
-}
-
-impl Beside {
-    fn with(bodies: &Spare) -> Self {
-        Self { date_ms: Arc::default(), records: RecordShelf::default(), bodies: bodies.clone() }
-    }
-
-    fn date_ms(&self) -> Option<i64> {
-        Some(self.date_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
-    }
-}
-
-impl Intercept for Beside {
-    fn name(&self) -> &'static str {
-        "Beside"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        gather(context.response_mut(), &self.bodies);
-        Ok(())
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let header = context.response().headers().get("date");
-        let date = header.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
-        self.date_ms.store(date.map_or(0, |date| date.secs() * 1000), Ordering::Release);
-        config.interceptor_state().store_put(self.records.clone());
-        Ok(())
     }
 }
 

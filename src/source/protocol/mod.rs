@@ -9,6 +9,7 @@
 //! from the first byte: odd forms cost time and never a different result, and what is wrong is an error of the SDK's.
 
 mod answer;
+mod beside;
 mod body;
 mod gathered;
 mod payloads;
@@ -32,7 +33,7 @@ use aws_smithy_types::error::metadata;
 
 use crate::record::RawRecord;
 use answer::Answer;
-pub(crate) use gathered::gather;
+pub(crate) use beside::Beside;
 pub(crate) use spare::Spare;
 
 /// Where one call's records are put if they were read quickly. Found by the protocol in the call's config bag.
