@@ -21,6 +21,8 @@ pub enum Distinct {
     One(Coupon),
     /// More.
     Many(Box<HllSketch>),
+    /// Those of several. What has been added to once is added to again, and a sketch would be copied for each.
+    United(Box<HllUnion>),
 }
 
 impl Distinct {
@@ -53,6 +55,7 @@ impl Distinct {
                 *self = Self::Many(sketch);
             }
             Self::Many(sketch) => sketch.update_with_coupon(coupon),
+            Self::United(union) => union.update(&hll_of(coupon)),
         }
     }
 
@@ -61,18 +64,20 @@ impl Distinct {
         match (&mut *self, other) {
             (_, Self::None) => {}
             (_, Self::One(theirs)) => self.observe(*theirs),
-            (Self::None, Self::Many(_)) => self.clone_from(other),
-            (Self::One(mine), Self::Many(_)) => {
+            (Self::None, _) => self.clone_from(other),
+            (Self::One(mine), _) => {
                 let mine = *mine;
                 self.clone_from(other);
                 self.observe(mine);
             }
-            (Self::Many(mine), Self::Many(theirs)) => {
+            (Self::Many(mine), _) => {
                 let mut union = empty_union();
                 union.update(mine);
-                union.update(theirs);
-                **mine = union.to_sketch(HllType::Hll8);
+                *self = Self::United(Box::new(union));
+                self.merge(other);
             }
+            (Self::United(mine), Self::Many(theirs)) => mine.update(theirs),
+            (Self::United(mine), Self::United(theirs)) => mine.update(&theirs.to_sketch(HllType::Hll8)),
         }
     }
 
@@ -81,6 +86,7 @@ impl Distinct {
             Self::None => None,
             Self::One(coupon) => Some(Cow::Owned(hll_of(*coupon))),
             Self::Many(sketch) => Some(Cow::Borrowed(sketch)),
+            Self::United(union) => Some(Cow::Owned(union.to_sketch(HllType::Hll8))),
         }
     }
 
@@ -113,6 +119,7 @@ impl Distinct {
         match self {
             Self::None | Self::One(_) => 0,
             Self::Many(sketch) => size_of::<HllSketch>() + sketch.estimated_size(),
+            Self::United(union) => size_of::<HllUnion>() + union.estimated_size(),
         }
     }
 }
