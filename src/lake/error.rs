@@ -3,6 +3,7 @@
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
 
+use super::files::of_the_store;
 use crate::error_chain::chain;
 use crate::window::Undecodable;
 
@@ -191,10 +192,10 @@ impl LakeError {
     /// The one table from errors to actions.
     pub(crate) fn action(&self) -> Action {
         match self {
-            Self::Store { .. }
-            | Self::TooManyFiles { .. }
-            | Self::Checkpoint { source: ParquetError::External(_), .. }
-            | Self::File { source: ParquetError::External(_), .. } => Action::Retry,
+            Self::Store { .. } | Self::TooManyFiles { .. } => Action::Retry,
+            Self::Checkpoint { source, .. } | Self::File { source, .. } if of_the_store(source).is_some() => {
+                Action::Retry
+            }
             Self::Log { .. }
             | Self::Checkpoint { .. }
             | Self::BrokenCheckpoint { .. }
@@ -233,7 +234,7 @@ impl LakeError {
     /// The checkpoint file that is not what a checkpoint must be. None if only the store was away.
     pub(crate) fn broken_checkpoint(&self) -> Option<&str> {
         let Self::Checkpoint { path, source, .. } = self else { return None };
-        (!matches!(source, ParquetError::External(_))).then_some(path)
+        of_the_store(source).is_none().then_some(path)
     }
 
     /// Whether the store answered, and said no. At a start that is a mistake to be told; in flight it is waited for,

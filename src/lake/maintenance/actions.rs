@@ -10,6 +10,7 @@ use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::properties::WriterProperties;
 
+use crate::lake::files::of_the_store;
 use crate::lake::upload::Upload;
 use crate::limits::{CHECKPOINT_GROUP_BYTES, CHECKPOINT_GROUP_ROWS};
 
@@ -150,9 +151,8 @@ impl ActionsFile {
 
 /// What the store answered, if that is what went wrong.
 pub(super) fn is_taken(error: &ParquetError) -> bool {
-    let ParquetError::External(source) = error else { return false };
     matches!(
-        source.downcast_ref::<object_store::Error>(),
+        of_the_store(error),
         Some(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
     )
 }

@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::datatypes::Schema;
 use deltalake::arrow::error::ArrowError;
-use deltalake::parquet::errors::ParquetError;
 
 use super::choose::Group as Files;
 use super::compact::{Compacted, Compactor, MISSING, Removed};
@@ -19,6 +18,7 @@ use crate::contract::window::{DEFINITION, RECORDS};
 use crate::contract::{DATE, WindowPlan};
 use crate::lake::commit::TableLog;
 use crate::lake::error::LakeError;
+use crate::lake::files::of_the_store;
 use crate::lake::merge::{Disordered, Input, Merge, MergeError, MergePlan, Mergeable, Starts, note_disorder};
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::schema::without;
@@ -112,9 +112,7 @@ impl Compactor<'_> {
                 self.check_missing(log, &left.broken).await?;
                 return Ok(path);
             }
-            MergeError::Failed(LakeError::File { path, source, .. })
-                if !matches!(source, ParquetError::External(_)) =>
-            {
+            MergeError::Failed(LakeError::File { path, source, .. }) if of_the_store(&source).is_none() => {
                 let found = self.store.head(&self.store.path(log.name(), &path)).await?;
                 let reason = format!("cannot be decoded: {source}");
                 left.broken.push(BrokenFile { path: path.clone(), reason, found });

@@ -162,7 +162,8 @@ async fn a_checkpoint_that_does_not_read_back_is_deleted_and_nobody_is_pointed_a
 fn damages(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut pages = whole.to_vec();
     pages[4..whole.len() / 2].fill(0x5a);
-    vec![("empty", Vec::new()), ("cut", whole[..whole.len() - 9].to_vec()), ("pages", pages)]
+    let cut = whole[..whole.len() - 9].to_vec();
+    vec![("empty", Vec::new()), ("cut", cut), ("pages", pages), ("frames", without_frames(whole))]
 }
 
 fn checkpoint_path(lake: &Lake, version: u64) -> object_store::path::Path {
