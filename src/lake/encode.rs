@@ -4,8 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake::arrow::array::{Array, AsArray, RecordBatch};
-use deltalake::arrow::datatypes::SchemaRef;
+use deltalake::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use deltalake::arrow::datatypes::{Field, SchemaRef};
 use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -21,7 +21,7 @@ use crate::limits::{PARTITIONS_PER_COMMIT_MAX, ROW_GROUP_BYTES_MAX};
 
 /// Who wrote a file, in the form that the Parquet format wants (`FileMetaData.created_by`): Java readers that cannot read it take
 /// the writer for one whose differences between texts are broken (PARQUET-246), and refuse the file.
-const CREATED_BY: &str = concat!("pintail version ", env!("CARGO_PKG_VERSION"));
+pub(crate) const CREATED_BY: &str = concat!("pintail version ", env!("CARGO_PKG_VERSION"));
 
 /// How large a page of values becomes before it is compressed. The codec finds nearly all that it finds in a page of twice
 /// the size, and what a page is made of stays in the processor's cache.
@@ -82,21 +82,40 @@ fn write_group<W: Write + Send>(
 ) -> Result<(), ParquetError> {
     let schema = batches.first().map(RecordBatch::schema);
     let fields = schema.iter().flat_map(|schema| schema.fields().iter().enumerate());
-    // A column that is no structure of several is one leaf, and has one writer.
     for ((index, field), mut writer) in fields.zip(writers) {
-        for batch in batches {
-            for leaf in compute_leaves(field, batch.column(index))? {
-                writer.write(&leaf)?;
-            }
-        }
+        batches.iter().try_for_each(|batch| write_column(&mut writer, field, batch.column(index)))?;
         writer.close()?.append_to_row_group(group)?;
     }
     Ok(())
 }
 
-/// The rows in their order, as the row groups that they become.
+/// Writers of a row group's columns, by a sample of its rows.
+pub(crate) fn column_writers(
+    schema: &SchemaRef,
+    sample: &RecordBatch,
+    index: usize,
+) -> Result<Vec<ArrowColumnWriter>, ParquetError> {
+    // They are a file's, which has one sample; of this one nothing is ever written.
+    let writer = ArrowWriter::try_new(std::io::sink(), Arc::clone(schema), Some(properties(schema, Some(sample))?))?;
+    writer.into_serialized_writer()?.1.create_column_writers(index)
+}
+
+/// Writes values of a column that is no structure of several: it is one leaf, and has one writer.
+pub(crate) fn write_column(
+    writer: &mut ArrowColumnWriter,
+    field: &Field,
+    values: &ArrayRef,
+) -> Result<(), ParquetError> {
+    compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))
+}
+
+/// The rows in their order, as the row groups that they become: about equally large ones, since compaction takes over
+/// as they are those that are at least half full.
 fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
-    let (mut groups, mut ends) = (vec![Vec::new()], RowGroups::default());
+    let bytes = batches.iter().map(rows_bytes);
+    let (all, largest) = (bytes.clone().sum::<usize>(), bytes.max().unwrap_or(0));
+    let share = all / all.div_ceil(ROW_GROUP_BYTES_MAX).max(1);
+    let (mut groups, mut ends) = (vec![Vec::new()], RowGroups::of(share + largest));
     for (ends_group, piece) in batches.iter().flat_map(|batch| ends.cut(batch)) {
         if ends_group {
             groups.push(Vec::new());
@@ -109,25 +128,41 @@ fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
 }
 
 /// Where row groups end: by decoded bytes, which the writer's own settings do not count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RowGroups {
     bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for RowGroups {
+    fn default() -> Self {
+        Self::of(ROW_GROUP_BYTES_MAX)
+    }
 }
 
 impl RowGroups {
+    /// Row groups of so many bytes, and of no more than a reader may have to hold.
+    pub fn of(bytes: usize) -> Self {
+        Self { bytes: 0, bytes_max: bytes.min(ROW_GROUP_BYTES_MAX) }
+    }
+
     /// The rows in pieces, each with whether a row group has to end before it.
     pub fn cut(&mut self, batch: &RecordBatch) -> Vec<(bool, RecordBatch)> {
-        let bytes = batch.columns().iter().map(|column| decoded_bytes(column)).sum::<usize>();
-        if bytes > ROW_GROUP_BYTES_MAX && batch.num_rows() > 1 {
+        let bytes = rows_bytes(batch);
+        if bytes > self.bytes_max && batch.num_rows() > 1 {
             let half = batch.num_rows() / 2;
             let mut pieces = self.cut(&batch.slice(0, half));
             pieces.extend(self.cut(&batch.slice(half, batch.num_rows() - half)));
             return pieces;
         }
-        let ends_group = self.bytes > 0 && self.bytes + bytes > ROW_GROUP_BYTES_MAX;
+        let ends_group = self.bytes > 0 && self.bytes + bytes > self.bytes_max;
         self.bytes = if ends_group { bytes } else { self.bytes + bytes };
         vec![(ends_group, batch.clone())]
     }
+}
+
+fn rows_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| decoded_bytes(column)).sum()
 }
 
 /// What the values take, and not what the buffers do that they lie in.
@@ -162,7 +197,7 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
-    use deltalake::arrow::array::{ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int64Array, ListArray};
+    use deltalake::arrow::array::{BinaryArray, BooleanArray, Decimal128Array, Int64Array, ListArray};
     use deltalake::arrow::datatypes::Int64Type;
     use deltalake::parquet::file::reader::{FileReader, SerializedFileReader};
 

@@ -1,23 +1,21 @@
-//! Files of a table that are written row by row as their rows come, a day at a time, each with its `add`.
+//! Files of a table that are written as their rows come, a day at a time, each with its `add`.
 //!
-//! What is in memory is the row group that is being filled and one part of the upload. A file that is not finished is
-//! visible to nobody; one that is finished and not committed is named by nobody, and vacuum's.
-
-use std::sync::Arc;
+//! A file that is not finished is visible to nobody; one that is finished and not committed is named by nobody, and
+//! vacuum's.
 
 use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::datatypes::SchemaRef;
-use deltalake::parquet::arrow::AsyncArrowWriter;
 use deltalake::parquet::errors::ParquetError;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::encode::{RowGroups, properties};
 use super::error::LakeError;
+use super::file_writer::FileWriter;
 use super::moment::MomentClock;
 use super::partition::folder;
-use super::stats::{Counts, stats_json};
+use super::stats::stats_json;
 use super::store::LakeStore;
+use super::stored_group::StoredGroup;
 use super::upload::Upload;
 use crate::contract::DATE;
 
@@ -54,10 +52,7 @@ pub(crate) struct Output {
 
 struct OpenFile {
     path: String,
-    writer: AsyncArrowWriter<Upload>,
-    counts: Counts,
-    groups: RowGroups,
-    rows: u64,
+    writer: FileWriter,
 }
 
 impl Output {
@@ -86,56 +81,57 @@ impl Output {
         self.end_full_file().await
     }
 
+    /// Adds a row group of a file of the same columns; ends the file if it is large enough.
+    pub async fn copy(&mut self, group: StoredGroup) -> Result<(), LakeError> {
+        self.append_stored(group).await.map_err(|source| self.failed(source))?;
+        self.end_full_file().await
+    }
+
     async fn append(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        let open = match self.open.as_mut() {
+        let group_bytes = self.plan.group_bytes;
+        let open = self.opened()?;
+        open.writer.write(batch).await?;
+        match open.writer.unfinished_bytes() > group_bytes {
+            true => open.writer.end_group().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn append_stored(&mut self, group: StoredGroup) -> Result<(), ParquetError> {
+        self.opened()?.writer.copy(group).await
+    }
+
+    fn opened(&mut self) -> Result<&mut OpenFile, ParquetError> {
+        let open = match self.open.take() {
             Some(open) => open,
             None => {
                 let OutputPlan { table, schema, prefix, .. } = &self.plan;
                 let path = format!("{}/{prefix}-{}.zstd.parquet", folder(self.day.as_deref()), Uuid::new_v4());
                 let upload = Upload::of_new_name(self.store.clone(), self.store.path(table, &path));
-                let properties = properties(schema, Some(batch))?;
-                let writer = AsyncArrowWriter::try_new(upload, Arc::clone(schema), Some(properties))?;
-                self.open.insert(OpenFile {
-                    path,
-                    writer,
-                    counts: Counts::default(),
-                    groups: RowGroups::default(),
-                    rows: 0,
-                })
+                OpenFile { path, writer: FileWriter::new(upload, schema)? }
             }
         };
-        for (ends_group, piece) in open.groups.cut(batch) {
-            if ends_group {
-                open.writer.flush().await?;
-            }
-            open.writer.write(&piece).await?;
-        }
-        open.counts.add(batch);
-        open.rows += batch.num_rows() as u64;
-        if open.writer.in_progress_size() > self.plan.group_bytes {
-            open.writer.flush().await?;
-        }
-        Ok(())
+        Ok(self.open.insert(open))
     }
 
     async fn end_full_file(&mut self) -> Result<(), LakeError> {
         let target = self.plan.target_bytes;
-        let Some(open) = self.open.as_mut() else { return Ok(()) };
-        if ((open.writer.bytes_written() + open.writer.in_progress_size()) as u64) < target {
+        let Some(OpenFile { writer, .. }) = self.open.as_mut() else { return Ok(()) };
+        if ((writer.finished_bytes() + writer.unfinished_bytes()) as u64) < target {
             return Ok(());
         }
-        // What is in progress is only an estimate, and a high one.
-        let flushed = open.writer.flush().await;
-        let is_full = is_full(open.writer.bytes_written() as u64, target);
-        flushed.map_err(|source| self.failed(source))?;
+        // What is unfinished is only an estimate, and a high one.
+        let ended = writer.end_group().await;
+        let is_full = is_full(writer.finished_bytes() as u64, target);
+        ended.map_err(|source| self.failed(source))?;
         if is_full { self.finish_file().await } else { Ok(()) }
     }
 
     /// Ends the file that is open, if one is.
     pub async fn finish_file(&mut self) -> Result<(), LakeError> {
-        let Some(OpenFile { path, mut writer, counts, groups: _, rows }) = self.open.take() else { return Ok(()) };
+        let Some(OpenFile { path, mut writer }) = self.open.take() else { return Ok(()) };
         let finished = writer.finish().await;
-        let upload = writer.into_inner();
+        let (upload, counts) = writer.into_parts();
         let size = upload.bytes();
         let file = match finished {
             Ok(file) => file,
@@ -147,7 +143,7 @@ impl Output {
         let table = &self.plan.table;
         self.store.check_landed(table, &self.store.path(table, &path)).await?;
         self.bytes += size;
-        self.rows += rows;
+        self.rows += counts.rows as u64;
         self.adds.push(json!({
             "path": path,
             "partitionValues": { DATE: self.day },
@@ -162,7 +158,7 @@ impl Output {
     /// Gives up the file that is open.
     pub async fn abort(self) {
         if let Some(open) = self.open {
-            open.writer.into_inner().abort().await;
+            open.writer.into_parts().0.abort().await;
         }
     }
 }

@@ -20,15 +20,21 @@ const TEXT_BOUND_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub rows: usize,
-    nulls: Vec<usize>,
+    /// `None` where they were not counted.
+    nulls: Vec<Option<usize>>,
 }
 
 impl Counts {
     /// Counts another batch; all have the same columns.
     pub fn add(&mut self, batch: &RecordBatch) {
-        self.rows += batch.num_rows();
-        self.nulls.resize(batch.num_columns(), 0);
-        self.nulls.iter_mut().zip(batch.columns()).for_each(|(nulls, column)| *nulls += column.null_count());
+        self.add_stored(batch.num_rows(), batch.columns().iter().map(|column| Some(column.null_count())).collect());
+    }
+
+    /// Counts what others have counted, as far as they have.
+    pub fn add_stored(&mut self, rows: usize, nulls: Vec<Option<usize>>) {
+        self.rows += rows;
+        self.nulls.resize(nulls.len(), Some(0));
+        self.nulls.iter_mut().zip(nulls).for_each(|(sum, more)| *sum = sum.zip(more).map(|(sum, more)| sum + more));
     }
 }
 
@@ -36,7 +42,7 @@ impl Counts {
 pub(crate) fn stats_json(schema: &Schema, counts: &Counts, file: &ParquetMetaData) -> String {
     let (mut minima, mut maxima, mut nulls) = (Map::new(), Map::new(), Map::new());
     for (field, count) in schema.fields().iter().zip(&counts.nulls) {
-        nulls.insert(field.name().clone(), json!(count));
+        nulls.extend(count.map(|count| (field.name().clone(), json!(count))));
         if let Some(bounds) = bounds(field.name(), field.data_type(), file) {
             minima.extend(bounds.min.map(|value| (field.name().clone(), value)));
             maxima.extend(bounds.max.map(|value| (field.name().clone(), value)));

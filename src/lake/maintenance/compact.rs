@@ -6,7 +6,8 @@
 //! flight; they do not look at removals that change no data. A commit that was given up deletes nothing. What it
 //! uploaded is named by nobody, and vacuum's.
 //!
-//! Rows are copied, never understood. A file whose columns are not exactly the table's (or some of them: those that
+//! Rows are copied, never understood: large row groups as they lie there, so that on its way through ever larger files a
+//! row is decoded and encoded about once. A file whose columns are not exactly the table's (or some of them: those that
 //! came later are null) is somebody else's and stays where it is. A file that cannot be read is left out, and told.
 
 use std::collections::HashSet;
@@ -16,18 +17,23 @@ use deltalake::arrow::array::{RecordBatch, new_null_array};
 use deltalake::arrow::compute::cast;
 use deltalake::arrow::datatypes::{Schema, SchemaRef};
 use deltalake::arrow::error::ArrowError;
+use deltalake::parquet::arrow::ArrowSchemaConverter;
+use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStream;
 use deltalake::parquet::errors::ParquetError;
+use deltalake::parquet::schema::types::SchemaDescriptor;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::choose::Group;
-use super::input::{self, Input};
+use super::input::{self, Input, Part};
 use super::small_files::BrokenFile;
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::LakeError;
+use crate::lake::files::of_the_store;
 use crate::lake::moment::MomentClock;
 use crate::lake::output::{Output, OutputPlan};
+use crate::lake::reading::Source;
 use crate::lake::schema::file_schema;
 use crate::lake::store::LakeStore;
 use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX};
@@ -96,7 +102,7 @@ impl Compactor<'_> {
         let metadata = &log.state().metadata;
         let schema = file_schema(&metadata.schema_string, &metadata.partition_columns)
             .map_err(|reason| LakeError::Refused { table: log.name().to_owned(), reason })?;
-        let mut merge = Merge::new(self, log.name(), Arc::new(schema), group.day.clone());
+        let mut merge = Merge::new(self, log.name(), Arc::new(schema), group.day.clone())?;
         let merged = match self.merge(&mut merge, group).await {
             Ok(merged) => merged,
             Err(error) => {
@@ -104,9 +110,7 @@ impl Compactor<'_> {
                 merge.output.abort().await;
                 return match (error, reading) {
                     // It will not be decoded next time either, and others of its day can be.
-                    (LakeError::Encode { source, .. }, Some((path, meta)))
-                        if !matches!(source, ParquetError::External(_)) =>
-                    {
+                    (LakeError::Encode { source, .. }, Some((path, meta))) if of_the_store(&source).is_none() => {
                         let reason = format!("cannot be decoded: {source}");
                         Ok(Tried::Undecodable(BrokenFile { path, reason, found: Some(meta) }))
                     }
@@ -148,7 +152,7 @@ impl Compactor<'_> {
             let meta = fetched.meta.clone();
             let input = match Input::open(fetched).await {
                 Ok(input) => input,
-                Err(source @ ParquetError::External(_)) => return Err(merge.failed(source)),
+                Err(source) if of_the_store(&source).is_some() => return Err(merge.failed(source)),
                 Err(source) => {
                     let reason = format!("has {} bytes of {size} and cannot be opened: {source}", meta.size);
                     compacted.broken.push(BrokenFile { path, reason, found: Some(meta) });
@@ -250,13 +254,22 @@ fn arrange(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
 struct Merge<'a> {
     table: &'a str,
     schema: SchemaRef,
+    /// The same as Parquet has them.
+    columns: SchemaDescriptor,
     output: Output,
     /// The file whose rows are being copied.
     reading: Option<(String, ObjectMeta)>,
 }
 
 impl<'a> Merge<'a> {
-    fn new(compactor: &Compactor<'_>, table: &'a str, schema: SchemaRef, day: Option<String>) -> Self {
+    fn new(
+        compactor: &Compactor<'_>,
+        table: &'a str,
+        schema: SchemaRef,
+        day: Option<String>,
+    ) -> Result<Self, LakeError> {
+        let columns = ArrowSchemaConverter::new().convert(&schema);
+        let columns = columns.map_err(|source| LakeError::Encode { table: table.to_owned(), source })?;
         let plan = OutputPlan {
             table: table.to_owned(),
             schema: Arc::clone(&schema),
@@ -265,7 +278,8 @@ impl<'a> Merge<'a> {
             target_bytes: compactor.target_bytes,
             group_bytes: COMPACT_GROUP_BYTES,
         };
-        Self { table, schema, output: Output::new(compactor.store, compactor.clock, plan, day), reading: None }
+        let output = Output::new(compactor.store, compactor.clock, plan, day);
+        Ok(Self { table, schema, columns, output, reading: None })
     }
 
     fn failed(&self, source: ParquetError) -> LakeError {
@@ -273,9 +287,30 @@ impl<'a> Merge<'a> {
     }
 
     /// Copies a file's rows, all of them.
-    async fn append(&mut self, path: &str, file: Input) -> Result<(), LakeError> {
-        let expected = file.rows();
-        let mut batches = file.batches().map_err(|source| self.failed(source))?;
+    async fn append(&mut self, path: &str, mut file: Input) -> Result<(), LakeError> {
+        let (expected, mut rows) = (file.rows(), 0);
+        for part in file.parts(&self.columns) {
+            rows += match part {
+                Part::Stored(index) => {
+                    let group = file.stored(index).await.map_err(|source| self.failed(source))?;
+                    let rows = group.rows();
+                    self.output.copy(group).await?;
+                    rows
+                }
+                Part::Rows(groups) => {
+                    let batches = file.batches(groups).map_err(|source| self.failed(source))?;
+                    self.append_rows(batches).await?
+                }
+            };
+        }
+        if rows != expected {
+            let reason = format!("{path} holds {expected} rows by its footer, and {rows} were read");
+            return Err(self.failed(ParquetError::General(reason)));
+        }
+        Ok(())
+    }
+
+    async fn append_rows(&mut self, mut batches: ParquetRecordBatchStream<Source>) -> Result<usize, LakeError> {
         let mut rows = 0;
         while let Some(batch) = batches.try_next().await.map_err(|source| self.failed(source))? {
             rows += batch.num_rows();
@@ -283,10 +318,6 @@ impl<'a> Merge<'a> {
                 .map_err(|source| LakeError::Rows { table: self.table.to_owned(), source })?;
             self.output.write(&batch).await?;
         }
-        if rows != expected {
-            let reason = format!("{path} holds {expected} rows by its footer, and {rows} were read");
-            return Err(self.failed(ParquetError::General(reason)));
-        }
-        Ok(())
+        Ok(rows)
     }
 }

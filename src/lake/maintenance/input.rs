@@ -1,17 +1,19 @@
-//! A file that is to be merged with others, read a batch at a time.
+//! A file that is to be merged with others, read a row group or a batch at a time.
 
 use std::sync::Arc;
 
 use deltalake::arrow::datatypes::SchemaRef;
-use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use deltalake::parquet::errors::Result;
+use deltalake::parquet::schema::types::SchemaDescriptor;
 use object_store::ObjectMeta;
 
 use super::choose::SmallFile;
 use crate::lake::error::LakeError;
 use crate::lake::reading::Source;
 use crate::lake::store::LakeStore;
+use crate::lake::stored_group::{StoredGroup, is_to_be_copied};
 use crate::limits::COMPACT_BATCH_BYTES;
 
 const BATCH_ROWS_MAX: u64 = 8192;
@@ -34,35 +36,68 @@ pub(super) async fn fetch(
 
 /// An opened file.
 pub(super) struct Input {
-    builder: ParquetRecordBatchStreamBuilder<Source>,
+    source: Source,
+    metadata: ArrowReaderMetadata,
+}
+
+/// Row groups of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// One that is copied as it is.
+    Stored(usize),
+    /// Some whose rows are.
+    Rows(Vec<usize>),
 }
 
 impl Input {
     /// Its types are those of its Parquet columns, not what its writer's Arrow made of them.
     pub async fn open(fetched: Fetched) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchStreamBuilder::new_with_options(fetched.source, options).await?;
-        Ok(Self { builder })
+        let mut source = fetched.source;
+        let metadata = ArrowReaderMetadata::load_async(&mut source, options).await?;
+        Ok(Self { source, metadata })
     }
 
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(self.builder.schema())
+        Arc::clone(self.metadata.schema())
     }
 
     /// By its footer.
     pub fn rows(&self) -> usize {
-        usize::try_from(self.builder.metadata().file_metadata().num_rows()).unwrap_or(0)
+        usize::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// All its rows, in batches that are bounded by the size of a row, on average where that is largest.
-    pub fn batches(self) -> Result<ParquetRecordBatchStream<Source>> {
-        let groups = self.builder.metadata().row_groups().iter();
-        let row_bytes =
-            groups.map(|group| group.total_byte_size().unsigned_abs() / group.num_rows().unsigned_abs().max(1));
+    /// All its row groups in their order, for a file with these columns.
+    pub fn parts(&self, wanted: &SchemaDescriptor) -> Vec<Part> {
+        let (file, groups) = (self.metadata.metadata().file_metadata(), self.metadata.metadata().row_groups());
+        let mut parts = Vec::new();
+        for (index, group) in groups.iter().enumerate() {
+            match parts.last_mut() {
+                _ if is_to_be_copied(file, group, wanted) => parts.push(Part::Stored(index)),
+                Some(Part::Rows(indexes)) => indexes.push(index),
+                Some(Part::Stored(_)) | None => parts.push(Part::Rows(vec![index])),
+            }
+        }
+        parts
+    }
+
+    /// A row group as it is.
+    pub async fn stored(&mut self, group: usize) -> Result<StoredGroup> {
+        StoredGroup::fetch(&mut self.source, self.metadata.metadata().row_group(group)).await
+    }
+
+    /// The rows of these row groups, in batches that are bounded by the size of a row, on average where that is largest.
+    pub fn batches(&self, groups: Vec<usize>) -> Result<ParquetRecordBatchStream<Source>> {
+        let row_bytes = groups.iter().map(|group| {
+            let group = self.metadata.metadata().row_group(*group);
+            group.total_byte_size().unsigned_abs() / group.num_rows().unsigned_abs().max(1)
+        });
         let rows = (COMPACT_BATCH_BYTES / row_bytes.max().unwrap_or(1).max(1)).clamp(1, BATCH_ROWS_MAX);
-        self.builder.with_batch_size(usize::try_from(rows).unwrap_or(1)).build()
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        builder.with_row_groups(groups).with_batch_size(usize::try_from(rows).unwrap_or(1)).build()
     }
 }
+
 #[cfg(test)]
 mod tests {
     use deltalake::arrow::array::{ArrayRef, BinaryArray, RecordBatch};
@@ -95,7 +130,7 @@ mod tests {
             version: None,
         };
         let input = Input::open(Fetched { meta, source: Source::Whole(bytes.into()) }).await.unwrap();
-        let batches: Vec<RecordBatch> = input.batches().unwrap().try_collect().await.unwrap();
+        let batches: Vec<RecordBatch> = input.batches(vec![0, 1]).unwrap().try_collect().await.unwrap();
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 100_008);
         assert!(batches.iter().all(|batch| batch.num_rows() <= 2));
     }
