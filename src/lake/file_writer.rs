@@ -77,6 +77,7 @@ impl FileWriter {
     /// Adds a row group of another file, after the rows that are there.
     pub async fn copy(&mut self, stored: StoredGroup) -> Result<()> {
         self.end_group().await?;
+        self.file.inner_mut().reserve(stored.bytes());
         let mut group = self.file.next_row_group()?;
         for (piece, column) in stored.columns() {
             group.append_column(piece, column)?;
@@ -92,9 +93,12 @@ impl FileWriter {
     pub async fn end_group(&mut self) -> Result<()> {
         let Some(writers) = self.group.take() else { return Ok(()) };
         self.ends = RowGroups::default();
+        let chunks = writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<_>>>()?;
+        let bytes = chunks.iter().map(|chunk| chunk.close().bytes_written).sum::<u64>();
+        self.file.inner_mut().reserve(usize::try_from(bytes).unwrap_or(0));
         let mut group = self.file.next_row_group()?;
-        for writer in writers {
-            writer.close()?.append_to_row_group(&mut group)?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
         }
         group.close()?;
         self.send().await

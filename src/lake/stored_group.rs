@@ -75,6 +75,11 @@ impl StoredGroup {
         usize::try_from(self.metadata.num_rows()).unwrap_or(0)
     }
 
+    /// Bytes of its pages.
+    pub fn bytes(&self) -> usize {
+        self.piece.bytes.len()
+    }
+
     /// Nulls by column; `None` where the file's footer does not say it, since values lie in lists.
     pub fn nulls(&self, schema: &Schema) -> Vec<Option<usize>> {
         let nulls = |name: &String| {
