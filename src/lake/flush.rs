@@ -23,7 +23,7 @@ use super::ledger::{StreamIdentity, Txns};
 use super::micro_batch::{MicroBatch, Part};
 use super::moment::{Moment, MomentClock};
 use super::parquet::{Staged, TableRows, stage};
-use super::rejects::rejects_batch;
+use super::rejects::rejects_batches;
 use super::staging::{INFO_LEDGER, staging_info};
 use super::store::LakeStore;
 use super::stream::{TableSet, ledger_of, view_of};
@@ -260,9 +260,9 @@ impl Committer {
         let TableSet { rows, rejects, partials: windows, sealed: _ } = &self.tables;
         let mut rejected = Vec::new();
         for (shard, part) in batch.parts().iter().filter(|(_, part)| !part.rejects.is_empty()) {
-            let batch = rejects_batch(&rejects.schema, shard, &part.rejects)
+            let batches = rejects_batches(&rejects.schema, shard, &part.rejects)
                 .map_err(|source| LakeError::Rows { table: rejects.name.clone(), source })?;
-            rejected.push(batch);
+            rejected.extend(batches);
         }
         let clean = batch.parts().values().flat_map(|part| part.rows.iter().cloned()).collect();
         let mut tables = vec![
