@@ -22,7 +22,12 @@ const SETTINGS: &str = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,oversize_
 /// Begins the process anew with the allocator's settings, unless it has them, or others: the same process by number, with
 /// the same arguments. What a `main` calls first. If that cannot be done it goes on, with more memory.
 pub fn begin_with_settings() {
-    if std::env::var_os(VARIABLE).is_some_and(|settings| !settings.is_empty()) {
+    if let Some(settings) = std::env::var_os(VARIABLE).filter(|settings| !settings.is_empty()) {
+        if settings != SETTINGS {
+            eprintln!(
+                "pintail: memory is kept as {VARIABLE} says; unset it for {SETTINGS}, which the budget reckons with"
+            );
+        }
         return;
     }
     let mut arguments = std::env::args_os();

@@ -5,8 +5,9 @@
 //! its return value. It decides nothing that needs to know of other shards, of the ledger, or of the stream's fate:
 //! that is the coordinator's.
 
+mod recovery;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::aggregated::{self, Rules, Taken};
 use super::alignment::Lane;
 use super::context::{Context, ReaderExit, Stop};
 use super::coverage::Coverage;
-use super::error::{Action, Call, Fault, ReadError};
+use super::error::{Call, Fault, ReadError};
 use super::loss::{LostRange, alarm};
 use super::pacing::{Backoff, Pace};
 use super::stream::{ListedShard, ReadReply};
@@ -24,7 +25,6 @@ use super::{range, reply, telling, tree};
 use crate::budget::Permit;
 use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
-use crate::error_chain::chain;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
 use crate::record::{BatchSink, Delivered, Heir, LeftOver, RawBatch, RawRecord, ShardEnd, ShardGrant};
@@ -374,57 +374,5 @@ impl<S: BatchSink> Reader<S> {
                 Err(error) => self.recover(error).await?,
             }
         }
-    }
-
-    // === A read that failed ===
-
-    /// Does what the table says. Returns when it is time to try again.
-    async fn recover(&mut self, error: ReadError) -> Result<(), ReaderExit> {
-        let action = error.action();
-        self.metrics.read_result(action.label());
-        self.tell_headroom();
-        tracing::debug!(stream = self.context.stream.name, shard = %self.shard, ?action, error = chain(&error), "read failed");
-        match action {
-            Action::AwaitPace => {
-                self.pace.throttled(Instant::now());
-                if self.pace.is_starved() {
-                    self.context.troubles.raise(self.shard.as_str(), &error);
-                }
-                Ok(())
-            }
-            Action::RenewIterator => {
-                self.iterator = None;
-                Ok(())
-            }
-            Action::RenewIteratorAfterBackoff => {
-                self.iterator = None;
-                self.wait(&error).await
-            }
-            Action::Backoff | Action::RestartListing => self.wait(&error).await,
-            Action::SettleShard | Action::StreamMissing => Err(ReaderExit::Missing),
-            Action::SettleStart => match self.position {
-                Position::After(_) if !self.from_horizon => Err(ReaderExit::Refused),
-                // No number that could be trimmed: a start in the future, or by a clock ahead of Kinesis's.
-                Position::After(_) | Position::Beginning | Position::At(_) | Position::End => self.wait(&error).await,
-            },
-            Action::RetrySlowly => {
-                self.context.troubles.raise(self.shard.as_str(), &error);
-                let wait = self.patience.next_wait();
-                self.sleep(wait).await
-            }
-        }
-    }
-
-    /// One failed read is nothing to talk about; a shard that cannot be read for seconds is.
-    async fn wait(&mut self, error: &ReadError) -> Result<(), ReaderExit> {
-        let wait = self.backoff.next_wait();
-        if self.backoff.is_persistent() {
-            self.context.troubles.raise(self.shard.as_str(), error);
-        }
-        self.sleep(wait).await
-    }
-
-    async fn sleep(&self, wait: Duration) -> Result<(), ReaderExit> {
-        self.stop.or(tokio::time::sleep(wait)).await
     }
 }

@@ -22,6 +22,7 @@ mod dropped;
 mod filter;
 mod gauges;
 mod group;
+mod json;
 mod known;
 mod others;
 mod partials;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::StreamWindows;
 use super::cell::Cell;
 use super::group::{Group, KeyValue};
-use super::view::measure_json;
+use super::json::measure_json;
 use crate::contract::WindowPlan;
 use crate::limits::{SEALED_BYTES_MAX, SEALED_KEYS_MAX, SEALED_STARTS_MAX};
 

@@ -10,7 +10,8 @@ use crate::contract::WindowPlan;
 use crate::contract::window::SealPolicy;
 use crate::window::StreamWindows;
 use crate::window::group::KeyValue;
-use crate::window::view::{LiveFilter, value_json};
+use crate::window::json::value_json;
+use crate::window::view::LiveFilter;
 
 /// One declared window, as far as it is sealed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
