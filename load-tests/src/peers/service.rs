@@ -33,7 +33,7 @@ const PUT_RECORDS: usize = 500;
 const PUT_BYTES: usize = 4 << 20;
 
 /// Between two looks at Pintail's metrics: what they cost is counted as Pintail's.
-const LOOK: Duration = Duration::from_millis(1_000);
+const LOOK: Duration = Duration::from_millis(5_000);
 
 /// Beyond it a turn is given up.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -375,6 +375,25 @@ async fn a_step_that_fails_is_left_alone_for_longer_and_longer_and_the_table_is_
 }
 
 #[tokio::test]
+async fn a_compaction_that_wins_nothing_leaves_nothing_behind() {
+    let lake = Lake::in_memory();
+    lake.committer(&["a"]).await;
+    flushes(&lake, 0, 3).await;
+    let (version, files) = (lake.version(ROWS).await, active(&lake, ROWS).await);
+    // Two of three cannot be read, so that the one file would be replaced by one.
+    for broken in files.keys().skip(1) {
+        let path = lake.store.path(ROWS, broken);
+        let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+        lake.faults.inner().put(&path, without_frames(&whole).into()).await.unwrap();
+    }
+    let events = round(&mut maintainer(&lake, OPTIONS), false).await;
+    assert!(said(&events, ROWS).0[0].contains("2 data file(s)"), "{events:#?}");
+    assert!(lake.faults.puts("orders/_date=2026-11-22/compact-") > 0, "it was written");
+    assert_eq!(objects(&lake, "orders/_date=2026-11-22/compact-").await, [""; 0]);
+    assert_eq!((lake.version(ROWS).await, active(&lake, ROWS).await), (version, files));
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_has_replaced_and_vacuumed_meanwhile_is_no_broken_one() {
     let lake = Lake::in_memory();
     lake.committer(&["a"]).await;
