@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import time
 from contextlib import contextmanager
 
@@ -29,8 +28,10 @@ def _cpu_s(helper):
 
 
 def _rss_peak_bytes(helper):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if helper is not None:
-        with open(f"/proc/{helper}/status") as file:
-            peak += next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
-    return peak
+    return sum(_peak_bytes(process) for process in ("self", helper) if process is not None)
+
+
+def _peak_bytes(process):
+    """As /proc has it. getrusage's `ru_maxrss` is no less than what the process that started this one held."""
+    with open(f"/proc/{process}/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))

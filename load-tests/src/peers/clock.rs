@@ -3,6 +3,9 @@
 use anyhow::Context;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use nix::unistd::Pid;
+
+use crate::usage::Usage;
 
 /// User and system time of all threads, in seconds.
 pub fn cpu_s() -> anyhow::Result<f64> {
@@ -11,10 +14,9 @@ pub fn cpu_s() -> anyhow::Result<f64> {
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
-/// The most that was resident at once.
+/// The most that was resident at once. Not `ru_maxrss`, which is no less than what the process that started this one held.
 pub fn rss_peak_bytes() -> anyhow::Result<u64> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).context("the kernel does not say what was used")?;
-    Ok(u64::try_from(usage.max_rss()).unwrap_or_default() * 1024)
+    Ok(Usage::of(Pid::this())?.rss_peak_bytes)
 }
 
 /// CPU seconds of some work.
