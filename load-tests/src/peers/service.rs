@@ -182,7 +182,7 @@ impl Service<'_> {
         self.scene.s3()?.remove_prefix("");
         let started = Instant::now();
         let mut child = self.scene.spawn(self.program)?;
-        let usage = self.committed(&mut child).await.with_context(|| child.story())?;
+        let usage = committed(&mut child, &self.mix.kinds(), self.count).await.with_context(|| child.story())?;
         let wall_s = started.elapsed().as_secs_f64();
         let tables = self.tables("").await;
         let status = child.terminate().await?;
@@ -201,36 +201,6 @@ impl Service<'_> {
             ensure!(found == *records, "Pintail made {found} rows of the {records} {name} records");
         }
         Ok((work, tables))
-    }
-
-    /// What the process had used when the last record was committed.
-    async fn committed(&self, child: &mut Child) -> anyhow::Result<Usage> {
-        let address = child.address().await?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut unanswered = String::new();
-        loop {
-            child.alive()?;
-            // A server that is told to be patient with nobody may close on us while the machine is busy: we look again.
-            let metrics = match get(address, "/metrics").await {
-                Ok(answer) => answer.body,
-                Err(error) => {
-                    unanswered = format!("; once it did not answer: {error:#}");
-                    String::new()
-                }
-            };
-            let usage = Usage::of(child.pid()?)?;
-            let of = |table: &str| {
-                metric(&metrics, "pintail_rows_committed_total", &format!("table=\"{table}\"")).unwrap_or_default()
-                    as u64
-            };
-            let kinds = self.mix.kinds();
-            let committed = kinds.iter().map(|kind| of(kind.name()) + of(&format!("{}_rejects", kind.name())));
-            if committed.sum::<u64>() >= self.count * kinds.len() as u64 {
-                return Ok(usage);
-            }
-            ensure!(Instant::now() < deadline, "not everything was committed in {PATIENCE:?}{unanswered}");
-            sleep(LOOK).await;
-        }
     }
 
     async fn theirs(&self) -> anyhow::Result<Turned> {
@@ -282,8 +252,36 @@ impl Service<'_> {
     }
 }
 
+/// What the process had used when so many records of each of these streams were committed.
+pub(super) async fn committed(child: &mut Child, kinds: &[Kind], count: u64) -> anyhow::Result<Usage> {
+    let address = child.address().await?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut unanswered = String::new();
+    loop {
+        child.alive()?;
+        // A server that is told to be patient with nobody may close on us while the machine is busy: we look again.
+        let metrics = match get(address, "/metrics").await {
+            Ok(answer) => answer.body,
+            Err(error) => {
+                unanswered = format!("; once it did not answer: {error:#}");
+                String::new()
+            }
+        };
+        let usage = Usage::of(child.pid()?)?;
+        let of = |table: &str| {
+            metric(&metrics, "pintail_rows_committed_total", &format!("table=\"{table}\"")).unwrap_or_default() as u64
+        };
+        let committed = kinds.iter().map(|kind| of(kind.name()) + of(&format!("{}_rejects", kind.name())));
+        if committed.sum::<u64>() >= count * kinds.len() as u64 {
+            return Ok(usage);
+        }
+        ensure!(Instant::now() < deadline, "not everything was committed in {PATIENCE:?}{unanswered}");
+        sleep(LOOK).await;
+    }
+}
+
 /// Puts the first lines of a file into a stream; how many of them are JSON.
-async fn put(scene: &Scene, kind: Kind, file: &Path, count: u64) -> anyhow::Result<u64> {
+pub(super) async fn put(scene: &Scene, kind: Kind, file: &Path, count: u64) -> anyhow::Result<u64> {
     let lines = BufReader::new(std::fs::File::open(file).with_context(|| file.display().to_string())?);
     let (mut records, mut entries, mut bytes, mut put) = (0, Vec::new(), 0, 0);
     for line in lines.split(b'\n').take(usize::try_from(count)?) {
