@@ -14,7 +14,7 @@ use crate::chaos::ChaosArgs;
 use crate::compare::{self, CompareArgs};
 use crate::growth::GrowthArgs;
 use crate::keys::KeysArgs;
-use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersRoomArgs};
+use crate::peers::args::{PeersArgs, PeersCeilingArgs, PeersMaintainArgs, PeersRoomArgs};
 use crate::peers::parts::PeersPartsArgs;
 use crate::run::{self, Role, RunArgs};
 use crate::seed::Seed;
@@ -131,13 +131,16 @@ enum Command {
     /// Everybody gets a file of JSON lines, cleans them by the shipped contracts and ends with columns in memory (`clean`)
     /// or with Parquet under zstd 1 (`parquet`), on one core. The whole service (`service`) is held against a consumer in
     /// Python that reads the same streams of a local Kinesis and commits to the same S3, and against the sum of its own
-    /// parts in process; `cores` does without others: JSON to Parquet and windows on one core and on all of them. CPU time
-    /// of the work alone counts, without imports and the engine's start; Spark, which needs Java 17 or later and is left
-    /// out where there is none, is warm. Ratios are taken within a round; the median and the spread are told. Each table is
-    /// compared with Pintail's first: rows, and nulls and sum of each column. Who stops at a line that is no JSON, or loses
-    /// others with it, gets the file without such lines, and the table says so.
+    /// parts in process; `compact` holds `pintail maintain` against delta-rs in Python, both of which make large files
+    /// of the small ones in equal copies of a table that the service has made; `cores` does without others: JSON to
+    /// Parquet and windows on one core and on all of them. CPU time of the work alone counts, without imports and the
+    /// engine's start; Spark, which needs Java 17 or later and is left out where there is none, is warm. Ratios are
+    /// taken within a round; the median and the spread are told. Each table is compared with Pintail's first: rows, and
+    /// nulls and sum of each column. Who stops at a line that is no JSON, or loses others with it, gets the file
+    /// without such lines, and the table says so.
     #[command(after_help = "Examples: load-tests peers --rounds 5 --report peers.json\n          \
-        load-tests peers --rounds 3 --only duckdb,polars --paths parquet --kinds pin --pins 100000\n\
+        load-tests peers --rounds 3 --only duckdb,polars --paths parquet --kinds pin --pins 100000\n          \
+        load-tests peers --rounds 3 --paths compact --kinds pin --pins 1000000 --served 600000\n\
         The first run installs the engines (Python 3.11, 2 GB, pinned) and writes the records, both below --folder.\n\
         Run it on a machine that does nothing else; the loads before and after are in the table.\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
@@ -151,6 +154,9 @@ enum Command {
     /// What Pintail's parts cost by themselves, for `peers`.
     #[command(hide = true)]
     PeersParts(PeersPartsArgs),
+    /// Pintail's turn at compaction in `peers`.
+    #[command(hide = true)]
+    PeersMaintain(PeersMaintainArgs),
     /// Runs as `pintail` with the arguments that follow: the processes of the other commands are this binary's.
     #[command(disable_help_flag = true)]
     Pintail {
@@ -166,9 +172,10 @@ impl Cli {
         matches!(self.command, Command::Role { .. })
     }
 
-    /// Whether Pintail's rooms work in this process, and what they cost is told: then its memory is as the service's.
+    /// Whether Pintail's rooms or its maintenance work in this process, and what they cost is told: then its memory is as
+    /// the service's.
     pub fn is_measured(&self) -> bool {
-        matches!(self.command, Command::PeersRoom(_) | Command::PeersParts(_))
+        matches!(self.command, Command::PeersRoom(_) | Command::PeersParts(_) | Command::PeersMaintain(_))
     }
 }
 
@@ -228,8 +235,9 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
         Command::Peers(args) => until_told(args.run(program)).await,
         Command::PeersRoom(args) => args.run().map(|()| true),
         Command::PeersCeiling(args) => args.run().map(|()| true),
-        // It has a runtime of its own, for what is put, and nobody waits beside it.
+        // These have a runtime of their own, and nobody waits beside them.
         Command::PeersParts(args) => tokio::task::spawn_blocking(move || args.run()).await?.map(|()| true),
+        Command::PeersMaintain(args) => tokio::task::spawn_blocking(move || args.run()).await?.map(|()| true),
         Command::Pintail { .. } => anyhow::bail!("`load-tests pintail` is answered before the command line is read"),
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use pintail::demo::Kind;
 
 use super::ceiling::Ceiling;
+use super::compact;
 use super::ours::{self, Job};
 use super::{Engine, Plan};
 use crate::cli::{check_writable, publish, tell_verdict};
@@ -22,6 +23,8 @@ enum Path {
     Cores,
     /// The whole service, from a local Kinesis to commits on a local S3, against a consumer in Python
     Service,
+    /// Small files of a Delta table to large ones in a folder, by `pintail maintain` and by delta-rs from Python
+    Compact,
 }
 
 impl Path {
@@ -29,7 +32,7 @@ impl Path {
         match self {
             Self::Clean => Some(Job::Clean),
             Self::Parquet => Some(Job::Parquet),
-            Self::Cores | Self::Service => None,
+            Self::Cores | Self::Service | Self::Compact => None,
         }
     }
 }
@@ -58,7 +61,7 @@ pub struct PeersArgs {
     /// Lines of user records, 100 bytes each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
-    /// Records of each stream that the whole service gets; not more than there are lines
+    /// Records of each stream that the whole service gets, and pins that are compacted; not more than there are lines
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     served: u32,
     /// Shards of each of its streams. Pintail takes no more of a shard than Kinesis gives, so few of them leave it idle
@@ -110,6 +113,14 @@ impl PeersArgs {
             "--served {} is more than the {fewest} lines of a stream",
             self.served
         );
+        let compacts = paths.contains(&Path::Compact) && kinds.contains(&Kind::Pin);
+        ensure!(
+            !compacts || (compact::PINS_MIN..=self.pins).contains(&self.served),
+            "--served {} makes no table that says something of compaction; expected {} to {} (--pins), or other --paths",
+            self.served,
+            compact::PINS_MIN,
+            self.pins
+        );
         Ok(Plan {
             rounds: usize::try_from(self.rounds)?,
             engines: without_repeats(&self.only),
@@ -117,6 +128,7 @@ impl PeersArgs {
             cores: paths.contains(&Path::Cores),
             shards: self.shards,
             served: if serves { u64::from(self.served) } else { 0 },
+            compacted: if compacts { u64::from(self.served) } else { 0 },
             lines: kinds.into_iter().map(|kind| (kind, lines(kind))).collect(),
             seed: self.seed,
             core: self.core,
@@ -165,6 +177,20 @@ impl PeersCeilingArgs {
     /// Measures, and prints what was found.
     pub fn run(&self) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&Ceiling::measure(self.kind, &self.valid)?)?);
+        Ok(())
+    }
+}
+
+/// `peers-maintain`
+#[derive(Debug, Args)]
+pub struct PeersMaintainArgs {
+    config: PathBuf,
+}
+
+impl PeersMaintainArgs {
+    /// Maintains the tables, and prints what it took.
+    pub fn run(&self) -> anyhow::Result<()> {
+        println!("{}", serde_json::to_string(&compact::maintain(&self.config)?)?);
         Ok(())
     }
 }

@@ -9,6 +9,8 @@ pub mod args;
 pub mod arithmetic;
 pub mod ceiling;
 mod clock;
+pub mod compact;
+mod compactions;
 pub mod data;
 mod engines;
 mod java;
@@ -51,6 +53,8 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// Of how many records a stream the whole service is measured; not at all of none.
     pub served: u64,
+    /// Of how many pins the tables are that are compacted; not at all of none.
+    pub compacted: u64,
     /// How many shards each of its streams has.
     pub shards: u32,
     /// Whether what is done in process is measured on one core and on all of them.
@@ -75,7 +79,7 @@ impl Plan {
 /// Runs a plan; `program` is this package's binary. `Err` only if the run itself could not be done.
 pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
     let core = plan.core.map_or_else(process::last_core, Ok)?;
-    let alone = plan.jobs.is_empty() && plan.served == 0;
+    let alone = plan.jobs.is_empty() && plan.served == 0 && plan.compacted == 0;
     let wanted = if plan.jobs.is_empty() { &[] } else { plan.engines.as_slice() };
     let (engines, left_out) = engines::able(wanted).await;
     left_out.iter().for_each(|engine| eprintln!("{engine}"));
@@ -113,17 +117,8 @@ pub async fn run(program: &str, plan: &Plan) -> anyhow::Result<Report> {
         }
         eprintln!("one core and all of them: round {} of {} done", round + 1, plan.rounds);
     }
-    for mix in Mix::ALL.into_iter().filter(|mix| plan.serves(*mix)) {
-        let lines: Vec<(Kind, &Lines)> = files.iter().map(|(kind, lines)| (*kind, lines)).collect();
-        let (rounds, lines) = ((mix, plan.shards, plan.rounds), (lines.as_slice(), plan.served));
-        let mut sittings = Sittings::default();
-        // What the others took all that time to show is not lost with it.
-        if let Err(error) = service::rounds(program, &sitting.python, rounds, lines, &mut sittings).await {
-            report.violations.push(format!("the service, {}: {error:#}", mix.name()));
-        }
-        report.served.extend(sittings.served);
-        report.parts.extend(sittings.parts);
-    }
+    sitting.services(plan, &files, &mut report).await;
+    sitting.compaction(plan, &files, &mut report).await;
     report.conclude(plan)?;
     Ok(report)
 }
@@ -245,6 +240,30 @@ impl Sitting<'_> {
             turns.push(Threads { round, kind, threads, found: serde_json::from_str(&said)? });
         }
         <[Threads; 2]>::try_from(turns).map_err(|turns| anyhow::anyhow!("{} turns instead of two", turns.len()))
+    }
+
+    /// The whole service. What the others took all that time to show is not lost with it.
+    async fn services(&self, plan: &Plan, files: &BTreeMap<Kind, Lines>, report: &mut Report) {
+        let lines: Vec<(Kind, &Lines)> = files.iter().map(|(kind, lines)| (*kind, lines)).collect();
+        for mix in Mix::ALL.into_iter().filter(|mix| plan.serves(*mix)) {
+            let (rounds, lines) = ((mix, plan.shards, plan.rounds), (lines.as_slice(), plan.served));
+            let mut sittings = Sittings::default();
+            if let Err(error) = service::rounds(self.program, &self.python, rounds, lines, &mut sittings).await {
+                report.violations.push(format!("the service, {}: {error:#}", mix.name()));
+            }
+            report.served.extend(sittings.served);
+            report.parts.extend(sittings.parts);
+        }
+    }
+
+    /// Small files into large ones, if there are pins; nothing is lost with it either.
+    async fn compaction(&self, plan: &Plan, files: &BTreeMap<Kind, Lines>, report: &mut Report) {
+        let Some(pins) = files.get(&Kind::Pin).filter(|_| plan.compacted > 0) else { return };
+        let (programs, rounds) = ((self.program, self.python.as_str()), (plan.shards, plan.rounds));
+        let done = compact::rounds(programs, rounds, (pins, plan.compacted), &mut report.compacted).await;
+        if let Err(error) = done {
+            report.violations.push(format!("compaction: {error:#}"));
+        }
     }
 
     async fn ceiling(&self, kind: Kind, lines: &Lines) -> anyhow::Result<Ceiling> {

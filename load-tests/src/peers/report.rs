@@ -10,6 +10,8 @@ use serde::{Serialize, Serializer};
 
 use super::arithmetic::Spread;
 use super::ceiling::Ceiling;
+use super::compact::Compacted;
+use super::compactions::CompactionLine;
 use super::data::Lines;
 use super::engines::{Engine, LeftOut};
 use super::ours::{Job, Work};
@@ -181,12 +183,16 @@ pub struct Report {
     pub parts: Vec<PartsTurn>,
     /// What is done in process, on one thread and on several, in every round.
     pub threads: Vec<Threads>,
+    /// Every turn of the compactors.
+    pub compacted: Vec<Compacted>,
     /// What follows.
     pub lines: Vec<Line>,
     /// What follows of the service.
     pub services: Vec<ServiceLine>,
     /// What follows of the threads.
     pub scalings: Vec<Scaling>,
+    /// What follows of the compactors.
+    pub compactions: Vec<CompactionLine>,
     /// Everything that must not be, in words.
     pub violations: Vec<String>,
 }
@@ -211,9 +217,11 @@ impl Report {
             served: Vec::new(),
             parts: Vec::new(),
             threads: Vec::new(),
+            compacted: Vec::new(),
             lines: Vec::new(),
             services: Vec::new(),
             scalings: Vec::new(),
+            compactions: Vec::new(),
             violations: Vec::new(),
         })
     }
@@ -234,6 +242,8 @@ impl Report {
             }
         }
         self.services = self.service_lines();
+        self.compactions = self.compaction_lines();
+        self.violations.extend(self.compaction_violations());
         self.scalings = plan.lines.iter().filter_map(|(kind, _)| self.scaling(*kind)).collect();
         for ((kind, engine), terms) in self.terms.iter().filter(|(_, terms)| terms.input.is_none()) {
             self.violations.push(format!("{} {}: {terms}", engine.name(), kind.name()));

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::arithmetic::Spread;
+use super::compact::Files;
+use super::compactions::CompactionLine;
 use super::ours::Job;
 use super::report::{Input, Line, Report};
 use super::service::Reader;
@@ -43,6 +45,17 @@ pub fn render(report: &Report) -> String {
         }
         service(&mut text, line);
     }
+    let mut flush = None;
+    for line in &report.compactions {
+        if flush != Some(line.flush) {
+            flush = Some(line.flush);
+            let (what, size) =
+                ("small files of a Delta table -> large ones in a folder, both cores", sized(line.before));
+            push(&mut text, format_args!("\npin: {what} ({}: {size})", line.flush.name()));
+            columns(&mut text, "CPU seconds");
+        }
+        compaction(&mut text, line);
+    }
     for scaling in &report.scalings {
         let (kind, threads) = (scaling.kind.name(), scaling.threads);
         let (by_wall, by_cpu) = (scaled(scaling.by_wall, 1.0, 2), scaled(scaling.by_cpu, 1.0, 2));
@@ -82,6 +95,19 @@ fn service(text: &mut String, line: &ServiceLine) {
             ),
         );
     }
+}
+
+fn compaction(text: &mut String, line: &CompactionLine) {
+    let name = format!("{} {}", line.who.name(), line.version);
+    let cpu_s = scaled(line.cpu_s, 1.0, 2);
+    let times = line.times_pintail.map(|times| scaled(times, 1.0, 2)).unwrap_or_default();
+    let notes = format!("{} -> {}; {}", line.before.count, sized(line.after), differences(&line.differences));
+    push(text, format_args!("  {name:<20} {cpu_s:<22} {times:<28} {:>8}  {notes}", line.rss_peak_bytes >> 20));
+}
+
+fn sized(files: Files) -> String {
+    let Files { count, bytes } = files;
+    format!("{count} file{}, {:.1} MiB", if count == 1 { "" } else { "s" }, bytes as f64 / f64::from(1 << 20))
 }
 
 fn columns(text: &mut String, rate: &str) {
@@ -162,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::peers::ceiling::Ceiling;
+    use crate::peers::compact::{Compacted, Compactor, Flush};
     use crate::peers::data::Lines;
     use crate::peers::engines::LeftOut;
     use crate::peers::ours::Work;
@@ -184,6 +211,7 @@ mod tests {
             engines: vec![Engine::Duckdb, Engine::Polars],
             jobs: vec![Job::Clean],
             served: 0,
+            compacted: 0,
             cores: false,
             lines: vec![(Kind::Pin, 1_000)],
             seed: 1,
@@ -301,6 +329,45 @@ mod tests {
         let spark = &report.services[2];
         assert_eq!((spark.records_per_cpu_s.median, spark.times_pintail.unwrap().median), (100.0, 4.0));
         assert!(render(&report).contains("from files to Parquet, one core: no Kinesis"), "{}", render(&report));
+    }
+
+    #[test]
+    fn compaction_is_told_by_its_tables_and_a_lost_row_or_idle_turn_is_a_violation() {
+        let mut report = report();
+        report.lines.clear();
+        let files = |count, mib: u64| Files { count, bytes: mib << 20 };
+        let turned = |round, who, cpu_s| Compacted {
+            round,
+            flush: Flush::Usual,
+            who,
+            work: Work { cpu_s, reading_s: None, ..turn(round, None, cpu_s).work.unwrap() },
+            before: files(13, 98),
+            after: files(1, 97),
+            differences: Vec::new(),
+        };
+        let (ours, theirs) = (Compactor::Pintail, Compactor::DeltaRs);
+        report.compacted =
+            vec![turned(0, ours, 1.0), turned(0, theirs, 3.0), turned(1, theirs, 10.0), turned(1, ours, 2.0)];
+        report.conclude(&plan()).unwrap();
+        assert_eq!(report.violations, [""; 0]);
+        let table = render(&report);
+        assert!(table.contains("in a folder, both cores (files of a catch-up: 13 files, 98.0 MiB)"), "{table}");
+        assert!(table.contains("1.50 [1.00, 2.00]") && table.contains("4.00 [3.00, 5.00]"), "{table}");
+        assert_eq!(table.matches("50  13 -> 1 file, 97.0 MiB; the same").count(), 2, "{table}");
+
+        let small = |who| Compacted { flush: Flush::Small, ..turned(2, who, 1.0) };
+        report.compacted = vec![
+            Compacted { after: files(13, 98), ..small(ours) },
+            Compacted { differences: vec!["7 rows instead of 8".to_owned()], ..small(theirs) },
+        ];
+        report.conclude(&plan()).unwrap();
+        let idle = "Pintail, small files, round 3: 13 files are left of 13; expected fewer, and 3 at most";
+        assert_eq!(report.violations, [idle, "delta-rs, small files, round 3: 7 rows instead of 8"]);
+        assert!(
+            render(&report).contains("13 -> 1 file, 97.0 MiB; differs: 7 rows instead of 8"),
+            "{}",
+            render(&report)
+        );
     }
 
     #[test]
