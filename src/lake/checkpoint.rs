@@ -153,15 +153,29 @@ impl Ranged {
     pub fn new(store: &LakeStore, path: Path, size: u64) -> Self {
         Self { objects: store.objects(), path, size }
     }
+
+    /// What a damaged footer asks for is no failure of the store.
+    fn check(&self, range: &Range<u64>) -> Result<(), ParquetError> {
+        match range.start <= range.end && range.end <= self.size {
+            true => Ok(()),
+            false => Err(ParquetError::EOF(format!("{range:?} of {} bytes", self.size))),
+        }
+    }
 }
 
 impl AsyncFileReader for Ranged {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        Box::pin(async move { Ok(self.objects.get_range(&self.path, range).await?) })
+        Box::pin(async move {
+            self.check(&range)?;
+            Ok(self.objects.get_range(&self.path, range).await?)
+        })
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        Box::pin(async move { Ok(self.objects.get_ranges(&self.path, &ranges).await?) })
+        Box::pin(async move {
+            ranges.iter().try_for_each(|range| self.check(range))?;
+            Ok(self.objects.get_ranges(&self.path, &ranges).await?)
+        })
     }
 
     fn get_metadata<'a>(

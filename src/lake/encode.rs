@@ -25,7 +25,7 @@ pub(crate) const CREATED_BY: &str = concat!("pintail version ", env!("CARGO_PKG_
 
 /// How large a page of values becomes before it is compressed. The codec finds nearly all that it finds in a page of twice
 /// the size, and what a page is made of stays in the processor's cache.
-const DATA_PAGE_BYTES: usize = 512 * 1024;
+pub(crate) const DATA_PAGE_BYTES: usize = 512 * 1024;
 
 /// A file, and what its `add` says of it.
 pub(crate) struct Encoded {
@@ -95,7 +95,8 @@ pub(crate) fn column_writers(
     sample: &RecordBatch,
     index: usize,
 ) -> Result<Vec<ArrowColumnWriter>, ParquetError> {
-    // They are a file's, which has one sample; of this one nothing is ever written.
+    // Of a file's writer they would all have the form of its first rows. There is no other public way to them than one
+    // more, of which nothing is ever written.
     let writer = ArrowWriter::try_new(std::io::sink(), Arc::clone(schema), Some(properties(schema, Some(sample))?))?;
     writer.into_serialized_writer()?.1.create_column_writers(index)
 }
@@ -109,17 +110,26 @@ pub(crate) fn write_column(
     compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))
 }
 
-/// The rows in their order, as the row groups that they become: about equally large ones, since compaction takes over
-/// as they are those that are at least half full.
+/// The rows in their order, as the row groups that they become: of about the same size, since compaction takes over as they
+/// are those that are not much less than full.
 fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
-    let bytes = batches.iter().map(rows_bytes);
-    let (all, largest) = (bytes.clone().sum::<usize>(), bytes.max().unwrap_or(0));
-    let share = all / all.div_ceil(ROW_GROUP_BYTES_MAX).max(1);
-    let (mut groups, mut ends) = (vec![Vec::new()], RowGroups::of(share + largest));
-    for (ends_group, piece) in batches.iter().flat_map(|batch| ends.cut(batch)) {
-        if ends_group {
+    let mut ends = RowGroups::default();
+    let pieces: Vec<RecordBatch> =
+        batches.iter().flat_map(|batch| ends.cut(batch)).map(|(_ends_group, piece)| piece).collect();
+    let largest = pieces.iter().map(rows_bytes).max().unwrap_or(0);
+    let mut left = pieces.iter().map(rows_bytes).sum::<usize>();
+    let mut groups_left = left.div_ceil(ROW_GROUP_BYTES_MAX.saturating_sub(largest).max(ROW_GROUP_BYTES_MAX / 2));
+    let (mut groups, mut bytes) = (vec![Vec::new()], 0);
+    for piece in pieces {
+        let more = rows_bytes(&piece);
+        let share = (bytes + left) / groups_left.max(1);
+        if bytes > 0 && (bytes >= share || bytes + more > ROW_GROUP_BYTES_MAX) {
             groups.push(Vec::new());
+            groups_left = groups_left.saturating_sub(1);
+            bytes = 0;
         }
+        bytes += more;
+        left -= more;
         if let Some(group) = groups.last_mut() {
             group.push(piece);
         }
@@ -128,34 +138,22 @@ fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
 }
 
 /// Where row groups end: by decoded bytes, which the writer's own settings do not count.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RowGroups {
     bytes: usize,
-    bytes_max: usize,
-}
-
-impl Default for RowGroups {
-    fn default() -> Self {
-        Self::of(ROW_GROUP_BYTES_MAX)
-    }
 }
 
 impl RowGroups {
-    /// Row groups of so many bytes, and of no more than a reader may have to hold.
-    pub fn of(bytes: usize) -> Self {
-        Self { bytes: 0, bytes_max: bytes.min(ROW_GROUP_BYTES_MAX) }
-    }
-
     /// The rows in pieces, each with whether a row group has to end before it.
     pub fn cut(&mut self, batch: &RecordBatch) -> Vec<(bool, RecordBatch)> {
         let bytes = rows_bytes(batch);
-        if bytes > self.bytes_max && batch.num_rows() > 1 {
+        if bytes > ROW_GROUP_BYTES_MAX && batch.num_rows() > 1 {
             let half = batch.num_rows() / 2;
             let mut pieces = self.cut(&batch.slice(0, half));
             pieces.extend(self.cut(&batch.slice(half, batch.num_rows() - half)));
             return pieces;
         }
-        let ends_group = self.bytes > 0 && self.bytes + bytes > self.bytes_max;
+        let ends_group = self.bytes > 0 && self.bytes + bytes > ROW_GROUP_BYTES_MAX;
         self.bytes = if ends_group { bytes } else { self.bytes + bytes };
         vec![(ends_group, batch.clone())]
     }
@@ -219,6 +217,25 @@ mod tests {
         let groups = rows_of_groups(vec![payloads(2), payloads(5)]);
         assert!(groups.iter().all(|rows| *rows <= 3) && groups.len() <= 4, "{groups:?}");
         assert_eq!(groups.iter().sum::<i64>(), 7);
+    }
+
+    #[test]
+    fn row_groups_of_a_flush_are_of_about_the_same_size() {
+        let batch = |mib: usize| {
+            let payload = vec![b'x'; 1 << 20];
+            let column: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..mib).map(|_| &payload)));
+            RecordBatch::try_from_iter([("payload", column)]).unwrap()
+        };
+        let sizes = [&[2; 18][..], &[1; 33], &[2; 46], &[3, 1, 2, 2, 3, 1, 1, 3, 3, 2, 1, 3, 2, 2, 3, 3], &[2; 150]];
+        for sizes in sizes {
+            let batches: Vec<RecordBatch> = sizes.iter().map(|mib| batch(*mib)).collect();
+            let groups = row_groups(&batches);
+            let rows: Vec<usize> = groups.iter().map(|group| group.iter().map(RecordBatch::num_rows).sum()).collect();
+            assert_eq!(rows.iter().sum::<usize>(), sizes.iter().sum::<usize>());
+            // Beside a row's MiB there are a few bytes of it.
+            assert!(rows.iter().all(|mib| (13..32).contains(mib)), "{rows:?}");
+        }
+        assert_eq!(row_groups(&[batch(100)]).iter().flatten().map(RecordBatch::num_rows).sum::<usize>(), 100);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
 
-use super::files::of_the_store;
 use crate::error_chain::chain;
 use crate::window::Undecodable;
 
@@ -250,6 +249,19 @@ impl LakeError {
         // A listing of a bucket that is not there has no variant of its own, only S3's code in its text.
         refused || chain(source).contains("<Code>NoSuchBucket</Code>")
     }
+}
+
+/// What the store answered, if it is the store that is in the way. Otherwise it is the file: codecs, too, have errors that
+/// Parquet calls external.
+pub(crate) fn of_the_store(error: &ParquetError) -> Option<&object_store::Error> {
+    let ParquetError::External(cause) = error else { return None };
+    // A writer wraps what its upload has wrapped already.
+    cause.downcast_ref().or_else(|| cause.downcast_ref().and_then(of_the_store))
+}
+
+/// Whether the file is not there any more.
+pub(crate) fn is_gone(error: &ParquetError) -> bool {
+    matches!(of_the_store(error), Some(object_store::Error::NotFound { .. }))
 }
 
 #[cfg(test)]

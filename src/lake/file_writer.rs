@@ -18,7 +18,11 @@ use super::stats::Counts;
 use super::stored_group::StoredGroup;
 use super::upload::Upload;
 
-/// A file on its way. What is in memory is the row group that is being filled and one part of the upload.
+/// What Parquet's writer gathers before it passes it on.
+const KEPT_BACK_BYTES: usize = 8 * 1024;
+
+/// A file on its way. What is in memory is the row group that is being filled, and what waits of finished ones to become
+/// a part of the upload.
 pub(crate) struct FileWriter {
     file: SerializedFileWriter<Vec<u8>>,
     schema: SchemaRef,
@@ -57,7 +61,7 @@ impl FileWriter {
         }
         for (ends_group, piece) in self.ends.cut(batch) {
             if ends_group {
-                self.end_group().await?;
+                self.send_group().await?;
             }
             self.encode(&piece)?;
         }
@@ -77,13 +81,11 @@ impl FileWriter {
     /// Adds a row group of another file, after the rows that are there.
     pub async fn copy(&mut self, stored: StoredGroup) -> Result<()> {
         self.end_group().await?;
-        self.file.inner_mut().reserve(stored.bytes());
+        self.reserve(stored.bytes() as u64);
         let mut group = self.file.next_row_group()?;
-        for (piece, column) in stored.columns() {
-            group.append_column(piece, column)?;
-        }
+        stored.append_to(&mut group)?;
         group.close()?;
-        self.counts.add_stored(stored.rows(), stored.nulls(&self.schema));
+        self.counts.add_counts(&stored.counts);
         // Its bytes are in the file now, and would be in memory twice while they go up.
         drop(stored);
         self.send().await
@@ -91,17 +93,26 @@ impl FileWriter {
 
     /// What comes next is another row group.
     pub async fn end_group(&mut self) -> Result<()> {
-        let Some(writers) = self.group.take() else { return Ok(()) };
         self.ends = RowGroups::default();
+        self.send_group().await
+    }
+
+    async fn send_group(&mut self) -> Result<()> {
+        let Some(writers) = self.group.take() else { return Ok(()) };
         let chunks = writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<_>>>()?;
-        let bytes = chunks.iter().map(|chunk| chunk.close().bytes_written).sum::<u64>();
-        self.file.inner_mut().reserve(usize::try_from(bytes).unwrap_or(0));
+        self.reserve(chunks.iter().map(|chunk| chunk.close().bytes_written).sum());
         let mut group = self.file.next_row_group()?;
         for chunk in chunks {
             chunk.append_to_row_group(&mut group)?;
         }
         group.close()?;
         self.send().await
+    }
+
+    /// Memory for a row group: what grows is copied again and again. There are a few bytes of the one before, which the
+    /// file's writer keeps back.
+    fn reserve(&mut self, bytes: u64) {
+        self.file.inner_mut().reserve(usize::try_from(bytes).unwrap_or(0) + KEPT_BACK_BYTES);
     }
 
     async fn send(&mut self) -> Result<()> {
@@ -121,5 +132,32 @@ impl FileWriter {
     /// What was written of which rows, and to where.
     pub fn into_parts(self) -> (Upload, Counts) {
         (self.upload, self.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::arrow::array::{ArrayRef, BinaryArray};
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::lake::tests::Lake;
+
+    #[tokio::test]
+    async fn no_row_group_is_larger_than_a_reader_may_have_to_hold_however_rows_come() {
+        for rows in [1, 7, 63] {
+            let payload = vec![b'x'; 1 << 20];
+            let column: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..rows).map(|_| &payload)));
+            let batch = RecordBatch::try_from_iter([("payload", column)]).unwrap();
+            let upload = Upload::of_new_name(Lake::in_memory().store.clone(), Path::from("x"));
+            let mut writer = FileWriter::new(upload, &batch.schema()).unwrap();
+            for _ in 0..130 / rows {
+                writer.write(&batch).await.unwrap();
+            }
+            let file = writer.finish().await.unwrap();
+            let groups: Vec<i64> = file.row_groups().iter().map(|group| group.num_rows()).collect();
+            assert!(groups.iter().all(|rows| *rows < 32), "{groups:?}");
+            assert_eq!(groups.iter().sum::<i64>(), i64::from(130 / rows * rows));
+        }
     }
 }

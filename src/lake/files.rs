@@ -126,19 +126,6 @@ impl OpenFile {
     }
 }
 
-/// What the store answered, if it is the store that is in the way. Otherwise it is the file: codecs, too, have errors that
-/// Parquet calls external.
-pub(crate) fn of_the_store(error: &ParquetError) -> Option<&object_store::Error> {
-    let ParquetError::External(cause) = error else { return None };
-    // A writer wraps what its upload has wrapped already.
-    cause.downcast_ref().or_else(|| cause.downcast_ref().and_then(of_the_store))
-}
-
-/// Whether the file is not there any more.
-pub(crate) fn is_gone(error: &ParquetError) -> bool {
-    matches!(of_the_store(error), Some(object_store::Error::NotFound { .. }))
-}
-
 /// The active files that `choose` makes something of, in the order of their paths: the same for everybody who looks
 /// at the same version. The head, unless a version is given.
 pub(crate) async fn active_files<T>(

@@ -83,3 +83,34 @@ fn slice(bytes: &Bytes, range: &Range<u64>) -> Result<Bytes> {
         None => Err(ParquetError::EOF(format!("{range:?} of {} bytes", bytes.len()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::PutPayload;
+
+    use super::*;
+    use crate::lake::error::of_the_store;
+    use crate::lake::tests::Lake;
+
+    #[tokio::test]
+    async fn what_a_damaged_footer_asks_for_is_no_failure_of_the_store_and_a_file_that_is_gone_is_one() {
+        let lake = Lake::in_memory();
+        let path = lake.store.path("orders", "part");
+        lake.store.objects().put_opts(&path, PutPayload::from_static(b"0123456789"), Default::default()).await.unwrap();
+        let sources = [
+            Source::Whole(Bytes::from_static(b"0123456789")),
+            Source::Ranged(Ranged::new(&lake.store, path.clone(), 10)),
+        ];
+        for mut source in sources {
+            assert_eq!(source.get_bytes(3..7).await.unwrap(), "3456");
+            for range in [8..11, 11..12, Range { start: 5, end: 4 }, 0..u64::MAX] {
+                let error = source.get_bytes(range.clone()).await.unwrap_err();
+                assert!(of_the_store(&error).is_none(), "{range:?}: {error}");
+                let error = source.get_byte_ranges(vec![0..1, range.clone()]).await.unwrap_err();
+                assert!(of_the_store(&error).is_none(), "{range:?}: {error}");
+            }
+        }
+        let mut gone = Source::Ranged(Ranged::new(&lake.store, lake.store.path("orders", "gone"), 10));
+        assert!(of_the_store(&gone.get_bytes(0..1).await.unwrap_err()).is_some());
+    }
+}

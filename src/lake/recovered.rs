@@ -10,8 +10,8 @@ use deltalake::arrow::datatypes::Int64Type;
 use deltalake::parquet::errors::ParquetError;
 use futures::TryStreamExt;
 
-use super::error::LakeError;
-use super::files::{Added, DataFile, Part, active_files, is_gone};
+use super::error::{LakeError, is_gone};
+use super::files::{Added, DataFile, Part, active_files};
 use super::store::LakeStore;
 use crate::checkpoint::{SequenceNumber, ShardId};
 use crate::contract::{ARRIVED_AT, REPLAYED, SEQUENCE_NUMBER, SHARD_ID, SUB_SEQUENCE_NUMBER};

@@ -18,8 +18,8 @@ use deltalake::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use deltalake::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
 
-use super::error::LakeError;
-use super::files::{DataFile, OpenFile, Part, Rows, active_files, is_gone};
+use super::error::{LakeError, is_gone};
+use super::files::{DataFile, OpenFile, Part, Rows, active_files};
 use super::recovered::{RecordKeys, Recovered};
 use super::store::LakeStore;
 use crate::checkpoint::ShardId;

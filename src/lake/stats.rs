@@ -5,8 +5,11 @@
 //! have milliseconds in Delta's log, so their minimum is rounded down and their maximum up.
 
 use chrono::{DateTime, Datelike};
-use deltalake::arrow::array::{Array, RecordBatch};
-use deltalake::arrow::datatypes::{DataType, Schema, TimeUnit};
+use deltalake::arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch};
+use deltalake::arrow::compute::{max, min};
+use deltalake::arrow::datatypes::{
+    DataType, Date32Type, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
+};
 use deltalake::parquet::file::metadata::ParquetMetaData;
 use deltalake::parquet::file::statistics::Statistics;
 use serde_json::{Map, Value, json};
@@ -20,21 +23,24 @@ const TEXT_BOUND_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub rows: usize,
-    /// `None` where they were not counted.
-    nulls: Vec<Option<usize>>,
+    nulls: Vec<usize>,
 }
 
 impl Counts {
     /// Counts another batch; all have the same columns.
     pub fn add(&mut self, batch: &RecordBatch) {
-        self.add_stored(batch.num_rows(), batch.columns().iter().map(|column| Some(column.null_count())).collect());
+        self.add_nulls(batch.num_rows(), batch.columns().iter().map(|column| column.null_count()));
     }
 
-    /// Counts what others have counted, as far as they have.
-    pub fn add_stored(&mut self, rows: usize, nulls: Vec<Option<usize>>) {
+    /// Counts what was counted elsewhere, of the same columns.
+    pub fn add_counts(&mut self, counts: &Self) {
+        self.add_nulls(counts.rows, counts.nulls.iter().copied());
+    }
+
+    fn add_nulls(&mut self, rows: usize, nulls: impl ExactSizeIterator<Item = usize>) {
         self.rows += rows;
-        self.nulls.resize(nulls.len(), Some(0));
-        self.nulls.iter_mut().zip(nulls).for_each(|(sum, more)| *sum = sum.zip(more).map(|(sum, more)| sum + more));
+        self.nulls.resize(nulls.len(), 0);
+        self.nulls.iter_mut().zip(nulls).for_each(|(sum, nulls)| *sum += nulls);
     }
 }
 
@@ -42,13 +48,43 @@ impl Counts {
 pub(crate) fn stats_json(schema: &Schema, counts: &Counts, file: &ParquetMetaData) -> String {
     let (mut minima, mut maxima, mut nulls) = (Map::new(), Map::new(), Map::new());
     for (field, count) in schema.fields().iter().zip(&counts.nulls) {
-        nulls.extend(count.map(|count| (field.name().clone(), json!(count))));
+        nulls.insert(field.name().clone(), json!(count));
         if let Some(bounds) = bounds(field.name(), field.data_type(), file) {
             minima.extend(bounds.min.map(|value| (field.name().clone(), value)));
             maxima.extend(bounds.max.map(|value| (field.name().clone(), value)));
         }
     }
     json!({ "numRecords": counts.rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls }).to_string()
+}
+
+/// Whether these values lie within what a footer says of them, as far as [`stats_json`] believes it.
+pub(crate) fn are_bounds(statistics: &Statistics, values: &dyn Array) -> bool {
+    match span(statistics) {
+        None => true,
+        Some(Span::Boolean(min, max)) => values
+            .as_boolean_opt()
+            .is_none_or(|values| values.iter().flatten().all(|value| (min..=max).contains(&value))),
+        Some(Span::Integer(min, max)) => integers(values)
+            .is_none_or(|(least, most)| least.is_none_or(|least| min <= least) && most.is_none_or(|most| most <= max)),
+        // A NaN is neither more nor less.
+        Some(Span::Double(min, max)) => values
+            .as_primitive_opt::<Float64Type>()
+            .is_none_or(|values| values.iter().flatten().all(|value| value.is_nan() || (min..=max).contains(&value))),
+        Some(Span::Text(min, max)) => values.as_string_opt::<i32>().is_none_or(|texts| {
+            texts.iter().flatten().all(|text| min.as_slice() <= text.as_bytes() && text.as_bytes() <= max.as_slice())
+        }),
+    }
+}
+
+/// The least and the greatest of whole numbers, days or instants; `None` of other values.
+fn integers(values: &dyn Array) -> Option<(Option<i64>, Option<i64>)> {
+    fn of<T: ArrowPrimitiveType<Native: Into<i64>>>(values: &PrimitiveArray<T>) -> (Option<i64>, Option<i64>) {
+        (min(values).map(Into::into), max(values).map(Into::into))
+    }
+    let wide = values.as_primitive_opt::<Int64Type>().map(of);
+    let instants = || values.as_primitive_opt::<TimestampMicrosecondType>().map(of);
+    let narrow = || values.as_primitive_opt::<Int32Type>().map(of);
+    wide.or_else(instants).or_else(narrow).or_else(|| values.as_primitive_opt::<Date32Type>().map(of))
 }
 
 struct Bounds {
@@ -149,7 +185,7 @@ mod tests {
     use std::sync::Arc;
 
     use deltalake::arrow::array::{
-        ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int32Array, StringArray,
+        ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray,
         TimestampMicrosecondArray,
     };
     use deltalake::parquet::arrow::ArrowWriter;
@@ -166,6 +202,29 @@ mod tests {
         let mut counts = Counts::default();
         counts.add(&batch);
         serde_json::from_str(&stats_json(&batch.schema(), &counts, &file)).unwrap()
+    }
+
+    #[test]
+    fn values_are_within_bounds_or_not_whatever_their_type() {
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(-1), None, Some(7)]));
+        let instants: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![-1, 7]).with_timezone("UTC"));
+        let integers: [ArrayRef; 2] =
+            [Arc::new(Int32Array::from(vec![7, -1])), Arc::new(Int64Array::from(vec![-1, 7]))];
+        for values in integers.iter().chain([&days, &instants]) {
+            let bounds = |min, max| {
+                [
+                    Statistics::int32(Some(min), Some(max), None, Some(0), false),
+                    Statistics::int64(Some(min.into()), Some(max.into()), None, Some(0), false),
+                ]
+            };
+            assert!(bounds(-1, 7).iter().all(|bounds| are_bounds(bounds, values)));
+            assert!(!bounds(0, 7).iter().chain(&bounds(-1, 6)).any(|bounds| are_bounds(bounds, values)), "{values:?}");
+        }
+        let truths = BooleanArray::from(vec![Some(true), None]);
+        let bounds = |min, max| Statistics::boolean(Some(min), Some(max), None, Some(1), false);
+        assert!(are_bounds(&bounds(false, true), &truths) && are_bounds(&bounds(true, true), &truths));
+        assert!(!are_bounds(&bounds(false, false), &truths));
+        assert!(are_bounds(&Statistics::int64(None, None, None, Some(2), false), &Int64Array::from(vec![None, None])));
     }
 
     #[test]

@@ -1,27 +1,25 @@
-//! A row group as it lies in a file, to be taken into another without being decoded and encoded again.
+//! A row group as it lies in a file, to be taken into another without being encoded and compressed anew.
 //!
-//! That is done with row groups that this version of Pintail has written for the very same columns, and that are too large to
-//! gain anything by being joined with others. Their pages are decompressed, all of them, since a damaged one should be
-//! found where it is and not carried on; what that costs is a tenth of writing them anew.
+//! That is done with row groups that this version of Pintail has written for the very same columns, and that would gain
+//! nothing by being joined with others. Each value is decoded all the same and held against what the footer says: damage is
+//! to be found where it is and not carried on, and what the footer says becomes what the table's log says of the new file.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake::arrow::datatypes::Schema;
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use deltalake::parquet::arrow::async_reader::AsyncFileReader;
 use deltalake::parquet::basic::{Compression, Type};
-use deltalake::parquet::column::page::{Page, PageReader};
 use deltalake::parquet::column::writer::ColumnCloseResult;
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, RowGroupMetaData};
 use deltalake::parquet::file::reader::{ChunkReader, Length};
-use deltalake::parquet::file::serialized_reader::SerializedPageReader;
-use deltalake::parquet::file::statistics::Statistics;
+use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use deltalake::parquet::schema::types::SchemaDescriptor;
 
-use super::encode::CREATED_BY;
+use super::encode::{CREATED_BY, DATA_PAGE_BYTES};
 use super::reading::Source;
+use super::stats::{Counts, are_bounds};
 use crate::limits::{COMPACT_GROUP_BYTES, ROW_GROUP_BYTES_MAX};
 
 /// A row group that has come out of its file.
@@ -29,6 +27,8 @@ use crate::limits::{COMPACT_GROUP_BYTES, ROW_GROUP_BYTES_MAX};
 pub(crate) struct StoredGroup {
     piece: Piece,
     metadata: RowGroupMetaData,
+    /// Of its rows, which were all looked at.
+    pub counts: Counts,
 }
 
 /// What stands in a file from `start` on.
@@ -39,40 +39,25 @@ struct Piece {
 }
 
 impl StoredGroup {
-    /// Fetches a row group and looks at each of its pages.
-    pub async fn fetch(source: &mut Source, group: &RowGroupMetaData) -> Result<Self> {
-        let Some(range) = range_of(group) else {
-            return Err(ParquetError::General("a row group that is nowhere".to_owned()));
+    /// Fetches a row group and looks at each of its values, so many rows at a time.
+    pub async fn fetch(
+        source: &mut Source,
+        file: &ArrowReaderMetadata,
+        group: usize,
+        batch_rows: usize,
+    ) -> Result<Self> {
+        let metadata = file.metadata().row_group(group).clone();
+        let Some(range) = range_of(&metadata) else {
+            return Err(ParquetError::General("a row group whose columns are not one after the other".to_owned()));
         };
         let (start, expected) = (range.start, range.end - range.start);
         let bytes = source.get_bytes(range).await?;
         if bytes.len() as u64 != expected {
             return Err(ParquetError::EOF(format!("{} of a row group's {expected} bytes", bytes.len())));
         }
-        let stored = Self { piece: Piece { start, bytes }, metadata: group.clone() };
-        stored.metadata.columns().iter().try_for_each(|column| stored.check(column))?;
-        Ok(stored)
-    }
-
-    fn check(&self, column: &ColumnChunkMetaData) -> Result<()> {
-        let mut pages = SerializedPageReader::new(Arc::new(self.piece.clone()), column, self.rows(), None)?;
-        let mut values = 0;
-        while let Some(page) = pages.get_next_page()? {
-            values += match page {
-                Page::DataPage { num_values, .. } | Page::DataPageV2 { num_values, .. } => i64::from(num_values),
-                Page::DictionaryPage { .. } => 0,
-            };
-        }
-        if values == column.num_values() {
-            return Ok(());
-        }
-        let (name, expected) = (column.column_path().string(), column.num_values());
-        Err(ParquetError::General(format!("{name} holds {expected} values by the footer, and {values} are there")))
-    }
-
-    /// By the footer.
-    pub fn rows(&self) -> usize {
-        usize::try_from(self.metadata.num_rows()).unwrap_or(0)
+        let piece = Piece { start, bytes };
+        let counts = checked(&piece, &metadata, file, group, batch_rows)?;
+        Ok(Self { piece, metadata, counts })
     }
 
     /// Bytes of its pages.
@@ -80,19 +65,9 @@ impl StoredGroup {
         self.piece.bytes.len()
     }
 
-    /// Nulls by column; `None` where the file's footer does not say it, since values lie in lists.
-    pub fn nulls(&self, schema: &Schema) -> Vec<Option<usize>> {
-        let nulls = |name: &String| {
-            let column =
-                self.metadata.columns().iter().find(|column| column.column_path().parts() == [name.as_str()])?;
-            column.statistics()?.null_count_opt().and_then(|nulls| usize::try_from(nulls).ok())
-        };
-        schema.fields().iter().map(|field| nulls(field.name())).collect()
-    }
-
-    /// Its columns, for a row group of another file.
-    pub fn columns(&self) -> impl Iterator<Item = (&(impl ChunkReader + use<>), ColumnCloseResult)> {
-        self.metadata.columns().iter().map(|column| {
+    /// Makes it a row group of another file.
+    pub fn append_to<W: std::io::Write + Send>(&self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<()> {
+        self.metadata.columns().iter().try_for_each(|column| {
             let close = ColumnCloseResult {
                 bytes_written: column.compressed_size().unsigned_abs(),
                 rows_written: self.metadata.num_rows().unsigned_abs(),
@@ -101,9 +76,43 @@ impl StoredGroup {
                 column_index: None,
                 offset_index: None,
             };
-            (&self.piece, close)
+            group.append_column(&self.piece, close)
         })
     }
+}
+
+/// Decodes all of a row group, which has to be as its footer says.
+fn checked(
+    piece: &Piece,
+    metadata: &RowGroupMetaData,
+    file: &ArrowReaderMetadata,
+    group: usize,
+    batch_rows: usize,
+) -> Result<Counts> {
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(piece.clone(), file.clone());
+    let reader = reader.with_row_groups(vec![group]).with_batch_size(batch_rows).build()?;
+    let mut counts = Counts::default();
+    for batch in reader {
+        let batch = batch?;
+        counts.add(&batch);
+        for (field, values) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            let of_field =
+                metadata.columns().iter().find(|column| column.column_path().parts() == [field.name().as_str()]);
+            let statistics = of_field.and_then(ColumnChunkMetaData::statistics);
+            if !statistics.is_none_or(|statistics| are_bounds(statistics, values)) {
+                let name = field.name();
+                return Err(ParquetError::General(format!("a value of {name} is not within its footer's bounds")));
+            }
+        }
+    }
+    let expected = metadata.num_rows();
+    if i64::try_from(counts.rows) != Ok(expected) {
+        let found = counts.rows;
+        return Err(ParquetError::General(format!(
+            "{expected} rows of a row group by the footer, and {found} are there"
+        )));
+    }
+    Ok(counts)
 }
 
 impl Length for Piece {
@@ -138,50 +147,174 @@ impl ChunkReader for Piece {
     }
 }
 
-/// Whether a row group of this file can be one of a file with these columns as it is, and is large enough to stay one.
-pub(crate) fn is_to_be_copied(file: &FileMetaData, group: &RowGroupMetaData, wanted: &SchemaDescriptor) -> bool {
-    let is_ours = file.created_by() == Some(CREATED_BY) && file.schema_descr().columns() == wanted.columns();
-    is_ours && is_large(group) && group.columns().iter().all(is_usual)
+/// Whether row groups of this file can be of one with these columns as they are.
+pub(crate) fn may_be_copied(file: &FileMetaData, wanted: &SchemaDescriptor) -> bool {
+    file.created_by() == Some(CREATED_BY) && file.schema_descr().columns() == wanted.columns()
 }
 
-/// What our files have, and what the `add` of another file has to be told.
-fn is_usual(column: &ColumnChunkMetaData) -> bool {
-    let is_counted = column.statistics().is_some_and(|statistics| Statistics::null_count_opt(statistics).is_some());
-    is_counted && matches!(column.compression(), Compression::ZSTD(_)) && column.bloom_filter_offset().is_none()
+/// Whether a row group is large enough to stay one, small enough to be held at once, and as we write it.
+pub(crate) fn is_to_be_copied(group: &RowGroupMetaData) -> bool {
+    let (filled, decoded) = group.columns().iter().fold((0_u64, 0_u64), |(filled, decoded), column| {
+        (filled.saturating_add(filled_bytes(column)), decoded.saturating_add(decoded_bytes(column)))
+    });
+    let is_large = filled >= COMPACT_GROUP_BYTES as u64 / 2 || decoded >= ROW_GROUP_BYTES_MAX as u64 / 3;
+    let is_usual = |column: &ColumnChunkMetaData| {
+        matches!(column.compression(), Compression::ZSTD(_)) && column.bloom_filter_offset().is_none()
+    };
+    let fits = || range_of(group).is_some_and(|range| range.end - range.start <= 2 * COMPACT_GROUP_BYTES as u64);
+    is_large && group.columns().iter().all(is_usual) && fits()
 }
 
-/// At least half as large as our row groups become, and small enough to be held at once.
-fn is_large(group: &RowGroupMetaData) -> bool {
-    let compressed = group.compressed_size().unsigned_abs();
-    let decoded: u64 = group.columns().iter().map(decoded_bytes).sum();
-    let fills = compressed >= COMPACT_GROUP_BYTES as u64 / 2 || decoded >= ROW_GROUP_BYTES_MAX as u64 / 2;
-    fills && range_of(group).is_some_and(|range| range.end - range.start <= 2 * COMPACT_GROUP_BYTES as u64)
+/// What a column's writer holds of it before the row group ends, by which row groups end: its finished pages, and what has
+/// not become a page yet.
+fn filled_bytes(column: &ColumnChunkMetaData) -> u64 {
+    let (compressed, uncompressed) =
+        (column.compressed_size().unsigned_abs(), column.uncompressed_size().unsigned_abs());
+    if uncompressed < DATA_PAGE_BYTES as u64 { uncompressed } else { compressed }
 }
 
-/// What the values take in Arrow's arrays.
+/// What the values take in Arrow's arrays, by which row groups end, too.
 fn decoded_bytes(column: &ColumnChunkMetaData) -> u64 {
     let values = column.num_values().unsigned_abs();
     match column.column_type() {
         Type::BOOLEAN => values / 8,
-        Type::INT32 | Type::FLOAT => 4 * values,
-        Type::INT64 | Type::DOUBLE => 8 * values,
-        Type::INT96 | Type::FIXED_LEN_BYTE_ARRAY => 16 * values,
+        Type::INT32 | Type::FLOAT => values.saturating_mul(4),
+        Type::INT64 | Type::DOUBLE => values.saturating_mul(8),
+        Type::INT96 | Type::FIXED_LEN_BYTE_ARRAY => values.saturating_mul(16),
         Type::BYTE_ARRAY => {
             let texts = column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size());
-            4 * values + texts.unsigned_abs()
+            values.saturating_mul(4).saturating_add(texts.unsigned_abs())
         }
     }
 }
 
-/// Where its columns are, from the first to the last; `None` if the footer's numbers cannot be.
+/// Where its columns are, one after the other; `None` if the footer says anything else.
 fn range_of(group: &RowGroupMetaData) -> Option<Range<u64>> {
-    let range = |column: &ColumnChunkMetaData| {
-        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
-        let (start, bytes) = (u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?);
-        Some(start..start.checked_add(bytes)?)
-    };
-    group.columns().iter().map(range).reduce(|all, column| {
-        let (all, column) = (all?, column?);
-        Some(all.start.min(column.start)..all.end.max(column.end))
-    })?
+    let mut all: Option<Range<u64>> = None;
+    for column in group.columns() {
+        let (dictionary, data) = (column.dictionary_page_offset(), column.data_page_offset());
+        let start = u64::try_from(dictionary.unwrap_or(data)).ok()?;
+        let end = start.checked_add(u64::try_from(column.compressed_size()).ok()?)?;
+        let holds_data = u64::try_from(data).is_ok_and(|data| (start..end).contains(&data));
+        let first = all.as_ref().map_or(start, |all| all.start);
+        if !holds_data || all.is_some_and(|all| all.end != start) {
+            return None;
+        }
+        all = Some(first..end);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use deltalake::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+    use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
+    use deltalake::parquet::file::metadata::{ColumnChunkMetaDataBuilder, ParquetMetaData, ParquetMetaDataReader};
+    use deltalake::parquet::file::statistics::Statistics;
+
+    use super::*;
+    use crate::lake::encode::encode;
+    use crate::lake::partition::Partition;
+
+    fn file() -> (Bytes, ParquetMetaData) {
+        let numbers = (0..20_000).map(|n| (n % 10 != 0).then_some(n));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("n", Arc::new(Int64Array::from_iter(numbers))),
+            ("text", Arc::new(StringArray::from_iter_values((0..20_000).map(|n| format!("{n:01000}"))))),
+            (
+                "x",
+                Arc::new(Float64Array::from_iter_values(
+                    (0..20_000).map(|n| if n == 7 { f64::NAN } else { f64::from(n) }),
+                )),
+            ),
+        ];
+        let batches = vec![RecordBatch::try_from_iter(columns).unwrap()];
+        let bytes = encode(&Partition { day: None, batches }).unwrap().bytes;
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+        (bytes, metadata)
+    }
+
+    /// The footer with one column's entry changed, and another number of rows.
+    fn forged(
+        metadata: &ParquetMetaData,
+        column: usize,
+        change: impl Fn(ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder,
+        rows: i64,
+    ) -> ParquetMetaData {
+        let group = metadata.row_group(0).clone();
+        let mut columns = group.columns().to_vec();
+        columns[column] = change(columns[column].clone().into_builder()).build().unwrap();
+        let group = group.into_builder().set_column_metadata(columns).set_num_rows(rows).build().unwrap();
+        metadata.clone().into_builder().set_row_groups(vec![group]).build()
+    }
+
+    async fn fetch(bytes: &Bytes, metadata: &ParquetMetaData) -> Result<StoredGroup> {
+        let file = ArrowReaderMetadata::try_new(Arc::new(metadata.clone()), ArrowReaderOptions::new()).unwrap();
+        StoredGroup::fetch(&mut Source::Whole(bytes.clone()), &file, 0, 1_000).await
+    }
+
+    #[tokio::test]
+    async fn a_row_group_whose_footer_tells_the_truth_comes_with_its_counts() {
+        let (bytes, metadata) = file();
+        assert!(is_to_be_copied(metadata.row_group(0)));
+        let stored = fetch(&bytes, &metadata).await.unwrap();
+        let mut expected = Counts::default();
+        let batches = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+        batches.for_each(|batch| expected.add(&batch.unwrap()));
+        assert_eq!((stored.counts.rows, &stored.counts), (20_000, &expected));
+    }
+
+    #[tokio::test]
+    async fn a_row_group_whose_footer_does_not_is_refused() {
+        let (bytes, metadata) = file();
+        let numbers = |min, max| Statistics::int64(Some(min), Some(max), None, Some(2_000), false);
+        let texts = Statistics::byte_array(Some(vec![b'0'].into()), Some(vec![b'0'].into()), None, Some(0), false);
+        let lies = [
+            ("greater", 0, numbers(1, 19_998)),
+            ("less", 0, numbers(2, 19_999)),
+            ("text", 1, texts),
+            ("double", 2, Statistics::double(Some(0.0), Some(19_998.0), None, Some(0), false)),
+        ];
+        for (lie, column, statistics) in lies {
+            let forged = forged(&metadata, column, |entry| entry.set_statistics(statistics.clone()), 20_000);
+            let told = fetch(&bytes, &forged).await.map(|_| ()).unwrap_err().to_string();
+            assert!(told.contains("not within its footer's bounds"), "{lie}: {told}");
+        }
+        for rows in [19_999, 20_001] {
+            let told = fetch(&bytes, &forged(&metadata, 0, |entry| entry, rows)).await.map(|_| ()).unwrap_err();
+            assert!(!told.to_string().is_empty(), "{rows} rows by the footer");
+        }
+        let wide = forged(&metadata, 0, |entry| entry.set_statistics(numbers(-5, 1 << 40)), 20_000);
+        assert!(fetch(&bytes, &wide).await.is_ok(), "a bound may be wider than the truth");
+    }
+
+    #[test]
+    fn columns_that_do_not_lie_one_after_the_other_are_not_copied() {
+        let (_, metadata) = file();
+        let first = metadata.row_group(0).column(0).clone();
+        let same_place = |entry: ColumnChunkMetaDataBuilder| {
+            entry
+                .set_data_page_offset(first.data_page_offset())
+                .set_dictionary_page_offset(first.dictionary_page_offset())
+                .set_total_compressed_size(first.compressed_size())
+        };
+        type Change<'a> = &'a dyn Fn(ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder;
+        let changes: [(&str, Change<'_>); 5] = [
+            ("twice the same", &same_place),
+            ("far away", &|entry| entry.set_data_page_offset(1 << 40).set_dictionary_page_offset(None)),
+            ("before the file", &|entry| entry.set_data_page_offset(-7).set_dictionary_page_offset(None)),
+            ("of no size", &|entry| entry.set_total_compressed_size(-1)),
+            ("dictionary without data", &|entry| {
+                entry.set_dictionary_page_offset(Some(first.data_page_offset())).set_data_page_offset(1 << 40)
+            }),
+        ];
+        for (name, change) in changes {
+            for column in [1, 2] {
+                let forged = forged(&metadata, column, change, 20_000);
+                assert!(!is_to_be_copied(forged.row_group(0)), "{name}, column {column}");
+            }
+        }
+    }
 }

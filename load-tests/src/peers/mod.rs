@@ -40,7 +40,7 @@ pub use self::report::{Input, Report, Terms};
 use self::service::{Mix, Sittings};
 
 /// Each thread has so many lines at most; what it is given is in memory before the clock starts.
-const THREAD_LINES: u64 = 100_000;
+const THREAD_LINES: u64 = 1_000_000;
 
 /// What is to be measured.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::properties::WriterProperties;
 
-use crate::lake::files::of_the_store;
+use crate::lake::error::of_the_store;
 use crate::lake::upload::Upload;
 use crate::limits::{CHECKPOINT_GROUP_BYTES, CHECKPOINT_GROUP_ROWS};
 
@@ -149,7 +149,7 @@ impl ActionsFile {
     }
 }
 
-/// What the store answered, if that is what went wrong.
+/// Whether the store has one of this name already.
 pub(super) fn is_taken(error: &ParquetError) -> bool {
     matches!(
         of_the_store(error),

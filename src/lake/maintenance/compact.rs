@@ -29,8 +29,7 @@ use super::choose::Group;
 use super::input::{self, Input, Part};
 use super::small_files::BrokenFile;
 use crate::lake::commit::{Outcome, Proposal, TableLog};
-use crate::lake::error::LakeError;
-use crate::lake::files::of_the_store;
+use crate::lake::error::{LakeError, of_the_store};
 use crate::lake::moment::MomentClock;
 use crate::lake::output::{Output, OutputPlan};
 use crate::lake::reading::Source;
@@ -293,7 +292,7 @@ impl<'a> Merge<'a> {
             rows += match part {
                 Part::Stored(index) => {
                     let group = file.stored(index).await.map_err(|source| self.failed(source))?;
-                    let rows = group.rows();
+                    let rows = group.counts.rows;
                     self.output.copy(group).await?;
                     rows
                 }

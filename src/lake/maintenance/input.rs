@@ -13,7 +13,7 @@ use super::choose::SmallFile;
 use crate::lake::error::LakeError;
 use crate::lake::reading::Source;
 use crate::lake::store::LakeStore;
-use crate::lake::stored_group::{StoredGroup, is_to_be_copied};
+use crate::lake::stored_group::{StoredGroup, is_to_be_copied, may_be_copied};
 use crate::limits::COMPACT_BATCH_BYTES;
 
 const BATCH_ROWS_MAX: u64 = 8192;
@@ -70,10 +70,10 @@ impl Input {
     /// All its row groups in their order, for a file with these columns.
     pub fn parts(&self, wanted: &SchemaDescriptor) -> Vec<Part> {
         let (file, groups) = (self.metadata.metadata().file_metadata(), self.metadata.metadata().row_groups());
-        let mut parts = Vec::new();
+        let (may_be_copied, mut parts) = (may_be_copied(file, wanted), Vec::new());
         for (index, group) in groups.iter().enumerate() {
             match parts.last_mut() {
-                _ if is_to_be_copied(file, group, wanted) => parts.push(Part::Stored(index)),
+                _ if may_be_copied && is_to_be_copied(group) => parts.push(Part::Stored(index)),
                 Some(Part::Rows(indexes)) => indexes.push(index),
                 Some(Part::Stored(_)) | None => parts.push(Part::Rows(vec![index])),
             }
@@ -83,18 +83,25 @@ impl Input {
 
     /// A row group as it is.
     pub async fn stored(&mut self, group: usize) -> Result<StoredGroup> {
-        StoredGroup::fetch(&mut self.source, self.metadata.metadata().row_group(group)).await
+        let batch_rows = self.batch_rows(&[group]);
+        StoredGroup::fetch(&mut self.source, &self.metadata, group, batch_rows).await
     }
 
-    /// The rows of these row groups, in batches that are bounded by the size of a row, on average where that is largest.
+    /// The rows of these row groups.
     pub fn batches(&self, groups: Vec<usize>) -> Result<ParquetRecordBatchStream<Source>> {
+        let batch_rows = self.batch_rows(&groups);
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        builder.with_row_groups(groups).with_batch_size(batch_rows).build()
+    }
+
+    /// Rows that are decoded at a time, bounded by the size of a row, on average where that is largest.
+    fn batch_rows(&self, groups: &[usize]) -> usize {
         let row_bytes = groups.iter().map(|group| {
             let group = self.metadata.metadata().row_group(*group);
             group.total_byte_size().unsigned_abs() / group.num_rows().unsigned_abs().max(1)
         });
         let rows = (COMPACT_BATCH_BYTES / row_bytes.max().unwrap_or(1).max(1)).clamp(1, BATCH_ROWS_MAX);
-        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
-        builder.with_row_groups(groups).with_batch_size(usize::try_from(rows).unwrap_or(1)).build()
+        usize::try_from(rows).unwrap_or(1)
     }
 }
 

@@ -19,7 +19,7 @@ use super::disorder::Passes;
 use super::{Input, MergeError, MergePlan, Mergeable, Starts};
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
-use crate::lake::error::LakeError;
+use crate::lake::error::{LakeError, is_gone};
 use crate::lake::reading::Source;
 use crate::limits::{COLUMN_READER_BYTES, PAGE_BYTES, READ_WHOLE_BYTES_MAX};
 use crate::window::merging::{Group, Undecodable, decoded_row_bytes};
@@ -147,7 +147,7 @@ fn wanted_groups(metadata: &ParquetMetaData, starts: Starts) -> Vec<usize> {
 }
 
 fn failed(plan: MergePlan<'_>, path: &str, source: ParquetError) -> MergeError {
-    if crate::lake::files::is_gone(&source) {
+    if is_gone(&source) {
         return MergeError::Gone(path.to_owned());
     }
     MergeError::Failed(LakeError::File { table: plan.table.to_owned(), path: path.to_owned(), source })

@@ -92,7 +92,13 @@ impl Distinct {
 
     /// The estimate, rounded.
     pub fn count(&self) -> i64 {
-        self.sketch().map_or(0, |sketch| sketch.composite_estimate().round() as i64)
+        let estimate = match self {
+            Self::United(union) => union.composite_estimate(),
+            Self::None | Self::One(_) | Self::Many(_) => {
+                self.sketch().map_or(0.0, |sketch| sketch.composite_estimate())
+            }
+        };
+        estimate.round() as i64
     }
 
     /// The sketch; `None` without values.
