@@ -137,11 +137,116 @@ impl FileWriter {
 
 #[cfg(test)]
 mod tests {
-    use deltalake::arrow::array::{ArrayRef, BinaryArray};
+    use std::ops::Range;
+
+    use deltalake::arrow::array::{
+        ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
+        ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray,
+    };
+    use deltalake::arrow::compute::concat_batches;
+    use deltalake::parquet::arrow::arrow_reader::{
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    };
     use object_store::path::Path;
 
     use super::*;
+    use crate::lake::encode::encode;
+    use crate::lake::partition::Partition;
+    use crate::lake::reading::Source;
+    use crate::lake::stats::stats_json;
     use crate::lake::tests::Lake;
+
+    /// Rows of every type that a table may have, and of values that are hard on bounds.
+    fn rows(range: Range<i64>, seed: i64) -> RecordBatch {
+        let drawn = |n: i64| (n ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64).rotate_left(23);
+        let some = |n: i64, of: i64| drawn(n + of).rem_euclid(7) != 0;
+        let of = |of: i64| range.clone().map(move |n| some(n, of).then(|| drawn(n.wrapping_mul(31) + of)));
+        let double = |bits: i64| match bits.rem_euclid(9) {
+            0 => f64::NAN,
+            1 => -0.0,
+            2 => f64::INFINITY,
+            _ => bits as f64 / 1e3,
+        };
+        let text = |bits: i64| match bits.rem_euclid(5) {
+            0 => String::new(),
+            1 => "\u{10ffff}".repeat(100), // cannot be shortened to a bound
+            2 => format!("{bits}").repeat(12),
+            _ => format!("k{}", bits.rem_euclid(40)),
+        };
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        of(8).for_each(|bits| {
+            if let Some(bits) = bits {
+                (0..bits.rem_euclid(3)).for_each(|n| lists.values().append_option((n > 0).then(|| text(bits))));
+            }
+            lists.append(bits.is_some());
+        });
+        let sums = Decimal128Array::from_iter(of(9).map(|bits| bits.map(|bits| i128::from(bits) << 40)));
+        let columns: [(&str, ArrayRef); 10] = [
+            ("integer", Arc::new(Int32Array::from_iter(of(0).map(|bits| bits.map(|bits| bits as i32))))),
+            ("long", Arc::new(Int64Array::from_iter(of(1)))),
+            ("double", Arc::new(Float64Array::from_iter(of(2).map(|bits| bits.map(double))))),
+            ("truth", Arc::new(BooleanArray::from_iter(of(3).map(|bits| bits.map(|bits| bits > 0))))),
+            ("text", Arc::new(StringArray::from_iter(of(4).map(|bits| bits.map(text))))),
+            ("day", Arc::new(Date32Array::from_iter(of(5).map(|bits| bits.map(|bits| (bits % 100_000) as i32))))),
+            ("at", Arc::new(TimestampMicrosecondArray::from_iter(of(6)).with_timezone("UTC"))),
+            ("bytes", Arc::new(BinaryArray::from_iter(of(7).map(|bits| bits.map(|bits| bits.to_le_bytes()))))),
+            ("list", Arc::new(lists.finish())),
+            ("sum", Arc::new(sums.with_precision_and_scale(38, 0).unwrap())),
+        ];
+        let only_nulls: (&str, ArrayRef) = ("nothing", Arc::new(StringArray::new_null(range.clone().count())));
+        let columns = columns.into_iter().chain([only_nulls]).map(|(name, values)| (name, values, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    /// A file of these rows, each batch a row group, those that are so marked taken from files of their own; and what its
+    /// `add` would say.
+    async fn written(batches: &[(RecordBatch, bool)]) -> (RecordBatch, String) {
+        let (lake, path) = (Lake::in_memory(), Path::from("x"));
+        let schema = batches[0].0.schema();
+        let mut writer = FileWriter::new(Upload::of_new_name(lake.store.clone(), path.clone()), &schema).unwrap();
+        for (batch, is_stored) in batches {
+            if *is_stored {
+                let file = encode(&Partition { day: None, batches: vec![batch.clone()] }).unwrap().bytes;
+                let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).unwrap();
+                writer
+                    .copy(StoredGroup::fetch(&mut Source::Whole(file), &metadata, 0, 100).await.unwrap())
+                    .await
+                    .unwrap();
+            } else {
+                writer.write(batch).await.unwrap();
+                writer.end_group().await.unwrap();
+            }
+        }
+        let metadata = writer.finish().await.unwrap();
+        let stats = stats_json(&schema, &writer.into_parts().1, &metadata);
+        let (bytes, _) = lake.store.read(&path).await.unwrap().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+        let read: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
+        (concat_batches(&schema, &read).unwrap(), stats)
+    }
+
+    #[tokio::test]
+    async fn a_file_with_row_groups_of_others_is_what_it_would_be_if_they_were_written_anew() {
+        for seed in 0..40 {
+            let sizes = [1, 700, 64, 3].map(|size| size + seed % 5);
+            let mut from = 0;
+            let batches = sizes.map(|size| {
+                from += size;
+                rows(from - size..from, seed)
+            });
+            let marked = |marks: i64| -> Vec<(RecordBatch, bool)> {
+                batches.iter().cloned().zip((0..).map(|n| marks >> n & 1 == 1)).collect()
+            };
+            let (plain, plain_stats) = written(&marked(0)).await;
+            assert_eq!(plain.num_rows() as i64, from);
+            for marks in [0b1111, 1 + seed % 14] {
+                let (copied, stats) = written(&marked(marks)).await;
+                // By their bits, so that a NaN is equal to itself.
+                assert!(copied == plain, "seed {seed}, {marks:b}");
+                assert_eq!(stats, plain_stats, "seed {seed}, {marks:b}");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn no_row_group_is_larger_than_a_reader_may_have_to_hold_however_rows_come() {
