@@ -74,7 +74,7 @@ enum Command {
         many_shards, huge.\n\
         DIR gets report.json and report.html. `load-tests compare A B` holds two of them against each other.\n\
         Exit codes: 0 every promise held, 1 one did not or there is no verdict, 2 the call is wrong.")]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Holds reports of `run` against each other: what got better, what got worse, what cannot be told.
     ///
     /// A and B are reports, or folders of several: of three runs and more on both sides the medians are compared, and
@@ -85,7 +85,8 @@ enum Command {
         load-tests compare before after        folders with a report each, or with several in folders of their own\n\n\
         Worse or better is what differs by more than 3 % and by more than the noise: the intervals of both medians,\n\
         1.57 x IQR / sqrt(n) to either side, do not meet.\n\
-        Exit codes: 0 nothing got worse, 1 something did or a run of B was a failed one, 2 the call is wrong.")]
+        Exit codes: 0 nothing got worse, 1 something did, a run of B was a failed one, or a report cannot be read, 2 the call\n\
+        is wrong.")]
     Compare(CompareArgs),
     /// One of the processes of `run`.
     #[command(hide = true)]
@@ -226,7 +227,7 @@ async fn dispatch(command: Command, program: &Path) -> anyhow::Result<bool> {
         Command::Soak(args) => until_told(args.run(program)).await,
         Command::Stall(args) => until_told(args.run(program)).await,
         Command::Compare(args) => compare::command(&args),
-        Command::Run(args) => run::command(args, program, told()).await,
+        Command::Run(args) => run::command(*args, program, told()).await,
         Command::Role { role } => role.play().await.map(|()| true),
         Command::Keys(args) => until_told(args.run(program)).await,
         Command::Growth(args) => until_told(args.run(program)).await,

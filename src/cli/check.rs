@@ -11,8 +11,8 @@ use crate::error_chain::chain;
 use crate::lake::{LakeConfig, LakeError, LakeStore, StreamIdentity, StreamPlan, plan_tables, read_ledgers};
 use crate::say::say;
 use crate::source::{
-    Fault, Kinesis, ListedShard, OnDataLoss, ReadError, StartPosition, StreamDescription, StreamTarget, oldest_record,
-    overdue,
+    Call, Fault, Kinesis, ListedShard, OnDataLoss, ReadError, SourceError, StartPosition, StreamDescription,
+    StreamTarget, oldest_record, overdue,
 };
 
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
@@ -115,6 +115,9 @@ async fn check_stream(
                 return problem(&chain(&error));
             }
         },
+        Err(error) if (error.call, error.fault) == (Call::DescribeStream, Fault::NotFound) => {
+            return problem(&chain(&SourceError::NotFound { stream: stream.name().to_owned(), source: error }));
+        }
         Err(error) => return problem(&chain(&error)),
     };
     let retention_h = description.retention.as_secs() / 3600;

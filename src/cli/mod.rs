@@ -14,9 +14,11 @@ mod run;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::cores;
 use crate::demo::{DemoArgs, NotEmpty, PostArgs};
@@ -171,6 +173,9 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<NotEmpty>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
 
+/// Signals so soon after the first one are the same: `timeout` signals the process and then its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Resolves on SIGTERM or Ctrl-C. A second one ends the process at once; the ledger is right either way.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -180,13 +185,19 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        let first = Instant::now();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             if let Ok(runtime) = runtime {
                 runtime.block_on(async {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
+                    loop {
+                        tokio::select! {
+                            _ = terminate.recv() => {}
+                            _ = interrupt.recv() => {}
+                        }
+                        if first.elapsed() >= SAME_SIGNAL {
+                            break;
+                        }
                     }
                 });
                 complain!("pintail: stopped without draining; the next start goes on from the last commit");

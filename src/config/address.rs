@@ -36,6 +36,9 @@ pub fn lake_uri(section: &mut Section<'_>, problems: &Problems) -> Option<String
     }
     if uri.contains("://") && !(uri.starts_with("s3://") || uri.starts_with("file://")) {
         problems.note(&place, format_args!("`lake.uri` = {:?}; expected a folder or s3://bucket/prefix", Cut(&uri)));
+    } else if (uri.starts_with("s3:") || uri.starts_with("s3//")) && !uri.starts_with("s3://") {
+        let expected = "expected s3://bucket/prefix, or ./ before a folder of this name";
+        problems.note(&place, format_args!("`lake.uri` = {:?}; {expected}", Cut(&uri)));
     }
     Some(uri)
 }

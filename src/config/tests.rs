@@ -59,6 +59,17 @@ fn everything_wrong_is_said_at_once_with_file_and_line() {
 }
 
 #[test]
+fn a_mistyped_address_of_s3_is_no_folder() {
+    for (uri, is_taken) in [("s3//b/p", false), ("s3:/b/p", false), ("s3:b", false), ("./s3:b", true), ("s3/b", true)] {
+        let problems = load(&format!("[lake]\nuri = {uri:?}\n"), &[]).unwrap_err();
+        let told = format!("pintail.toml:2: `lake.uri` = {uri:?}; expected s3://bucket/prefix");
+        assert_eq!(problems.iter().any(|problem| problem.starts_with(&told)), !is_taken, "{problems:#?}");
+    }
+    let problems = load("[lake]\nurl = \"x\"\n", &[]).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.contains("did you mean `uri`?")), "{problems:#?}");
+}
+
+#[test]
 fn maintenance_that_cannot_be_meant_is_refused() {
     let text = format!(
         "{SMALL}[maintenance]\ninterval = \"50ms\"\ncheckpoint_commits = 0\ncompact_files = 1\n\

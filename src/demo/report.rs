@@ -135,8 +135,8 @@ impl Report {
             let count = grouped(unexpected);
             writeln!(
                 f,
-                "unanswered: {count} records are in the tables beyond those posted. Kinesis took them, the answer to \
-                 their put was an error or never came, and they were put again."
+                "unanswered: {count} records are in the tables beyond those whose put was answered. Either somebody else \
+                 posts to these streams, or Kinesis took them and the answer to their put was an error or never came."
             )?;
         }
         Ok(())
@@ -285,7 +285,10 @@ mod tests {
         let row = summary.lines().find(|line| line.starts_with("pin ")).unwrap();
         let numbers: Vec<&str> = row.split_whitespace().skip(1).collect();
         assert_eq!(numbers, ["12,345", "763", "13,103", "5", "0", "0"], "posted + unanswered = rows + rejects");
-        assert!(summary.contains("\nunanswered: 763 records are in the tables beyond those posted."), "{summary}");
+        assert!(
+            summary.contains("\nunanswered: 763 records are in the tables beyond those whose put was answered."),
+            "{summary}"
+        );
     }
 
     #[test]

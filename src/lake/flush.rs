@@ -209,11 +209,17 @@ impl Committer {
         for staged in staged {
             let files = staged.adds.len() as u64;
             self.metrics.table_grew(&staged.table, staged.rows, files, staged.bytes);
+            let mut is_first = false;
             self.board.table(&staged.table, |table| {
+                is_first = table.files == 0;
                 table.rows += staged.rows;
                 table.files += files;
                 table.bytes += staged.bytes;
             });
+            if is_first {
+                let (stream, table, rows) = (self.board.stream(), &staged.table, staged.rows);
+                tracing::info!(stream, table, version, rows, "first rows of this process are committed");
+            }
             if staged.null_partition_rows > 0 {
                 self.metrics.null_partition(staged.null_partition_rows);
                 let rows = staged.null_partition_rows;

@@ -113,12 +113,18 @@ fn arrow_type(data_type: &Value) -> Result<DataType, String> {
 pub(crate) fn compare(wanted: &Schema, definition: Option<&str>, table: &TableState) -> Fit {
     let mut problems = protocol_problems(table);
     problems.extend(property_problems(table));
-    problems.extend(definition.and_then(|definition| definition_problem(definition, wanted, table)));
     if table.metadata.partition_columns != [DATE] {
         let found = &table.metadata.partition_columns;
         problems.push(format!("it is partitioned by {found:?}, the contract partitions by [{DATE:?}]"));
     }
-    match compare_columns(wanted, &table.metadata.schema_string, &mut problems) {
+    let mut of_columns = Vec::new();
+    let compared = compare_columns(wanted, &table.metadata.schema_string, &mut of_columns);
+    // A window of a column that has changed has changed with it.
+    if of_columns.is_empty() {
+        problems.extend(definition.and_then(|definition| definition_problem(definition, wanted, table)));
+    }
+    problems.extend(of_columns);
+    match compared {
         _ if !problems.is_empty() => Fit::Refused(problems),
         None => Fit::Fits,
         Some((columns, schema_string)) => Fit::Adds { columns, schema_string },
@@ -254,7 +260,10 @@ fn column_problems(name: &str, wanted: &Value, nullable: bool, found: &Value) ->
     let mut problems = Vec::new();
     let found_type = found.get("type").cloned().unwrap_or(Value::Null);
     if found_type != *wanted {
-        problems.push(format!("column {name:?} is {found_type} in the table and {wanted} in the contract"));
+        problems.push(format!(
+            "column {name:?} is {found_type} in the table and {wanted} in the contract (a column of another type needs \
+             another name, or a new table)"
+        ));
     }
     if nullable && !is_nullable(found) {
         problems.push(format!("column {name:?} is NOT NULL in the table and optional in the contract"));

@@ -13,8 +13,8 @@ use crate::cli;
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// A shipped profile, or the path of a TOML file
-    #[arg(long, value_name = "NAME|FILE", default_value = "canonical")]
-    profile: String,
+    #[arg(long, value_name = "NAME|FILE", default_value = "canonical", value_parser = profile)]
+    profile: Profile,
     /// Folder for report.json and report.html; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "load-test-report")]
     report: PathBuf,
@@ -44,13 +44,17 @@ pub struct RunArgs {
     yes: bool,
 }
 
+fn profile(name: &str) -> Result<Profile, String> {
+    Profile::load(name).map_err(|error| format!("{error:#}"))
+}
+
 /// Runs it, and writes the reports; whether every promise held.
 pub async fn command(
     args: RunArgs,
     program: &str,
     stop: impl Future<Output = anyhow::Result<anyhow::Error>>,
 ) -> anyhow::Result<bool> {
-    let mut profile = Profile::load(&args.profile)?;
+    let mut profile = args.profile;
     if let Some(duration) = args.duration {
         profile.duration_ms = u64::try_from(duration.as_millis())?;
     }
@@ -74,6 +78,7 @@ pub async fn command(
     cli::publish(&json, &report)?;
     std::fs::write(&html, page(&report)?).with_context(|| html.display().to_string())?;
     eprintln!("for people: {}", html.display());
+    println!("{}", report.summary());
     cli::tell_verdict(&report.violations);
     Ok(report.is_clean())
 }

@@ -210,6 +210,17 @@ pub struct Report {
 }
 
 impl Report {
+    /// The figures that are asked for first, in a line.
+    pub fn summary(&self) -> String {
+        let Self { records, rate_achieved, cpu_s_per_million, .. } = self;
+        let (window, lake, peak_mib) = (&self.window_ms.total, &self.lake_ms.total, self.rss_peak_bytes >> 20);
+        format!(
+            "{records} records at {rate_achieved:.0} a second: in the live window after {:.0} ms (p50) and {:.0} (p99), in \
+             the lake after {:.0} and {:.0}; {cpu_s_per_million:.1} s of CPU a million records, {peak_mib} MiB at the peak",
+            window.p50, window.p99, lake.p50, lake.p99
+        )
+    }
+
     /// Whether everything held.
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()

@@ -16,7 +16,8 @@ use crate::lake::store::LakeStore;
 use crate::lake::stored_group::{StoredGroup, is_to_be_copied, may_be_copied};
 use crate::limits::COMPACT_BATCH_BYTES;
 
-const BATCH_ROWS_MAX: u64 = 8192;
+/// More of usual rows would be larger columns than the allocator keeps, and new memory for each batch.
+const BATCH_ROWS_MAX: u64 = 1024;
 
 /// A file in the store, a small one already here.
 pub(super) struct Fetched {
