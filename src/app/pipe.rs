@@ -89,8 +89,7 @@ mod tests {
     use crate::budget::Budget;
     use crate::checkpoint::{PositionRange, SequenceNumber, ShardId};
     use crate::contract;
-    use crate::demo::contracts::shipped;
-    use crate::demo::{Kind, aggregate};
+    use crate::demo::aggregate;
     use crate::limits::{READ_BYTES_MAX, READ_COST_MAX, READ_RECORDS_MAX};
     use crate::metrics::Registry;
     use crate::record::{RawRecord, ShardGrant};
@@ -98,9 +97,35 @@ mod tests {
     use crate::status::StatusBoard;
     use crate::toml_doc::Problems;
 
+    /// Columns, most of them empty, and windows with every kind of sketch.
+    const CONTRACT: &str = r#"
+        table = "orders"
+        event_time = "arrival"
+        column = [
+            { name = "id", type = "integer" }, { name = "kind", type = "string" }, { name = "place", type = "string" },
+            { name = "buyer", type = "string" }, { name = "price", type = "integer" }, { name = "note", type = "string" },
+            { name = "street", type = "string" }, { name = "city", type = "string" }, { name = "country", type = "string" },
+            { name = "phone", type = "string" }, { name = "mail", type = "string" }, { name = "coupon", type = "string" },
+        ]
+
+        [[window]]
+        name = "by_kind"
+        every = "1m"
+        by = ["kind"]
+        measure = { orders = "count", sum = "sum(price)", mean = "mean(price)", price = "quantiles(price)", buyers = "distinct(buyer)" }
+
+        [[window]]
+        name = "by_place"
+        every = "1m"
+        by = ["place"]
+        measure = { orders = "count", kinds = "top(kind, 3)" }
+    "#;
+
     fn way() -> Way {
-        let (file, text) = shipped(Kind::Pin);
-        let contract = contract::parse(file, text.to_owned(), &Problems::default()).unwrap();
+        let problems = Problems::default();
+        let contract = contract::parse("orders.toml", CONTRACT.to_owned(), &problems);
+        problems.into_result().unwrap();
+        let contract = contract.unwrap();
         let (contract, registry) = (Arc::new(contract), Registry::new().unwrap());
         Way {
             windows: Arc::new(StreamWindows::new("orders", Arc::clone(&contract), registry.stream("orders"))),
@@ -135,11 +160,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_read_full_of_small_aggregated_records_becomes_is_paid_for_by_its_permit() {
-        let row = |n| format!("{{\"index\":{n},\"category\":\"a\"}}");
-        let with_its_own_key = |n| format!("{{\"index\":{n},\"category\":\"{n}\"}}");
+        let row = |n| format!("{{\"id\":{n},\"kind\":\"a\"}}");
+        let with_its_own_key = |n| format!("{{\"id\":{n},\"kind\":\"{n}\"}}");
         let with_sketches = |n| {
             let key = n % 15_000;
-            format!("{{\"index\":{n},\"category\":\"{key}\",\"poster_name\":\"{n}\",\"follower_count\":\"{n}\"}}")
+            format!("{{\"id\":{n},\"kind\":\"{key}\",\"buyer\":\"{n}\",\"price\":\"{n}\"}}")
         };
         let reject = |_| "x".to_owned();
         for records in

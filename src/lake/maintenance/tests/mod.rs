@@ -7,6 +7,7 @@ mod folding;
 mod many_commits;
 mod readers;
 mod retention;
+mod row_groups;
 mod service;
 
 use std::collections::BTreeMap;
