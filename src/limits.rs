@@ -241,6 +241,9 @@ pub const FLAT_NAMES_MAX: usize = 128;
 /// A longer name, with its quotes, is not remembered.
 pub const FLAT_NAME_BYTES_MAX: usize = 128;
 
+/// What stands between two values, a name and spaces, is not remembered if it is longer.
+pub const FLAT_WAY_BYTES_MAX: usize = 192;
+
 /// HTTP: connections at a time; a further client takes the place of the oldest idle one. A page, a scraper and some
 /// scripts.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;

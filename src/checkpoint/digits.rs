@@ -46,10 +46,11 @@ impl SequenceDigits {
 
 /// All digits of a limb.
 fn digits_of(limb: i64, digits: &mut [u8; LIMB_DIGITS]) -> &str {
-    const HALF: i64 = 1_000_000_000;
-    let (high, low) = digits.split_at_mut(LIMB_DIGITS / 2);
-    write_digits(high, (limb / HALF) as u32);
-    write_digits(low, (limb % HALF) as u32);
+    const EIGHT: u64 = 100_000_000;
+    let limb = limb as u64;
+    digits[..2].copy_from_slice(&digits_of_eight(limb / EIGHT / EIGHT)[6..]);
+    digits[2..10].copy_from_slice(&digits_of_eight(limb / EIGHT % EIGHT));
+    digits[10..].copy_from_slice(&digits_of_eight(limb % EIGHT));
     std::str::from_utf8(digits).unwrap_or_default()
 }
 
@@ -61,12 +62,15 @@ pub(super) fn eight(digits: [u8; 8]) -> i64 {
     ((hundreds * 10_000 + (hundreds >> 32)) & 0xffff_ffff) as i64
 }
 
-/// Right-aligned, with zeros before it.
-fn write_digits(digits: &mut [u8], mut value: u32) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
+/// The eight digits of a value, with zeros before it: it is cut into fours, these into pairs, and these into ones, all at a
+/// time. Each division is a multiplication and a shift, exact for all values that there are.
+fn digits_of_eight(value: u64) -> [u8; 8] {
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    let ones = pairs - tens * 10;
+    (0x3030_3030_3030_3030 | tens | (ones << 8)).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -74,6 +78,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn eight_digits_are_those_of_every_value_below_ten_thousand_in_both_halves() {
+        for value in 0..10_000 {
+            for value in [value, value * 10_000, value * 10_000 + 9_999, 99_990_000 + value] {
+                let digits = digits_of_eight(value);
+                assert_eq!(std::str::from_utf8(&digits), Ok(format!("{value:08}").as_str()));
+                assert_eq!(eight(digits), value as i64);
+            }
+        }
+    }
 
     proptest! {
         #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use deltalake::arrow::array::{
-    Array, ArrayBuilder, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Array,
-    Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayBuilder, ArrayRef, BooleanBuilder, Date32Array, Date32Builder, Float64Builder, Int32Builder,
+    Int64Array, Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    TimestampMicrosecondBuilder,
 };
 use deltalake::arrow::datatypes::{DataType, SchemaRef};
 
@@ -22,12 +23,15 @@ use crate::record::{CleanCounts, RawRecord, RejectReason};
 #[derive(Debug)]
 pub(super) struct RowsBuilder {
     columns: Vec<DataColumn>,
+    /// Which of them are.
+    required: Vec<usize>,
     place: PlaceBuilder,
     /// Of the batch at hand.
     rows_expected: usize,
     /// The same; none if a record is too large to say anything of others.
     payload_bytes: usize,
-    dates: Date32Builder,
+    /// UTC days since 1970-01-01.
+    dates: Vec<i32>,
     /// The times that windows go by, each once.
     window_times: Vec<EventTime>,
     /// How far all of them have come, epoch us.
@@ -39,10 +43,11 @@ impl RowsBuilder {
     pub fn new(contract: &Contract) -> Self {
         Self {
             columns: contract.columns.iter().map(|column| DataColumn::new(column.column_type)).collect(),
+            required: (0..contract.columns.len()).filter(|index| contract.columns[*index].required).collect(),
             place: PlaceBuilder::default(),
             rows_expected: 0,
             payload_bytes: 0,
-            dates: Date32Builder::new(),
+            dates: Vec::new(),
             window_times: window_times(contract),
             watermark_us: None,
             joined: String::new(),
@@ -58,28 +63,37 @@ impl RowsBuilder {
         self.payload_bytes = if has_large { 0 } else { records.iter().map(|record| record.data.len()).sum() };
         self.columns.iter_mut().for_each(|column| column.begin_batch(rows, self.payload_bytes));
         self.place = PlaceBuilder::with_capacity(rows);
-        self.dates = Date32Builder::with_capacity(rows);
+        self.dates = Vec::with_capacity(rows);
     }
 
     /// Adds one record, or nothing of it if a required column has no value.
-    pub fn append(
+    pub fn append<'a>(
         &mut self,
         contract: &Contract,
-        fields: Fields<'_>,
+        fields: impl Fields<'a>,
         shard: &ShardId,
         record: &RawRecord,
     ) -> Result<(), Fault> {
-        for column in contract.columns.iter().filter(|column| column.required) {
-            value::usable(column, fields).map_err(|null| {
-                Fault::new(RejectReason::RequiredColumn, value::missing(column, &contract.fields, fields, null))
-            })?;
+        let Self { columns, required, joined, .. } = self;
+        let missing = |index: usize, null| {
+            let said = value::missing(&contract.columns[index], &contract.fields, fields, null);
+            Fault::new(RejectReason::RequiredColumn, said)
+        };
+        let mut put = |index: usize| {
+            let DataColumn { builder, nulls, .. } = &mut columns[index];
+            builder.append(&contract.columns[index], fields, joined, nulls).map_err(|null| missing(index, null))
+        };
+        // The last of the required columns is put into its place before all others, so that nobody looks at it twice.
+        if let Some((last, before)) = required.split_last() {
+            for index in before {
+                value::usable(&contract.columns[*index], fields).map_err(|null| missing(*index, null))?;
+            }
+            put(*last)?;
         }
-        for (data, column) in self.columns.iter_mut().zip(&contract.columns) {
-            data.builder.append(column, fields, &mut self.joined, &mut data.nulls);
-        }
+        (0..contract.columns.len()).filter(|index| required.last() != Some(index)).try_for_each(put)?;
         self.place.append(shard, record);
         let event_time_us = time_of(contract.event_time, contract, fields, record);
-        self.dates.append_value(day_of(event_time_us));
+        self.dates.push(day_of(event_time_us));
         // A clock that is ahead of Kinesis's proves nothing.
         let times = self.window_times.iter().map(|time| match *time {
             time if time == contract.event_time => event_time_us,
@@ -108,7 +122,7 @@ impl RowsBuilder {
             arrays.push(data.builder.finish());
         }
         arrays.extend(self.place.finish());
-        let dates = self.dates.finish();
+        let dates = Date32Array::from(std::mem::take(&mut self.dates));
         // Whoever re-cleans a reject says so afterwards.
         arrays.push(Arc::new(Int64Array::new_null(dates.len())));
         arrays.push(Arc::new(dates));
@@ -126,7 +140,7 @@ fn window_times(contract: &Contract) -> Vec<EventTime> {
     times.into_iter().collect()
 }
 
-fn time_of(time: EventTime, contract: &Contract, fields: Fields<'_>, record: &RawRecord) -> i64 {
+fn time_of<'a>(time: EventTime, contract: &Contract, fields: impl Fields<'a>, record: &RawRecord) -> i64 {
     match time {
         EventTime::Arrival => record.arrived_at_us,
         EventTime::Column(index) => {
@@ -222,47 +236,57 @@ impl ColumnBuilder {
         if let Self::String(builder) = self { builder.values_slice().len() } else { 0 }
     }
 
-    fn append(&mut self, column: &Column, fields: Fields<'_>, joined: &mut String, nulls: &mut NullCounts) {
+    /// Adds a value or null; nothing if the column is required and has no value.
+    fn append<'a>(
+        &mut self,
+        column: &Column,
+        fields: impl Fields<'a>,
+        joined: &mut String,
+        nulls: &mut NullCounts,
+    ) -> Result<(), NullReason> {
         let default = column.steps.default.as_ref();
         match self {
             Self::String(builder) => {
                 let text = value::text(column, fields, joined, nulls);
-                builder.append_option(settle(text, default.and_then(Constant::text), nulls));
+                builder.append_option(settle(column, text, default.and_then(Constant::text), nulls)?);
             }
             Self::Integer(builder) => {
                 let default = default.and_then(Constant::whole).and_then(|whole| i32::try_from(whole).ok());
-                builder.append_option(settle(value::integer(column, fields), default, nulls));
+                builder.append_option(settle(column, value::integer(column, fields), default, nulls)?);
             }
             Self::Long(builder) => {
                 let default = default.and_then(Constant::whole);
-                builder.append_option(settle(value::whole(column, fields), default, nulls));
+                builder.append_option(settle(column, value::whole(column, fields), default, nulls)?);
             }
             Self::Double(builder) => {
                 let default = default.and_then(Constant::double);
-                builder.append_option(settle(value::double(column, fields), default, nulls));
+                builder.append_option(settle(column, value::double(column, fields), default, nulls)?);
             }
             Self::Boolean(builder) => {
                 let default = default.and_then(Constant::boolean);
-                builder.append_option(settle(value::boolean(column, fields), default, nulls));
+                builder.append_option(settle(column, value::boolean(column, fields), default, nulls)?);
             }
-            Self::Timestamp(builder) => builder.append_option(settle(value::time(column, fields), None, nulls)),
-            Self::Date(builder) => builder.append_option(settle(value::date(column, fields), None, nulls)),
+            Self::Timestamp(builder) => {
+                builder.append_option(settle(column, value::time(column, fields), None, nulls)?);
+            }
+            Self::Date(builder) => builder.append_option(settle(column, value::date(column, fields), None, nulls)?),
             Self::StringArray(builder) => {
-                let push = |text| builder.values().append_option(settle(text, None, nulls));
+                let push = |text| builder.values().append_option(or_null(text, nulls));
                 let list = value::texts(column, fields, push);
-                builder.append(settle(list, None, nulls).is_some());
+                builder.append(settle(column, list, None, nulls)?.is_some());
             }
             Self::LongArray(builder) => {
-                let push = |whole| builder.values().append_option(settle(whole, None, nulls));
+                let push = |whole| builder.values().append_option(or_null(whole, nulls));
                 let list = value::wholes(column, fields, push);
-                builder.append(settle(list, None, nulls).is_some());
+                builder.append(settle(column, list, None, nulls)?.is_some());
             }
             Self::DoubleArray(builder) => {
-                let push = |double| builder.values().append_option(settle(double, None, nulls));
+                let push = |double| builder.values().append_option(or_null(double, nulls));
                 let list = value::doubles(column, fields, push);
-                builder.append(settle(list, None, nulls).is_some());
+                builder.append(settle(column, list, None, nulls)?.is_some());
             }
         }
+        Ok(())
     }
 
     fn finish(&mut self) -> ArrayRef {
@@ -291,28 +315,35 @@ fn list_builder<B: ArrayBuilder>(values: B, rows: usize, list: DataType) -> List
     if let DataType::List(element) = list { builder.with_field(element) } else { builder }
 }
 
-/// The value; or the default, if the record says nothing; or a counted null.
-fn settle<T>(value: Result<T, NullReason>, default: Option<T>, nulls: &mut NullCounts) -> Option<T> {
+/// The value; or the default, if the record says nothing; or a counted null. What is required has a value or none of these.
+fn settle<T>(
+    column: &Column,
+    value: Result<T, NullReason>,
+    default: Option<T>,
+    nulls: &mut NullCounts,
+) -> Result<Option<T>, NullReason> {
     match value {
-        Ok(value) => Some(value),
-        Err(null) if null.says_nothing() && default.is_some() => default,
-        Err(null) => {
-            nulls.add(null);
-            None
-        }
+        Err(null) if column.required => Err(null),
+        Err(null) if null.says_nothing() && default.is_some() => Ok(default),
+        value => Ok(or_null(value, nulls)),
     }
+}
+
+/// The value or a counted null.
+fn or_null<T>(value: Result<T, NullReason>, nulls: &mut NullCounts) -> Option<T> {
+    value.map_err(|null| nulls.add(null)).ok()
 }
 
 // === PlaceBuilder ===
 
 /// The bookkeeping columns that say where a record stood: shard, sequence number, sub-sequence number, arrival.
 #[derive(Debug)]
-pub(super) struct PlaceBuilder {
+struct PlaceBuilder {
     shards: StringBuilder,
     sequence_numbers: StringBuilder,
     digits: SequenceDigits,
-    sub_sequence_numbers: Int64Builder,
-    arrivals: TimestampMicrosecondBuilder,
+    sub_sequence_numbers: Vec<i64>,
+    arrivals_us: Vec<i64>,
 }
 
 impl Default for PlaceBuilder {
@@ -322,7 +353,7 @@ impl Default for PlaceBuilder {
 }
 
 impl PlaceBuilder {
-    pub fn with_capacity(rows: usize) -> Self {
+    fn with_capacity(rows: usize) -> Self {
         /// Of Kinesis's names of shards, and of its numbers.
         const SHARD_BYTES: usize = 20;
         const NUMBER_BYTES: usize = 56;
@@ -330,24 +361,25 @@ impl PlaceBuilder {
             shards: StringBuilder::with_capacity(rows, rows * SHARD_BYTES),
             sequence_numbers: StringBuilder::with_capacity(rows, rows * NUMBER_BYTES),
             digits: SequenceDigits::default(),
-            sub_sequence_numbers: Int64Builder::with_capacity(rows),
-            arrivals: times(rows),
+            sub_sequence_numbers: Vec::with_capacity(rows),
+            arrivals_us: Vec::with_capacity(rows),
         }
     }
 
-    pub fn append(&mut self, shard: &ShardId, record: &RawRecord) {
+    fn append(&mut self, shard: &ShardId, record: &RawRecord) {
         self.shards.append_value(shard.as_str());
         self.sequence_numbers.append_value(self.digits.of(record.sequence_number));
-        self.sub_sequence_numbers.append_value(record.sub_sequence_number);
-        self.arrivals.append_value(record.arrived_at_us);
+        self.sub_sequence_numbers.push(record.sub_sequence_number);
+        self.arrivals_us.push(record.arrived_at_us);
     }
 
-    pub fn finish(&mut self) -> [ArrayRef; 4] {
+    fn finish(&mut self) -> [ArrayRef; 4] {
+        let arrivals = TimestampMicrosecondArray::from(std::mem::take(&mut self.arrivals_us));
         [
             Arc::new(self.shards.finish()),
             Arc::new(self.sequence_numbers.finish()),
-            Arc::new(self.sub_sequence_numbers.finish()),
-            Arc::new(self.arrivals.finish()),
+            Arc::new(Int64Array::from(std::mem::take(&mut self.sub_sequence_numbers))),
+            Arc::new(arrivals.with_data_type(ColumnType::Timestamp.arrow())),
         ]
     }
 }

@@ -4,6 +4,7 @@ use simd_json::Node;
 
 use super::Object;
 use super::json::{Json, members, value};
+use super::value::Fields;
 use crate::contract::{FieldTable, SourceFields};
 use crate::limits::SCRATCH_KEPT_BYTES;
 
@@ -14,13 +15,21 @@ pub(super) struct Located {
     unknown: Vec<usize>,
 }
 
+/// The fields of one object as the parser found them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TapeRecord<'a> {
+    object: Object<'a>,
+    located: &'a Located,
+}
+
 impl Located {
     /// Finds the fields of an object that is the whole tape. Of equal keys the last one counts.
-    pub fn locate(&mut self, fields: &SourceFields, object: Object<'_>) {
+    pub fn locate<'a>(&'a mut self, fields: &SourceFields, object: Object<'a>) -> TapeRecord<'a> {
         self.nodes.clear();
         self.nodes.resize(fields.len(), None);
         self.unknown.clear();
         self.walk(fields.top(), object, 0);
+        TapeRecord { object, located: self }
     }
 
     /// Frees what an object of very many unknown keys needed.
@@ -33,19 +42,6 @@ impl Located {
     /// What is held for the next record.
     pub fn scratch_bytes(&self) -> usize {
         self.unknown.capacity() * size_of::<usize>()
-    }
-
-    /// Where the value of a field begins; `None` if its key is absent.
-    pub fn node(&self, field: usize) -> Option<usize> {
-        self.nodes.get(field).copied().flatten()
-    }
-
-    /// Top-level keys that the contract does not name, as often as they occur.
-    pub fn unknown_names<'a>(&'a self, object: Object<'a>) -> impl Iterator<Item = &'a str> {
-        self.unknown.iter().filter_map(move |at| match object.get(*at) {
-            Some(Node::String(name)) => Some(*name),
-            Some(Node::Static(_) | Node::Array { .. } | Node::Object { .. }) | None => None,
-        })
     }
 
     /// `at` is where the object begins. Goes only as deep as the contract's paths.
@@ -67,5 +63,19 @@ impl Located {
                 self.walk(&entry.inner, tape, node);
             }
         }
+    }
+}
+
+impl<'a> Fields<'a> for TapeRecord<'a> {
+    fn get(self, field: usize) -> Option<Json<'a>> {
+        let node = self.located.nodes.get(field).copied().flatten()?;
+        self.object.get(node..).map(value)
+    }
+
+    fn unknown_names(self) -> impl Iterator<Item = &'a str> {
+        self.located.unknown.iter().filter_map(move |at| match self.object.get(*at) {
+            Some(Node::String(name)) => Some(*name),
+            Some(Node::Static(_) | Node::Array { .. } | Node::Object { .. }) | None => None,
+        })
     }
 }

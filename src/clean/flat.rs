@@ -1,8 +1,8 @@
 //! The usual record, read without a tape: one flat object of texts, numbers, truths and nulls.
 //!
 //! A parser that has to be ready for everything costs more than all the cleaning behind it. Producers write the same
-//! members in the same order, record after record; so each member's name is guessed from the one before it and only
-//! compared. Whatever is unusual (nesting, escapes in names, numbers that are hard to hold, white space within, faults)
+//! members in the same order and the same spaces, record after record; so what stands between two values is guessed from
+//! the name before it and only compared. Whatever is unusual (nesting, escapes in names, numbers that are hard to hold, white space within, faults)
 //! is not read here: the reader says so, and the parser reads the record as if nobody had looked at it before. What is
 //! read here is, value for value, what the parser reads; `flat/tests.rs` holds the two against each other.
 
@@ -13,19 +13,25 @@ mod tests;
 use std::ops::Range;
 
 use super::json::Json;
+use super::value::Fields;
 use crate::contract::SourceFields;
-use crate::limits::{FLAT_NAME_BYTES_MAX, FLAT_NAMES_MAX, JSON_VALUES_MAX, SCRATCH_KEPT_BYTES};
+use crate::limits::{FLAT_NAME_BYTES_MAX, FLAT_NAMES_MAX, FLAT_WAY_BYTES_MAX, JSON_VALUES_MAX, SCRATCH_KEPT_BYTES};
 use cursor::{Cursor, Scalar};
 
 /// Reads one record after the other, in reused memory, and learns the order of their members.
 #[derive(Debug)]
 pub(super) struct FlatReader {
-    /// The first is none: it stands before every object.
+    /// The first ones are none: [`BEFORE`] and [`FORGOTTEN`].
     names: Vec<Name>,
     spots: Vec<Spot>,
     unknown: Vec<Range<usize>>,
     unescaped: String,
 }
+
+/// What stands before every member.
+const BEFORE: usize = 0;
+/// What stands for every name that is not remembered.
+const FORGOTTEN: usize = 1;
 
 /// A member's name, as it was seen.
 #[derive(Debug)]
@@ -33,8 +39,18 @@ struct Name {
     /// With its quotes.
     quoted: Box<[u8]>,
     leads_to: Lead,
-    /// What came after it last time.
-    next: usize,
+    next: Next,
+}
+
+/// What came after a name and its value last time.
+#[derive(Debug, Default)]
+struct Next {
+    /// The number of the next name.
+    name: usize,
+    /// All that stood between the two values: `, "name": `. Nothing if that is not known.
+    way: Vec<u8>,
+    /// Where on the way the name is, without its quotes.
+    text: Range<usize>,
 }
 
 /// What the contract makes of a name.
@@ -62,8 +78,8 @@ pub(super) struct FlatRecord<'a> {
 
 impl Default for FlatReader {
     fn default() -> Self {
-        let before = Name { quoted: Box::default(), leads_to: Lead::Unknown, next: 1 };
-        Self { names: vec![before], spots: Vec::new(), unknown: Vec::new(), unescaped: String::new() }
+        let none = || Name { quoted: Box::default(), leads_to: Lead::Unknown, next: Next::default() };
+        Self { names: vec![none(), none()], spots: Vec::new(), unknown: Vec::new(), unescaped: String::new() }
     }
 }
 
@@ -99,43 +115,68 @@ impl FlatReader {
     }
 
     fn members(&mut self, fields: &SourceFields, text: &str) -> Option<()> {
-        let mut cursor = Cursor::inside(text);
-        let mut name = 0;
+        let mut cursor = Cursor::new(text);
+        let mut name = BEFORE;
         loop {
-            cursor.skip_spaces();
             let begin = cursor.at();
-            let lead;
-            (name, lead) = self.name(fields, &mut cursor, name)?;
-            let end = cursor.at();
-            cursor.skip_spaces();
-            cursor.take(b':')?;
+            let Next { name: guess, way, text } = &self.names[name].next;
+            let lead = if !way.is_empty() && cursor.take_all(way) {
+                let lead = self.names[*guess].leads_to;
+                if lead == Lead::Unknown {
+                    self.unknown.push(begin + text.start..begin + text.end);
+                }
+                name = *guess;
+                lead
+            } else {
+                cursor.skip_spaces();
+                if name != BEFORE && cursor.take(b'}').is_some() {
+                    return cursor.is_at_end().then_some(());
+                }
+                cursor.take(if name == BEFORE { b'{' } else { b',' })?;
+                self.find_way(fields, &mut cursor, &mut name, begin)?
+            };
             cursor.skip_spaces();
             let value = cursor.scalar(&mut self.unescaped)?;
-            match lead {
-                Lead::Field(field) => *self.spots.get_mut(field)? = Spot::Value(value),
-                Lead::Inside => {}
-                Lead::Unknown => self.unknown.push(begin + 1..end - 1),
-            }
-            cursor.skip_spaces();
-            if cursor.take(b',').is_none() {
-                cursor.take(b'}')?;
-                return cursor.is_at_end().then_some(());
+            if let Lead::Field(field) = lead {
+                *self.spots.get_mut(field)? = Spot::Value(value);
             }
         }
     }
 
-    /// The name that stands here, after the one with this number: its own number and where it leads to.
-    fn name(&mut self, fields: &SourceFields, cursor: &mut Cursor<'_>, previous: usize) -> Option<(usize, Lead)> {
-        let guess = self.names[previous].next;
-        if let Some(guessed) = self.names.get(guess)
-            && cursor.take_all(&guessed.quoted)
-        {
-            return Some((guess, guessed.leads_to));
-        }
+    /// Goes on to the next value and finds out where its name leads to. The way there, which begins at `begin`, is the
+    /// guess of the next time; `name` is the one before, and then this one.
+    fn find_way(
+        &mut self,
+        fields: &SourceFields,
+        cursor: &mut Cursor<'_>,
+        name: &mut usize,
+        begin: usize,
+    ) -> Option<Lead> {
+        cursor.skip_spaces();
+        let quoted_at = cursor.at();
         let quoted = cursor.quoted_name()?;
-        let known = self.names.iter().position(|name| *name.quoted == *quoted.as_bytes());
-        if let Some(number) = known {
-            self.names[previous].next = number;
+        let text = quoted_at + 1..cursor.at() - 1;
+        cursor.skip_spaces();
+        cursor.take(b':')?;
+        cursor.skip_spaces();
+        let (number, lead) = self.number_of(fields, quoted)?;
+        let next = &mut self.names[*name].next;
+        next.way.clear();
+        let way = cursor.since(begin);
+        if number != FORGOTTEN && way.len() <= FLAT_WAY_BYTES_MAX {
+            next.way.extend_from_slice(way);
+            (next.name, next.text) = (number, text.start - begin..text.end - begin);
+        }
+        if lead == Lead::Unknown {
+            self.unknown.push(text);
+        }
+        *name = number;
+        Some(lead)
+    }
+
+    /// The name's number and where it leads to.
+    fn number_of(&mut self, fields: &SourceFields, quoted: &str) -> Option<(usize, Lead)> {
+        if let Some(number) = self.names.iter().position(|name| *name.quoted == *quoted.as_bytes()) {
             return Some((number, self.names[number].leads_to));
         }
         let leads_to = match fields.top().find(&quoted[1..quoted.len() - 1]) {
@@ -143,14 +184,11 @@ impl FlatReader {
             Some(entry) if !entry.inner.is_empty() => inside(entry.field)?,
             Some(entry) => entry.field.map_or(Lead::Inside, Lead::Field),
         };
-        if self.names.len() > FLAT_NAMES_MAX || quoted.len() > FLAT_NAME_BYTES_MAX {
-            // Not remembered; what follows is guessed as if it stood where this one does.
-            return Some((previous, leads_to));
+        if self.names.len() > FORGOTTEN + FLAT_NAMES_MAX || quoted.len() > FLAT_NAME_BYTES_MAX {
+            return Some((FORGOTTEN, leads_to));
         }
-        let number = self.names.len();
-        self.names.push(Name { quoted: quoted.as_bytes().into(), leads_to, next: number + 1 });
-        self.names[previous].next = number;
-        Some((number, leads_to))
+        self.names.push(Name { quoted: quoted.as_bytes().into(), leads_to, next: Next::default() });
+        Some((self.names.len() - 1, leads_to))
     }
 }
 
@@ -159,10 +197,9 @@ fn inside(field: Option<usize>) -> Option<Lead> {
     field.is_none().then_some(Lead::Inside)
 }
 
-impl<'a> FlatRecord<'a> {
-    /// A field's value; `None` if its key is absent.
-    #[inline]
-    pub fn get(self, field: usize) -> Option<Json<'a>> {
+impl<'a> Fields<'a> for FlatRecord<'a> {
+    #[inline(always)]
+    fn get(self, field: usize) -> Option<Json<'a>> {
         let Spot::Value(value) = *self.reader.spots.get(field)? else { return None };
         Some(match value {
             Scalar::Null => Json::Null,
@@ -174,8 +211,7 @@ impl<'a> FlatRecord<'a> {
         })
     }
 
-    /// Keys that the contract does not name, as often as they occur.
-    pub fn unknown_names(self) -> impl Iterator<Item = &'a str> {
+    fn unknown_names(self) -> impl Iterator<Item = &'a str> {
         self.reader.unknown.iter().map(move |range| &self.text[range.clone()])
     }
 }

@@ -154,27 +154,35 @@ impl Cleaner {
             return Err(refused(refusal, shard, record));
         }
         let Self { contract, flat, opener, located, rows, unknown_fields } = self;
-        let mut append = |fields: Fields<'_>| {
-            is_of_this_kind(contract, fields)?;
-            unknown_fields.count(fields.unknown_names());
-            rows.append(contract, fields, shard, record)
-        };
-        if let Some(object) = flat.read(&contract.fields, &record.data) {
-            return append(Fields::Flat(object));
+        let place = (shard, record);
+        if let Some(flat) = flat.read(&contract.fields, &record.data) {
+            return append(contract, rows, unknown_fields, flat, place);
         }
         if opener.scratch_bytes() + located.scratch_bytes() > SCRATCH_IN_BATCH_BYTES_MAX {
             opener.shrink();
             located.shrink();
         }
         let cleaned = opener.open(&record.data, |object| {
-            located.locate(&contract.fields, object);
-            append(Fields::Tape { object, located })
+            let tape = located.locate(&contract.fields, object);
+            append(contract, rows, unknown_fields, tape, place)
         })?;
         for repair in opener.repairs() {
             *counts.repairs.entry(*repair).or_default() += 1;
         }
         cleaned
     }
+}
+
+fn append<'a>(
+    contract: &Contract,
+    rows: &mut RowsBuilder,
+    unknown_fields: &mut UnknownFields,
+    fields: impl Fields<'a>,
+    (shard, record): (&ShardId, &RawRecord),
+) -> Result<(), Fault> {
+    is_of_this_kind(contract, fields)?;
+    unknown_fields.count(fields.unknown_names());
+    rows.append(contract, fields, shard, record)
 }
 
 fn refused(refusal: Refusal, shard: &ShardId, record: &RawRecord) -> Fault {
@@ -188,7 +196,7 @@ fn refused(refusal: Refusal, shard: &ShardId, record: &RawRecord) -> Fault {
 }
 
 /// A record of another stream, or a test payload, has none of the fields that make this stream's records useful.
-fn is_of_this_kind(contract: &Contract, fields: Fields<'_>) -> Result<(), Fault> {
+fn is_of_this_kind<'a>(contract: &Contract, fields: impl Fields<'a>) -> Result<(), Fault> {
     if contract.kind_fields.is_empty() || contract.kind_fields.iter().any(|field| fields.get(*field).is_some()) {
         return Ok(());
     }

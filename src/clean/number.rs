@@ -55,6 +55,7 @@ fn split_digits(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A whole number from a JSON number or a trimmed numeric text. A fraction must be zero.
+#[inline]
 pub(super) fn whole(value: Json<'_>) -> Result<i64, NullReason> {
     match value {
         Json::Whole(whole) => i64::try_from(whole).map_err(|_| NullReason::OutOfRange),
@@ -89,6 +90,7 @@ fn whole_from_real(real: f64) -> Result<i64, NullReason> {
 }
 
 /// A finite double from a JSON number or a trimmed numeric text.
+#[inline]
 pub(super) fn double(value: Json<'_>) -> Result<f64, NullReason> {
     let double = match value {
         Json::Whole(whole) => whole as f64,

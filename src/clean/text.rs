@@ -1,6 +1,7 @@
 //! White space at the ends of a text, and what a text says.
 
 /// The text without ASCII white space and no-break spaces (U+00A0) at both ends.
+#[inline]
 pub(super) fn trim(text: &str) -> &str {
     // Most texts begin and end with what is neither, as their bytes tell.
     if let [b'!'..=b'~', .., b'!'..=b'~'] = text.as_bytes() { text } else { text.trim_matches(is_blank) }

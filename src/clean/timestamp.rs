@@ -69,9 +69,8 @@ fn micros(text: &str) -> Option<i64> {
         (_, b':') => rest.strip_prefix(b" ")?,
         _ => rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b" "))?,
     };
-    let (clock, rest) = rest.split_at_checked(8)?;
-    let [_, _, b':', _, _, b':', _, _] = clock else { return None };
-    let (hour, minute, second) = (two(clock, 0)?, two(clock, 3)?, two(clock, 6)?);
+    let ([h, hh, b':', m, mm, b':', s, ss], rest) = rest.split_first_chunk()? else { return None };
+    let (hour, minute, second) = (two([h, hh])?, two([m, mm])?, two([s, ss])?);
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -82,19 +81,21 @@ fn micros(text: &str) -> Option<i64> {
 
 /// The day that a text begins with, and what follows it.
 fn calendar_day(bytes: &[u8]) -> Option<(i32, &[u8])> {
-    let (day, rest) = bytes.split_at_checked(10)?;
-    let (year_at, month_at, day_at) = match (day[2], day[4], day[5], day[7]) {
-        (b'/', _, b'/', _) => (6, 0, 3),
-        (_, b'-', _, b'-') | (_, b':', _, b':') => (0, 5, 8),
+    let (day, rest) = bytes.split_first_chunk()?;
+    let (century, year, month, day) = match day {
+        [m, mm, b'/', d, dd, b'/', c, cc, y, yy] => ([c, cc], [y, yy], [m, mm], [d, dd]),
+        [c, cc, y, yy, b'-', m, mm, b'-', d, dd] | [c, cc, y, yy, b':', m, mm, b':', d, dd] => {
+            ([c, cc], [y, yy], [m, mm], [d, dd])
+        }
         _ => return None,
     };
-    let year = two(day, year_at)? * 100 + two(day, year_at + 2)?;
-    let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, two(day, month_at)?, two(day, day_at)?)?;
+    let year = two(century)? * 100 + two(year)?;
+    let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, two(month)?, two(day)?)?;
     (year > 0).then(|| (date.num_days_from_ce() - EPOCH_DAY, rest))
 }
 
-fn two(bytes: &[u8], at: usize) -> Option<u32> {
-    match bytes.get(at..at + 2)? {
+fn two(digits: [&u8; 2]) -> Option<u32> {
+    match digits {
         [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => Some(u32::from(tens - b'0') * 10 + u32::from(ones - b'0')),
         _ => None,
     }
@@ -115,8 +116,7 @@ fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
 fn zone_seconds(zone: &[u8]) -> Option<i64> {
     let (hours, minutes) = match zone {
         [] | [b'Z'] => (0, 0),
-        [b'+' | b'-', _, _, b':', _, _] => (two(zone, 1)?, two(zone, 4)?),
-        [b'+' | b'-', _, _, _, _] => (two(zone, 1)?, two(zone, 3)?),
+        [b'+' | b'-', h, hh, b':', m, mm] | [b'+' | b'-', h, hh, m, mm] => (two([h, hh])?, two([m, mm])?),
         _ => return None,
     };
     let east = i64::from(hours * 3600 + minutes * 60);

@@ -1,67 +1,49 @@
 //! One value for one column: a field's JSON through the contract's steps, or the reason why it is null.
 
 use super::counts::{NullCounts, NullReason};
-use super::fields::Located;
-use super::flat::FlatRecord;
-use super::json::{Json, elements, value};
-use super::{Object, number, text, timestamp};
+use super::json::{Json, elements};
+use super::{number, text, timestamp};
 use crate::contract::{Column, ColumnType, Source, SourceFields, Steps};
 
-/// The contract's fields in one record.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Fields<'a> {
-    /// As the parser found them.
-    Tape { object: Object<'a>, located: &'a Located },
-    /// As they were read without it.
-    Flat(FlatRecord<'a>),
-}
-
-impl<'a> Fields<'a> {
+/// The contract's fields in one record. Whoever reads values is compiled for each form of a record: where a value comes
+/// from is asked some ten times a record.
+pub(super) trait Fields<'a>: Copy {
     /// A field's value; `None` if its key is absent.
-    pub fn get(self, field: usize) -> Option<Json<'a>> {
-        match self {
-            Self::Tape { object, located } => object.get(located.node(field)?..).map(value),
-            Self::Flat(record) => record.get(field),
-        }
-    }
+    fn get(self, field: usize) -> Option<Json<'a>>;
 
     /// Top-level keys that the contract does not name, as often as they occur.
-    pub fn unknown_names(self) -> impl Iterator<Item = &'a str> {
-        let (tape, flat) = match self {
-            Self::Tape { object, located } => (Some(located.unknown_names(object)), None),
-            Self::Flat(record) => (None, Some(record.unknown_names())),
-        };
-        tape.into_iter().flatten().chain(flat.into_iter().flatten())
-    }
+    fn unknown_names(self) -> impl Iterator<Item = &'a str>;
+}
 
-    /// The value of a column that reads one field.
-    fn only(self, column: &Column) -> Option<Json<'a>> {
-        match &column.source {
-            Source::Field(field) => self.get(*field),
-            Source::Join { .. } | Source::Collect(_) => None,
-        }
+/// The value of a column that reads one field.
+#[inline]
+fn only<'a>(column: &Column, fields: impl Fields<'a>) -> Option<Json<'a>> {
+    match &column.source {
+        Source::Field(field) => fields.get(*field),
+        Source::Join { .. } | Source::Collect(_) => None,
     }
 }
 
 // === Texts ===
 
 /// The text of a string column. `joined` is scratch memory.
-pub(super) fn text<'a>(
+pub(super) fn text<'a: 'b, 'b>(
     column: &Column,
-    fields: Fields<'a>,
-    joined: &'a mut String,
+    fields: impl Fields<'a>,
+    joined: &'b mut String,
     nulls: &mut NullCounts,
-) -> Result<&'a str, NullReason> {
+) -> Result<&'b str, NullReason> {
     let steps = &column.steps;
     let said = match &column.source {
         Source::Field(field) => said(fields.get(*field), steps)?,
         Source::Join { fields: parts, with } => join(parts, with, steps, fields, joined, nulls)?,
         Source::Collect(_) => return Err(NullReason::WrongType),
     };
-    let shaped = steps.strip_prefix.as_deref().and_then(|prefix| said.strip_prefix(prefix)).unwrap_or(said);
-    if text::trim(shaped).is_empty() {
-        return Err(NullReason::Empty);
-    }
+    let shaped = match steps.strip_prefix.as_deref().and_then(|prefix| said.strip_prefix(prefix)) {
+        Some(rest) if text::trim(rest).is_empty() => return Err(NullReason::Empty),
+        Some(rest) => rest,
+        None => said,
+    };
     if !steps.one_of.is_empty() && !steps.one_of.iter().any(|allowed| allowed == shaped) {
         return Err(NullReason::NotOneOf);
     }
@@ -86,14 +68,14 @@ fn said<'a>(json: Option<Json<'a>>, steps: &Steps) -> Result<&'a str, NullReason
 }
 
 /// The parts that are there. One of a wrong type is left out and counted; without any, the first one's reason.
-fn join<'a>(
+fn join<'a, 'b>(
     parts: &[usize],
     with: &str,
     steps: &Steps,
-    fields: Fields<'_>,
-    joined: &'a mut String,
+    fields: impl Fields<'a>,
+    joined: &'b mut String,
     nulls: &mut NullCounts,
-) -> Result<&'a str, NullReason> {
+) -> Result<&'b str, NullReason> {
     joined.clear();
     let mut missing = None;
     let mut wrong = false;
@@ -141,23 +123,23 @@ fn is_sentinel(text: &str, steps: &Steps) -> bool {
 // === Numbers, times, truth ===
 
 /// The number of an integer or long column.
-pub(super) fn whole(column: &Column, fields: Fields<'_>) -> Result<i64, NullReason> {
-    whole_of(column, fields.only(column), 0)
+pub(super) fn whole<'a>(column: &Column, fields: impl Fields<'a>) -> Result<i64, NullReason> {
+    whole_of(column, only(column, fields), 0)
 }
 
 /// The number of an integer column.
-pub(super) fn integer(column: &Column, fields: Fields<'_>) -> Result<i32, NullReason> {
+pub(super) fn integer<'a>(column: &Column, fields: impl Fields<'a>) -> Result<i32, NullReason> {
     i32::try_from(whole(column, fields)?).map_err(|_| NullReason::OutOfRange)
 }
 
 /// The number of a double column.
-pub(super) fn double(column: &Column, fields: Fields<'_>) -> Result<f64, NullReason> {
-    double_of(column, fields.only(column), 0)
+pub(super) fn double<'a>(column: &Column, fields: impl Fields<'a>) -> Result<f64, NullReason> {
+    double_of(column, only(column, fields), 0)
 }
 
 /// The truth of a boolean column.
-pub(super) fn boolean(column: &Column, fields: Fields<'_>) -> Result<bool, NullReason> {
-    match present(fields.only(column))? {
+pub(super) fn boolean<'a>(column: &Column, fields: impl Fields<'a>) -> Result<bool, NullReason> {
+    match present(only(column, fields))? {
         Json::Boolean(truth) => Ok(truth),
         Json::Null | Json::Whole(_) | Json::Real(_) | Json::Text(_) | Json::List(_) | Json::Object(_) => {
             Err(NullReason::WrongType)
@@ -166,13 +148,13 @@ pub(super) fn boolean(column: &Column, fields: Fields<'_>) -> Result<bool, NullR
 }
 
 /// The UTC microseconds of a timestamp column.
-pub(super) fn time(column: &Column, fields: Fields<'_>) -> Result<i64, NullReason> {
-    timestamp::timestamp(written(fields.only(column), &column.steps)?)
+pub(super) fn time<'a>(column: &Column, fields: impl Fields<'a>) -> Result<i64, NullReason> {
+    timestamp::timestamp(written(only(column, fields), &column.steps)?)
 }
 
 /// The days since 1970-01-01 of a date column.
-pub(super) fn date(column: &Column, fields: Fields<'_>) -> Result<i32, NullReason> {
-    timestamp::date(written(fields.only(column), &column.steps)?)
+pub(super) fn date<'a>(column: &Column, fields: impl Fields<'a>) -> Result<i32, NullReason> {
+    timestamp::date(written(only(column, fields), &column.steps)?)
 }
 
 /// A value that may be written as a text, and is then trimmed and said to mean something.
@@ -203,6 +185,7 @@ fn double_of(column: &Column, json: Option<Json<'_>>, index: usize) -> Result<f6
     within(column, index, double).map(|()| double)
 }
 
+#[inline]
 fn within(column: &Column, index: usize, value: f64) -> Result<(), NullReason> {
     let inside = column.steps.range(index).is_none_or(|range| range.contains(value));
     if inside { Ok(()) } else { Err(NullReason::OutOfRange) }
@@ -213,25 +196,25 @@ fn within(column: &Column, index: usize, value: f64) -> Result<(), NullReason> {
 /// The texts of an `array<string>` column; see [`each`].
 pub(super) fn texts<'a>(
     column: &Column,
-    fields: Fields<'a>,
+    fields: impl Fields<'a>,
     push: impl FnMut(Result<&'a str, NullReason>),
 ) -> Result<(), NullReason> {
     each(column, fields, |json, _| said(json, &column.steps), push)
 }
 
 /// The numbers of an `array<long>` column; see [`each`].
-pub(super) fn wholes(
+pub(super) fn wholes<'a>(
     column: &Column,
-    fields: Fields<'_>,
+    fields: impl Fields<'a>,
     push: impl FnMut(Result<i64, NullReason>),
 ) -> Result<(), NullReason> {
     each(column, fields, |json, index| whole_of(column, json, index), push)
 }
 
 /// The numbers of an `array<double>` column; see [`each`].
-pub(super) fn doubles(
+pub(super) fn doubles<'a>(
     column: &Column,
-    fields: Fields<'_>,
+    fields: impl Fields<'a>,
     push: impl FnMut(Result<f64, NullReason>),
 ) -> Result<(), NullReason> {
     each(column, fields, |json, index| double_of(column, json, index), push)
@@ -241,7 +224,7 @@ pub(super) fn doubles(
 /// fields are all or nothing, and nothing is pushed unless every one fits.
 fn each<'a, T>(
     column: &Column,
-    fields: Fields<'a>,
+    fields: impl Fields<'a>,
     element: impl Fn(Option<Json<'a>>, usize) -> Result<T, NullReason>,
     mut push: impl FnMut(Result<T, NullReason>),
 ) -> Result<(), NullReason> {
@@ -273,7 +256,7 @@ fn each<'a, T>(
 // === Required columns ===
 
 /// Whether the column has a value in this record.
-pub(super) fn usable(column: &Column, fields: Fields<'_>) -> Result<(), NullReason> {
+pub(super) fn usable<'a>(column: &Column, fields: impl Fields<'a>) -> Result<(), NullReason> {
     match column.column_type {
         ColumnType::String => text(column, fields, &mut String::new(), &mut NullCounts::default()).map(drop),
         ColumnType::Integer => integer(column, fields).map(drop),
@@ -290,7 +273,7 @@ pub(super) fn usable(column: &Column, fields: Fields<'_>) -> Result<(), NullReas
 
 /// Why a column has no value, for people: the column, the fields that it is read from unless they are called the same,
 /// the reason, and what the record says unless the reason does.
-pub(super) fn missing(column: &Column, paths: &SourceFields, fields: Fields<'_>, null: NullReason) -> String {
+pub(super) fn missing<'a>(column: &Column, paths: &SourceFields, fields: impl Fields<'a>, null: NullReason) -> String {
     let read = match &column.source {
         Source::Field(field) => std::slice::from_ref(field),
         Source::Join { fields, .. } | Source::Collect(fields) => fields,

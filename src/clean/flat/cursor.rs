@@ -28,6 +28,10 @@ const EXACT_DIGITS_MAX: usize = 15;
 const POWERS_OF_TEN: [f64; EXACT_DIGITS_MAX + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
+const WORD: usize = 8;
+/// So many words of a text are looked through one by one.
+const NEAR_WORDS: usize = 4;
+
 /// A place in a text without control characters.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
@@ -37,13 +41,18 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// After the brace that the text begins with.
-    pub fn inside(text: &'a str) -> Self {
-        Self { text, bytes: text.as_bytes(), at: 1 }
+    /// Where the text begins.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), at: 0 }
     }
 
     pub fn at(&self) -> usize {
         self.at
+    }
+
+    /// What it went over since it was there.
+    pub fn since(&self, begin: usize) -> &'a [u8] {
+        self.bytes.get(begin..self.at).unwrap_or_default()
     }
 
     pub fn is_at_end(&self) -> bool {
@@ -66,8 +75,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes over these bytes, if they stand here.
+    #[inline]
     pub fn take_all(&mut self, bytes: &[u8]) -> bool {
-        let stands = self.bytes.get(self.at..self.at + bytes.len()) == Some(bytes);
+        let stands = self.bytes.get(self.at..self.at + bytes.len()).is_some_and(|here| are_equal(here, bytes));
         self.at += if stands { bytes.len() } else { 0 };
         stands
     }
@@ -100,7 +110,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn string(&mut self, unescaped: &mut String) -> Option<Scalar> {
         let begin = self.at + 1;
-        self.at = begin + memchr2(b'"', b'\\', self.bytes.get(begin..)?)?;
+        self.at = begin + text_len(self.bytes.get(begin..)?)?;
         if self.peek() == Some(b'\\') {
             return self.unescape(begin, unescaped);
         }
@@ -197,4 +207,42 @@ impl<'a> Cursor<'a> {
         }
         number
     }
+}
+
+/// Whether bytes of one length are the same. Those of names and what is about them are compared here, by their first ones
+/// and their last, which may be in both: a call costs more.
+#[inline]
+fn are_equal(left: &[u8], right: &[u8]) -> bool {
+    fn ends<const N: usize>(bytes: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
+        (bytes.first_chunk(), bytes.last_chunk())
+    }
+    match right.len() {
+        WORD..=16 => ends::<WORD>(left) == ends::<WORD>(right),
+        17..=32 => ends::<16>(left) == ends::<16>(right),
+        _ => left == right,
+    }
+}
+
+/// How many bytes there are before the first quote or backslash. Most texts are short, and are looked through here.
+#[inline]
+fn text_len(bytes: &[u8]) -> Option<usize> {
+    let (words, _) = bytes.as_chunks::<WORD>();
+    for (index, word) in words.iter().take(NEAR_WORDS).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = places_of(word, b'"') | places_of(word, b'\\');
+        if found != 0 {
+            return Some(index * WORD + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let near = words.len().min(NEAR_WORDS) * WORD;
+    memchr2(b'"', b'\\', bytes.get(near..)?).map(|at| near + at)
+}
+
+/// The highest bit of each byte that is this one, and perhaps of bytes above the first such.
+#[inline]
+fn places_of(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHEST: u64 = 0x8080_8080_8080_8080;
+    let zero_where_equal = word ^ (ONES * u64::from(byte));
+    zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & HIGHEST
 }

@@ -203,6 +203,11 @@ fn every_type_can_be_required() {
         assert_eq!((of(good).rows.num_rows(), of(good).nulls()), (1, vec![]), "{lines}");
         assert_eq!(of(bad).reject().0, RejectReason::RequiredColumn, "{lines}");
         assert_eq!(of(bad).nulls(), [], "a reject's nulls are not counted");
+        let [good, bad, other] = [(1, good), (2, bad), (2, good)].map(|(id, x)| format!("{{\"id\":{id},\"x\":{x}}}"));
+        let without_id = other.replace("\"id\":2", "\"id\":null");
+        let rows = clean(&contract, &[&good, &bad, &without_id, &good].map(|json| json.as_bytes())).rows;
+        let row = |at| rows.project(&[0, 1]).unwrap().slice(at, 1);
+        assert_eq!((rows.num_rows(), row(0)), (2, row(1)), "nothing of a reject is in a row");
     }
     let collected = with_x("type = \"array<double>\"\ncollect = [\"a\", \"b\"]\nrequired = true");
     let cleaned = clean_one(&collected, b"{\"id\":1,\"a\":1}");
