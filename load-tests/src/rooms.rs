@@ -15,7 +15,7 @@ use pintail::contract::{self, Contract};
 use pintail::demo::Kind;
 use pintail::demo::contracts::shipped;
 use pintail::lake::encoded_files;
-use pintail::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM};
+use pintail::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, SPARE_PIECE_BYTES};
 use pintail::record::{CleanBatch, RawBatch, RawRecord, ShardGrant};
 use pintail::toml_doc::Problems;
 
@@ -38,7 +38,8 @@ pub struct Rooms {
     shard: ShardId,
     records: i64,
     delivered: Position,
-    payloads: BytesMut,
+    /// Memory for payloads, as large as the source's and used in turns. The first is the one in use.
+    pieces: [BytesMut; 8],
     held: Vec<RecordBatch>,
     held_bytes: u64,
 }
@@ -52,8 +53,8 @@ impl Rooms {
         problems.into_result().with_context(|| file.to_owned())?;
         let contract = Arc::new(contract.with_context(|| format!("{file} holds no contract"))?);
         let (cleaner, shard) = (Cleaner::new(Arc::clone(&contract)), ShardId::new(SHARD));
-        let (delivered, payloads) = (Position::Beginning, BytesMut::new());
-        Ok(Self { contract, cleaner, shard, records: 0, delivered, payloads, held: Vec::new(), held_bytes: 0 })
+        let (delivered, pieces) = (Position::Beginning, Default::default());
+        Ok(Self { contract, cleaner, shard, records: 0, delivered, pieces, held: Vec::new(), held_bytes: 0 })
     }
 
     /// The names of the columns that a stranger would call the table's: without the bookkeeping.
@@ -75,26 +76,25 @@ impl Rooms {
         RawBatch { range, records, seen_ms: None, end: None, grant, permit }
     }
 
-    /// One answer of the source with these payloads.
+    /// One answer of the source with these payloads, which lie in pieces of memory as large as the source's.
     pub fn read<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<RawBatch> {
         let payloads: Vec<&[u8]> = payloads.into_iter().collect();
-        // The source makes room once, too, in the memory of a read that is done with.
         let mut records = Vec::with_capacity(payloads.len());
-        self.payloads.reserve(payloads.iter().map(|payload| payload.len()).sum());
-        for payload in &payloads {
+        for payload in payloads {
             self.records += 1;
-            self.payloads.extend_from_slice(payload);
+            if self.pieces[0].capacity() < payload.len() {
+                self.pieces.rotate_left(1);
+                self.pieces[0].reserve(SPARE_PIECE_BYTES.max(payload.len()));
+            }
+            let piece = &mut self.pieces[0];
+            piece.extend_from_slice(payload);
             records.push(RawRecord {
-                data: Bytes::new(),
+                data: piece.split().freeze(),
                 sequence_number: self.number()?,
                 sub_sequence_number: 0,
                 arrived_at_us: FIRST_ARRIVAL_US + self.records * 1_000,
                 refused: None,
             });
-        }
-        let mut shared = self.payloads.split().freeze();
-        for (record, payload) in records.iter_mut().zip(payloads) {
-            record.data = shared.split_to(payload.len());
         }
         Ok(self.batch(records))
     }
