@@ -195,9 +195,13 @@ fn read(document: &Document, folder: &Path, token: Option<&str>, problems: &Prob
     let grace_ms = shutdown.optional::<DurationMs>("grace").map_or(30_000, |grace| grace.value.0);
     shutdown.finish();
     let maintenance = maintenance::read(root.section("maintenance"), problems);
+    let told_before = problems.count();
     let sections = root.sections("stream");
     let count = sections.len() as u64;
-    let streams = read_streams(sections, &root.place(), folder, defaults, problems);
+    if count == 0 && problems.count() == told_before {
+        problems.note(&root.place(), "no stream; expected [[stream]] with `name` and `contract` at least once");
+    }
+    let streams = read_streams(sections, folder, defaults, problems);
     root.finish();
     let budget_place = budget_bytes.as_ref().map_or_else(|| document.place(), |bytes| bytes.place.clone());
     let budget_bytes = budget_bytes.map_or(256 << 20, |bytes| bytes.value.0);
@@ -310,14 +314,10 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
 
 fn read_streams(
     sections: Vec<Section<'_>>,
-    place: &Place,
     folder: &Path,
     defaults: StreamDefaults,
     problems: &Problems,
 ) -> Option<Vec<StreamConfig>> {
-    if sections.is_empty() {
-        problems.note(place, "no stream; expected [[stream]] with `name` and `contract` at least once");
-    }
     let mut taken = BTreeMap::new();
     let streams: Vec<Option<StreamConfig>> =
         sections.into_iter().map(|section| read_stream(section, folder, defaults, problems, &mut taken)).collect();

@@ -69,12 +69,17 @@ async fn check_lake(location: &LakeConfig) -> (Lake, usize) {
         }
         Err(error) => {
             say!("lake {}", location.uri);
-            return (Lake::Unknown, problem(&chain(&error)));
+            return (Lake::Unknown, lake_problem("", &error));
         }
     };
-    let why = "the lake cannot be written, or what was written not deleted";
-    let problems = writable.err().map_or(0, |error| problem(&format!("{why}: {}", chain(&error))));
+    let why = "the lake cannot be written, or what was written not deleted: ";
+    let problems = writable.err().map_or(0, |error| lake_problem(why, &error));
     (lake, problems)
+}
+
+fn lake_problem(what: &str, error: &LakeError) -> usize {
+    let mend = " (nobody answers there: see `lake.endpoint`, `lake.region` and the network)";
+    problem(&format!("{what}{}{}", chain(error), if error.is_unreachable() { mend } else { "" }))
 }
 
 async fn look(stream: &StreamConfig, kinesis: &Kinesis) -> Result<(StreamDescription, Vec<ListedShard>), ReadError> {

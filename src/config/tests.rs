@@ -35,6 +35,19 @@ fn defaults_are_what_the_documentation_says() {
 }
 
 #[test]
+fn streams_that_are_none_are_told_once() {
+    let head = "pipeline = \"p\"\n";
+    let tail = "[lake]\nuri = \"/lake\"\n";
+    for (stream, expected) in [
+        ("", "pintail.toml:1: no stream; expected [[stream]] with `name` and `contract` at least once"),
+        ("stream = []\n", "pintail.toml:1: no stream; expected [[stream]] with `name` and `contract` at least once"),
+        ("stream = { name = \"s\" }\n", "pintail.toml:2: `stream` must be tables: [[stream]] once for each"),
+    ] {
+        assert_eq!(load(&format!("{head}{stream}{tail}"), &[]).unwrap_err(), [expected]);
+    }
+}
+
+#[test]
 fn everything_wrong_is_said_at_once_with_file_and_line() {
     let text = "pipeline = \"a/b\"\n[lake]\nuri = \"gs://x\"\nflush_interval = \"1ms\"\n[source]\nstart = \"oldest\"\n\
                 reads_per_second = 9\nalign_within = \"1ms\"\n[serve]\nlisten = \"9464\"\nwindow_series_max = 5000\n[[stream]]\ncontract = \"missing.toml\"\n[budgets]\n";

@@ -1,7 +1,10 @@
 //! What can go wrong with the lake, and, in one place, what is done about it.
 
+use std::error::Error;
+
 use deltalake::arrow::error::ArrowError;
 use deltalake::parquet::errors::ParquetError;
+use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::error_chain::chain;
 use crate::window::Undecodable;
@@ -236,6 +239,18 @@ impl LakeError {
         of_the_store(source).is_none().then_some(path)
     }
 
+    /// Whether there was nobody who could have answered: no such host, or no connection to it.
+    pub fn is_unreachable(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<HttpError>() {
+                return error.kind() == HttpErrorKind::Connect;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Whether the store answered, and said no. At a start that is a mistake to be told; in flight it is waited for,
     /// since permissions come back.
     pub(crate) fn is_refusal(&self) -> bool {
@@ -278,4 +293,19 @@ mod tests {
         assert!(listing("404 Not Found: <Error><Code>NoSuchBucket</Code></Error>").is_refusal());
         assert!(!listing("connection refused").is_refusal());
     }
+
+    #[test]
+    fn a_server_without_a_connection_is_unreachable_and_one_that_is_slow_is_not() {
+        let failed = |kind| LakeError::Store {
+            action: "write",
+            path: "x".to_owned(),
+            source: object_store::Error::Generic { store: "S3", source: HttpError::new(kind, Refused).into() },
+        };
+        assert!(failed(HttpErrorKind::Connect).is_unreachable());
+        assert!(!failed(HttpErrorKind::Timeout).is_unreachable());
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connection refused")]
+    struct Refused;
 }
