@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use deltalake::arrow::array::RecordBatch;
 use pintail::budget::Permit;
 use pintail::checkpoint::{Position, PositionRange, SequenceNumber, ShardId};
@@ -15,7 +15,7 @@ use pintail::contract::{self, Contract};
 use pintail::demo::Kind;
 use pintail::demo::contracts::shipped;
 use pintail::lake::encoded_files;
-use pintail::limits::{HELD_FACTOR_DEN, HELD_FACTOR_NUM, SPARE_PIECE_BYTES};
+use pintail::limits::{GET_RECORDS_LIMIT_MAX, HELD_FACTOR_DEN, HELD_FACTOR_NUM};
 use pintail::record::{CleanBatch, RawBatch, RawRecord, ShardGrant};
 use pintail::toml_doc::Problems;
 
@@ -38,8 +38,6 @@ pub struct Rooms {
     shard: ShardId,
     records: i64,
     delivered: Position,
-    /// Memory for payloads, as large as the source's and used in turns. The first is the one in use.
-    pieces: [BytesMut; 8],
     held: Vec<RecordBatch>,
     held_bytes: u64,
 }
@@ -53,8 +51,8 @@ impl Rooms {
         problems.into_result().with_context(|| file.to_owned())?;
         let contract = Arc::new(contract.with_context(|| format!("{file} holds no contract"))?);
         let (cleaner, shard) = (Cleaner::new(Arc::clone(&contract)), ShardId::new(SHARD));
-        let (delivered, pieces) = (Position::Beginning, Default::default());
-        Ok(Self { contract, cleaner, shard, records: 0, delivered, pieces, held: Vec::new(), held_bytes: 0 })
+        let delivered = Position::Beginning;
+        Ok(Self { contract, cleaner, shard, records: 0, delivered, held: Vec::new(), held_bytes: 0 })
     }
 
     /// The names of the columns that a stranger would call the table's: without the bookkeeping.
@@ -76,20 +74,20 @@ impl Rooms {
         RawBatch { range, records, seen_ms: None, end: None, grant, permit }
     }
 
-    /// One answer of the source with these payloads, which lie in pieces of memory as large as the source's.
+    /// One answer of the source with copies of these payloads.
     pub fn read<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<RawBatch> {
         let payloads: Vec<&[u8]> = payloads.into_iter().collect();
-        let mut records = Vec::with_capacity(payloads.len());
-        for payload in payloads {
+        let mut all = Bytes::from(payloads.concat());
+        self.answer(payloads.into_iter().map(|payload| all.split_to(payload.len())))
+    }
+
+    /// One answer of the source with these payloads.
+    pub fn answer(&mut self, payloads: impl IntoIterator<Item = Bytes>) -> anyhow::Result<RawBatch> {
+        let mut records = Vec::with_capacity(GET_RECORDS_LIMIT_MAX as usize);
+        for data in payloads {
             self.records += 1;
-            if self.pieces[0].capacity() < payload.len() {
-                self.pieces.rotate_left(1);
-                self.pieces[0].reserve(SPARE_PIECE_BYTES.max(payload.len()));
-            }
-            let piece = &mut self.pieces[0];
-            piece.extend_from_slice(payload);
             records.push(RawRecord {
-                data: piece.split().freeze(),
+                data,
                 sequence_number: self.number()?,
                 sub_sequence_number: 0,
                 arrived_at_us: FIRST_ARRIVAL_US + self.records * 1_000,

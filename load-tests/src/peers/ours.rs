@@ -4,14 +4,16 @@
 //! time that was is told apart, because no service spends it.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use bytes::{Buf, Bytes};
 use clap::ValueEnum;
 use deltalake::arrow::array::RecordBatch;
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use pintail::demo::Kind;
+use pintail::record::RawBatch;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -118,7 +120,7 @@ impl Files {
         self.write(files)
     }
 
-    fn write(&mut self, files: Vec<bytes::Bytes>) -> anyhow::Result<()> {
+    fn write(&mut self, files: Vec<Bytes>) -> anyhow::Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         for file in files {
             let path = folder.join(format!("{}.parquet", self.written));
@@ -132,49 +134,51 @@ impl Files {
 /// A file of lines, in the portions in which Kinesis would deliver them.
 struct Lines {
     file: File,
-    buffer: Vec<u8>,
-    begin: usize,
-    end: usize,
+    /// What was read of it, whose memory is used again.
+    block: Bytes,
+    /// The lines in it that are still to be delivered.
+    lines: Bytes,
+    /// What is behind the last of them: a line that is not whole.
+    begun: Vec<u8>,
 }
 
 impl Lines {
     fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        Ok(Self { file, buffer: vec![0; 2 * READ_BYTES], begin: 0, end: 0 })
+        Ok(Self { file, block: Bytes::new(), lines: Bytes::new(), begun: Vec::new() })
     }
 
     /// The next portion; without records at the end.
-    fn read(&mut self, rooms: &mut Rooms) -> anyhow::Result<pintail::record::RawBatch> {
-        if self.end - self.begin < READ_BYTES {
+    fn read(&mut self, rooms: &mut Rooms) -> anyhow::Result<RawBatch> {
+        if self.lines.is_empty() {
             self.fill()?;
         }
-        let at_most = &self.buffer[self.begin..self.end.min(self.begin + READ_BYTES)];
-        let mut used = 0;
-        let raw = rooms.read(
-            std::iter::from_fn(|| {
-                let rest = &at_most[used..];
-                let len = memchr(b'\n', rest)?;
-                used += len + 1;
-                Some(&rest[..len])
-            })
-            .take(READ_RECORDS),
-        )?;
-        ensure!(used > 0 || at_most.is_empty(), "a line of more than {READ_BYTES} bytes, or the last without its end");
-        self.begin += used;
-        Ok(raw)
+        let lines = std::iter::from_fn(|| {
+            let line = self.lines.split_to(memchr(b'\n', &self.lines)?);
+            self.lines.advance(1);
+            Some(line)
+        });
+        rooms.answer(lines.take(READ_RECORDS))
     }
 
     fn fill(&mut self) -> anyhow::Result<()> {
-        self.buffer.copy_within(self.begin..self.end, 0);
-        (self.begin, self.end) = (0, self.end - self.begin);
-        while self.end < self.buffer.len() {
-            match self.file.read(&mut self.buffer[self.end..]) {
-                Ok(0) => break,
-                Ok(more) => self.end += more,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+        self.lines = Bytes::new();
+        let mut block = match std::mem::take(&mut self.block).try_into_mut() {
+            Ok(mut used) => {
+                used.clear();
+                Vec::from(used)
             }
-        }
+            Err(_still_held) => Vec::new(),
+        };
+        block.reserve(READ_BYTES);
+        block.append(&mut self.begun);
+        let room = READ_BYTES.saturating_sub(block.len());
+        self.file.by_ref().take(room as u64).read_to_end(&mut block)?;
+        let end = memrchr(b'\n', &block).map_or(0, |last| last + 1);
+        ensure!(end > 0 || block.is_empty(), "a line of more than {READ_BYTES} bytes, or the last without its end");
+        self.begun.extend_from_slice(&block[end..]);
+        self.block = Bytes::from(block);
+        self.lines = self.block.slice(..end);
         Ok(())
     }
 }
