@@ -10,14 +10,15 @@ use chrono::DateTime;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use futures::TryStreamExt;
-use futures::future::try_join_all;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::checkpoint::{is_file, root};
 use super::commit::TableLog;
 use super::error::LakeError;
 use super::follower::applied_of;
 use super::log::each_action;
+use super::parquet::joined;
 use super::reading::Source;
 use super::staging::staged_by;
 use super::store::LakeStore;
@@ -27,7 +28,7 @@ use crate::contract::window::WINDOW_START;
 use crate::limits::{READ_WHOLE_BYTES_MAX, RESTORE_BATCH_ROWS};
 use crate::window::merging::Undecodable;
 
-/// Files fetched at a time, and their bytes.
+/// Files on their way at a time, and the bytes of those and of the one that is being decoded.
 const READS_MAX: usize = 32;
 const READS_BYTES_MAX: u64 = 2 * READ_WHOLE_BYTES_MAX;
 
@@ -57,46 +58,69 @@ pub struct RecentPartials {
 }
 
 impl RecentPartials {
-    /// Hands over the rows, some at a time: a day of a million keys is many times what memory may hold. Stops at the
-    /// first that are not taken.
+    /// Hands over the rows, some at a time: a day of a million keys is many times what memory may hold. While a file is
+    /// decoded the next ones are on their way. Stops at the first rows that are not taken.
     pub async fn each(&self, mut take: impl FnMut(&RecordBatch) -> Result<(), Undecodable>) -> Result<(), LakeError> {
-        let mut rest = self.files.as_slice();
-        while !rest.is_empty() {
-            let (together, after) = rest.split_at(together(rest));
-            let sources = together.iter().map(|(path, size)| self.source(path, *size));
-            for ((path, _), source) in together.iter().zip(try_join_all(sources).await?) {
-                let failed = |source| LakeError::Encode { table: self.table.clone(), source };
-                let builder = ParquetRecordBatchStreamBuilder::new(source).await.map_err(failed)?;
-                let mut batches = builder.with_batch_size(RESTORE_BATCH_ROWS).build().map_err(failed)?;
-                while let Some(rows) = batches.try_next().await.map_err(failed)? {
-                    take(&rows).map_err(|source| LakeError::Unmergeable {
-                        table: self.table.clone(),
-                        path: path.clone(),
-                        source: Box::new(source),
-                    })?;
-                }
+        let mut waiting = self.files.iter().enumerate().peekable();
+        let (mut on_the_way, mut arrived) = (JoinSet::new(), BTreeMap::new());
+        let (mut next, mut held_bytes) = (0, 0);
+        loop {
+            while on_the_way.len() + arrived.len() < READS_MAX
+                && let Some((index, file)) =
+                    waiting.next_if(|(_, (_, size))| held_bytes == 0 || held_bytes + held(*size) <= READS_BYTES_MAX)
+            {
+                held_bytes += held(file.1);
+                // In a task of its own, so that an answer is taken however long the file before it is being decoded.
+                on_the_way.spawn(self.fetch(index, file));
             }
-            rest = after;
+            if let Some(source) = arrived.remove(&next) {
+                let (path, size) = &self.files[next];
+                self.decode(path, source, &mut take).await?;
+                held_bytes -= held(*size);
+                next += 1;
+                continue;
+            }
+            let Some(done) = on_the_way.join_next().await else { return Ok(()) };
+            let (index, source) = joined(done).await?;
+            arrived.insert(index, source);
+        }
+    }
+
+    fn fetch(
+        &self,
+        index: usize,
+        (path, size): &(String, u64),
+    ) -> impl Future<Output = Result<(usize, Source), LakeError>> + use<> {
+        let (store, table, path, size) = (self.store.clone(), self.table.clone(), path.clone(), *size);
+        async move {
+            let found = Source::of(&store, &table, &path, size).await?;
+            found.map(|(source, _)| (index, source)).ok_or(LakeError::FileGone { table, path })
+        }
+    }
+
+    async fn decode(
+        &self,
+        path: &str,
+        source: Source,
+        take: &mut impl FnMut(&RecordBatch) -> Result<(), Undecodable>,
+    ) -> Result<(), LakeError> {
+        let failed = |source| LakeError::Encode { table: self.table.clone(), source };
+        let builder = ParquetRecordBatchStreamBuilder::new(source).await.map_err(failed)?;
+        let mut batches = builder.with_batch_size(RESTORE_BATCH_ROWS).build().map_err(failed)?;
+        while let Some(rows) = batches.try_next().await.map_err(failed)? {
+            take(&rows).map_err(|source| LakeError::Unmergeable {
+                table: self.table.clone(),
+                path: path.to_owned(),
+                source: Box::new(source),
+            })?;
         }
         Ok(())
     }
-
-    async fn source(&self, path: &str, size: u64) -> Result<Source, LakeError> {
-        let found = Source::of(&self.store, &self.table, path, size).await?;
-        found
-            .map(|(source, _)| source)
-            .ok_or_else(|| LakeError::FileGone { table: self.table.clone(), path: path.to_owned() })
-    }
 }
 
-/// How many of the files, from the first, are fetched together.
-fn together(files: &[(String, u64)]) -> usize {
-    let mut bytes = 0;
-    let fitting = files.iter().take(READS_MAX).take_while(|(_, size)| {
-        bytes += size.min(&READ_WHOLE_BYTES_MAX);
-        bytes <= READS_BYTES_MAX
-    });
-    fitting.count().max(1)
+/// What a file takes while it is fetched and decoded; one that is read by ranges about as much as the largest that is not.
+fn held(size: u64) -> u64 {
+    size.min(READ_WHOLE_BYTES_MAX)
 }
 
 /// How far a table had followed when its log was read.
@@ -211,20 +235,53 @@ pub(super) fn newest_start_us(add: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use deltalake::arrow::array::{AsArray, UInt8Array};
+    use deltalake::arrow::datatypes::UInt8Type;
+    use deltalake::parquet::arrow::ArrowWriter;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+
     use super::*;
+    use crate::lake::tests::faults::Faulty;
 
     fn files(newest: &[Option<i64>]) -> Files {
         let found = |newest_us: &Option<i64>| Found { newest_us: *newest_us, size: 1 };
         newest.iter().enumerate().map(|(index, newest)| (format!("f{index}"), found(newest))).collect()
     }
 
-    #[test]
-    fn files_are_fetched_together_up_to_a_number_of_bytes_and_a_large_one_alone() {
-        let files = |sizes: &[u64]| sizes.iter().map(|size| ("f".to_owned(), *size)).collect::<Vec<_>>();
-        assert_eq!(together(&files(&[1; 100])), READS_MAX);
-        assert_eq!(together(&files(&[READ_WHOLE_BYTES_MAX, READ_WHOLE_BYTES_MAX, 1, 1])), 2);
-        assert_eq!(together(&files(&[u64::MAX; 9])), 2, "one read by ranges counts as much as the largest that is not");
-        assert_eq!(together(&files(&[7])), 1);
+    /// For files of this size by the log: what they hold, in the order in which it was handed over, and the most files that
+    /// were asked for beyond those before it.
+    async fn handed_over(count: u8, size: u64) -> (Vec<u8>, usize) {
+        let faulty = Arc::new(Faulty::over(Arc::new(InMemory::new())));
+        let store = LakeStore::with_objects(Arc::clone(&faulty) as Arc<_>, "lake", "memory://lake");
+        let names = (0..count).map(|number| (format!("f{number}"), size));
+        for (number, (name, _)) in (0..count).zip(names.clone()) {
+            let rows = RecordBatch::try_from_iter([("n", Arc::new(UInt8Array::from(vec![number])) as _)]).unwrap();
+            let mut file = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+            file.write(&rows).unwrap();
+            faulty.inner().put(&store.path("t", &name), file.into_inner().unwrap().into()).await.unwrap();
+        }
+        let (files, table) = (names.collect(), "t".to_owned());
+        let recent = RecentPartials { since_us: 0, left_out: None, through: 0, store, table, files };
+        let (mut seen, mut ahead) = (Vec::new(), 0);
+        let all = recent.each(|rows| {
+            ahead = ahead.max(faulty.calls() - seen.len());
+            seen.extend(rows.column(0).as_primitive::<UInt8Type>().values());
+            Ok(())
+        });
+        all.await.unwrap();
+        (seen, ahead)
+    }
+
+    #[tokio::test]
+    async fn files_are_fetched_ahead_in_their_order_as_many_as_memory_is_for() {
+        let in_order = |count| (0..count).collect::<Vec<u8>>();
+        assert_eq!(handed_over(100, 1).await, (in_order(100), READS_MAX));
+        assert_eq!(handed_over(9, READ_WHOLE_BYTES_MAX).await, (in_order(9), 2));
+        assert_eq!(handed_over(9, READ_WHOLE_BYTES_MAX / 2 + 1).await, (in_order(9), 3));
+        assert_eq!(handed_over(0, 1).await, (vec![], 0));
     }
 
     #[test]
