@@ -10,7 +10,9 @@ use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
 use deltalake::parquet::errors::ParquetError;
-use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use deltalake::parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use uuid::Uuid;
 
@@ -49,11 +51,13 @@ pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
     let schema: SchemaRef = schema.ok_or_else(|| ParquetError::General("a partition without batches".to_owned()))?;
     // The largest: what is unusually long is in it.
     let sample = partition.batches.iter().max_by_key(|batch| batch.get_array_memory_size());
-    let properties = properties(&schema, sample)?;
+    let column_bytes = |index: usize| partition.batches.iter().map(|batch| decoded_bytes(batch.column(index))).sum();
+    let properties =
+        sample.iter().fold(usual_properties()?, |usual, sample| formed(usual, &schema, sample, column_bytes));
     // Most of what is encoded is text, and becomes half of it or less: what grows is copied again and again.
     let mut bytes =
         Vec::with_capacity(partition.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 2);
-    let writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
+    let writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties.build()))?;
     let (mut writer, columns) = writer.into_serialized_writer()?;
     let mut counts = Counts::default();
     for (index, batches) in row_groups(&partition.batches).into_iter().enumerate() {
@@ -97,7 +101,9 @@ pub(crate) fn column_writers(
 ) -> Result<Vec<ArrowColumnWriter>, ParquetError> {
     // Of a file's writer they would all have the form of its first rows. There is no other public way to them than one
     // more, of which nothing is ever written.
-    let writer = ArrowWriter::try_new(std::io::sink(), Arc::clone(schema), Some(properties(schema, Some(sample))?))?;
+    // How many more rows there will be nobody knows.
+    let properties = formed(usual_properties()?, schema, sample, |_column| usize::MAX).build();
+    let writer = ArrowWriter::try_new(std::io::sink(), Arc::clone(schema), Some(properties))?;
     writer.into_serialized_writer()?.1.create_column_writers(index)
 }
 
@@ -172,22 +178,28 @@ fn decoded_bytes(column: &dyn Array) -> usize {
     column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
 }
 
-/// How files are written, by a sample of their rows. Data pages are of the second version: the writer copies the values of
-/// one of the first version twice more, once beside its levels and once when what is compressed does not fit. What they
-/// bring in other encodings is taken only where `sample` says so: of truths in run lengths some readers know nothing.
-pub(crate) fn properties(schema: &SchemaRef, sample: Option<&RecordBatch>) -> Result<WriterProperties, ParquetError> {
-    let mut builder = WriterProperties::builder()
+/// How files are written. Data pages are of the second version: the writer copies the values of one of the first version
+/// twice more, once beside its levels and once when what is compressed does not fit. What they bring in other encodings is
+/// taken only where [`formed`] says so: of truths in run lengths some readers know nothing.
+pub(crate) fn usual_properties() -> Result<WriterPropertiesBuilder, ParquetError> {
+    Ok(WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_encoding(Encoding::PLAIN)
         .set_data_page_size_limit(DATA_PAGE_BYTES)
-        .set_statistics_enabled(EnabledStatistics::Chunk);
-    if let Some(sample) = sample {
-        let columns = schema.fields().iter().zip(sample.columns());
-        builder = columns.fold(builder, |builder, (field, values)| set_form(builder, field, values));
-    }
-    Ok(builder.build())
+        .set_statistics_enabled(EnabledStatistics::Chunk))
+}
+
+/// The form of each column, by a sample of its rows and its bytes, decoded.
+fn formed(
+    usual: WriterPropertiesBuilder,
+    schema: &SchemaRef,
+    sample: &RecordBatch,
+    column_bytes: impl Fn(usize) -> usize,
+) -> WriterPropertiesBuilder {
+    let columns = schema.fields().iter().zip(sample.columns()).enumerate();
+    columns.fold(usual, |usual, (index, (field, values))| set_form(usual, field, values, column_bytes(index)))
 }
 
 #[cfg(test)]
@@ -200,6 +212,7 @@ mod tests {
     use deltalake::parquet::file::reader::{FileReader, SerializedFileReader};
 
     use super::*;
+    use crate::limits::UNCOMPRESSED_COLUMN_BYTES_MAX;
 
     fn rows_of_groups(batches: Vec<RecordBatch>) -> Vec<i64> {
         let encoded = encode(&Partition { day: None, batches }).unwrap();
@@ -251,6 +264,27 @@ mod tests {
         };
         assert_eq!(encodings(0), HashSet::from([Encoding::PLAIN]));
         assert_eq!(encodings(1), HashSet::from([Encoding::PLAIN, Encoding::RLE_DICTIONARY]));
+    }
+
+    #[test]
+    fn columns_of_a_few_kilobytes_go_without_the_codec() {
+        let rows = UNCOMPRESSED_COLUMN_BYTES_MAX as i64 / 8;
+        let compressions = |rows: i64| {
+            let whole: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+            let truths: ArrayRef = Arc::new(BooleanArray::from_iter((0..rows).map(|n| Some(n % 3 == 0))));
+            let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..rows).map(|n| Some([Some(n)])));
+            let columns = [("n", whole), ("truth", truths), ("list", Arc::new(lists) as ArrayRef)];
+            // In two batches, for what counts is the file.
+            let all = RecordBatch::try_from_iter(columns).unwrap();
+            let batches =
+                vec![all.slice(0, all.num_rows() / 2), all.slice(all.num_rows() / 2, all.num_rows().div_ceil(2))];
+            let file = SerializedFileReader::new(encode(&Partition { day: None, batches }).unwrap().bytes).unwrap();
+            file.metadata().row_group(0).columns().iter().map(|column| column.compression()).collect::<Vec<_>>()
+        };
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(1).unwrap());
+        assert_eq!(compressions(rows), [Compression::UNCOMPRESSED; 3]);
+        assert_eq!(compressions(rows + 1), [zstd, Compression::UNCOMPRESSED, zstd]);
+        assert_eq!(compressions(9 * 8 * rows), [zstd; 3]);
     }
 
     #[test]

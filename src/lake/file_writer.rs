@@ -13,7 +13,7 @@ use deltalake::parquet::errors::Result;
 use deltalake::parquet::file::metadata::ParquetMetaData;
 use deltalake::parquet::file::writer::SerializedFileWriter;
 
-use super::encode::{RowGroups, column_writers, properties, write_column};
+use super::encode::{RowGroups, column_writers, usual_properties, write_column};
 use super::stats::Counts;
 use super::stored_group::StoredGroup;
 use super::upload::Upload;
@@ -37,7 +37,7 @@ impl FileWriter {
     /// A file without rows.
     pub fn new(upload: Upload, schema: &SchemaRef) -> Result<Self> {
         // Row groups of other files come without the places of their pages, and all of a file's say them or none does.
-        let properties = properties(schema, None)?.into_builder().set_offset_index_disabled(true).build();
+        let properties = usual_properties()?.set_offset_index_disabled(true).build();
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
         let (file, _) = writer.into_serialized_writer()?;
         let (ends, counts) = (RowGroups::default(), Counts::default());

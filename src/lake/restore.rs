@@ -29,7 +29,7 @@ use crate::limits::{READ_WHOLE_BYTES_MAX, RESTORE_BATCH_ROWS};
 use crate::window::merging::Undecodable;
 
 /// Files on their way at a time, and the bytes of those and of the one that is being decoded.
-const READS_MAX: usize = 32;
+const READS_MAX: usize = 64;
 const READS_BYTES_MAX: u64 = 2 * READ_WHOLE_BYTES_MAX;
 
 /// Files of a table by path.

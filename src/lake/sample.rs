@@ -3,7 +3,8 @@
 //! A dictionary pays where values repeat themselves, and costs more than everything else where they do not. What does
 //! not repeat itself often goes up in small steps (numbers, times), or repeats the beginning of the value before it
 //! (sequence numbers: 56 digits, of which a few change); the encodings for that leave the codec less to do than plain
-//! values would. A wrong guess costs time and bytes, never a value.
+//! values would. A wrong guess costs time and bytes, never a value. What is so little that the codec costs more than it
+//! saves goes without.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -13,9 +14,11 @@ use deltalake::arrow::array::{Array, AsArray, StringArray};
 use deltalake::arrow::datatypes::{
     DataType, Date32Type, Field, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
-use deltalake::parquet::basic::Encoding;
+use deltalake::parquet::basic::{Compression, Encoding};
 use deltalake::parquet::file::properties::WriterPropertiesBuilder;
 use deltalake::parquet::schema::types::ColumnPath;
+
+use crate::limits::UNCOMPRESSED_COLUMN_BYTES_MAX;
 
 /// Values looked at.
 const SAMPLE_ROWS: usize = 1000;
@@ -32,11 +35,12 @@ enum Form {
     Each(Encoding),
 }
 
-/// Sets how the column is written, by the values of a batch of it.
+/// Sets how the column is written, by the values of a batch of it and by its bytes, decoded.
 pub(super) fn set_form(
     properties: WriterPropertiesBuilder,
     field: &Field,
     values: &dyn Array,
+    bytes: usize,
 ) -> WriterPropertiesBuilder {
     let mut path = vec![field.name().clone()];
     let mut values = values;
@@ -44,13 +48,15 @@ pub(super) fn set_form(
         path.extend(["list".to_owned(), element.name().clone()]);
         values = list.values();
     }
-    match form(values) {
+    let path = ColumnPath::new(path);
+    let properties = match form(values) {
         Form::Dictionary => properties,
         Form::Each(encoding) => {
-            let path = ColumnPath::new(path);
-            properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding)
+            properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path.clone(), encoding)
         }
-    }
+    };
+    let is_small = bytes <= UNCOMPRESSED_COLUMN_BYTES_MAX;
+    if is_small { properties.set_column_compression(path, Compression::UNCOMPRESSED) } else { properties }
 }
 
 fn form(values: &dyn Array) -> Form {

@@ -159,7 +159,8 @@ pub(crate) fn is_to_be_copied(group: &RowGroupMetaData) -> bool {
     });
     let is_large = filled >= COMPACT_GROUP_BYTES as u64 / 2 || decoded >= ROW_GROUP_BYTES_MAX as u64 / 3;
     let is_usual = |column: &ColumnChunkMetaData| {
-        matches!(column.compression(), Compression::ZSTD(_)) && column.bloom_filter_offset().is_none()
+        matches!(column.compression(), Compression::ZSTD(_) | Compression::UNCOMPRESSED)
+            && column.bloom_filter_offset().is_none()
     };
     let fits = || range_of(group).is_some_and(|range| range.end - range.start <= 2 * COMPACT_GROUP_BYTES as u64);
     is_large && group.columns().iter().all(is_usual) && fits()

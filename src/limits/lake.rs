@@ -38,6 +38,11 @@ pub const COMPACT_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// Compaction: rows, encoded, before they are sent off as a row group.
 pub const COMPACT_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
+/// A column that has no more in a file, decoded, goes into it without compression. A codec for each column of each file
+/// is made anew, by who writes it and by everybody who reads it, and takes them longer than all the rest that is done to
+/// so few bytes; compaction compresses them with those of other files.
+pub const UNCOMPRESSED_COLUMN_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of rows, decoded, after which a row group of a data file ends. A reader may have to hold all of one, since
 /// three payloads of 10 MiB are one page; of usual rows it is some 8 MiB in the file.
 pub const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
