@@ -10,6 +10,7 @@
 //! The door: [`LakeStore::open`], [`StreamLake::open`], [`Writer::run`]; [`RejectSet`] and [`look_at_replays`] for what
 //! is replayed; [`read_ledgers`] for people; [`Maintainer`] and [`Sealers`] beside it all.
 
+mod ahead;
 mod alarm;
 mod backoff;
 mod checkpoint;

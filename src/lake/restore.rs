@@ -11,14 +11,13 @@ use deltalake::arrow::array::RecordBatch;
 use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use futures::TryStreamExt;
 use serde_json::Value;
-use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, AheadLimits};
 use super::checkpoint::{is_file, root};
 use super::commit::TableLog;
 use super::error::LakeError;
 use super::follower::applied_of;
 use super::log::each_action;
-use super::parquet::joined;
 use super::reading::Source;
 use super::staging::staged_by;
 use super::store::LakeStore;
@@ -28,9 +27,8 @@ use crate::contract::window::WINDOW_START;
 use crate::limits::{READ_WHOLE_BYTES_MAX, RESTORE_BATCH_ROWS};
 use crate::window::merging::Undecodable;
 
-/// Files on their way at a time, and the bytes of those and of the one that is being decoded.
-const READS_MAX: usize = 64;
-const READS_BYTES_MAX: u64 = 2 * READ_WHOLE_BYTES_MAX;
+/// A store answers within tens of milliseconds, and there may be thousands of files.
+const READ_AHEAD: AheadLimits = AheadLimits { files: 64, bytes: 2 * READ_WHOLE_BYTES_MAX };
 
 /// Files of a table by path.
 type Files = BTreeMap<String, Found>;
@@ -61,41 +59,15 @@ impl RecentPartials {
     /// Hands over the rows, some at a time: a day of a million keys is many times what memory may hold. While a file is
     /// decoded the next ones are on their way. Stops at the first rows that are not taken.
     pub async fn each(&self, mut take: impl FnMut(&RecordBatch) -> Result<(), Undecodable>) -> Result<(), LakeError> {
-        let mut waiting = self.files.iter().enumerate().peekable();
-        let (mut on_the_way, mut arrived) = (JoinSet::new(), BTreeMap::new());
-        let (mut next, mut held_bytes) = (0, 0);
-        loop {
-            while on_the_way.len() + arrived.len() < READS_MAX
-                && let Some((index, file)) =
-                    waiting.next_if(|(_, (_, size))| held_bytes == 0 || held_bytes + held(*size) <= READS_BYTES_MAX)
-            {
-                held_bytes += held(file.1);
-                // In a task of its own, so that an answer is taken however long the file before it is being decoded.
-                on_the_way.spawn(self.fetch(index, file));
-            }
-            if let Some(source) = arrived.remove(&next) {
-                let (path, size) = &self.files[next];
-                self.decode(path, source, &mut take).await?;
-                held_bytes -= held(*size);
-                next += 1;
-                continue;
-            }
-            let Some(done) = on_the_way.join_next().await else { return Ok(()) };
-            let (index, source) = joined(done).await?;
-            arrived.insert(index, source);
+        let files = self.files.iter().map(|file| (held(file.1), file.clone())).collect();
+        let (store, table) = (self.store.clone(), self.table.clone());
+        let mut files =
+            Ahead::new(files, READ_AHEAD, move |(path, size)| fetch(store.clone(), table.clone(), path, size));
+        while let Some(fetched) = files.next().await {
+            let (path, source) = fetched?;
+            self.decode(&path, source, &mut take).await?;
         }
-    }
-
-    fn fetch(
-        &self,
-        index: usize,
-        (path, size): &(String, u64),
-    ) -> impl Future<Output = Result<(usize, Source), LakeError>> + use<> {
-        let (store, table, path, size) = (self.store.clone(), self.table.clone(), path.clone(), *size);
-        async move {
-            let found = Source::of(&store, &table, &path, size).await?;
-            found.map(|(source, _)| (index, source)).ok_or(LakeError::FileGone { table, path })
-        }
+        Ok(())
     }
 
     async fn decode(
@@ -115,6 +87,13 @@ impl RecentPartials {
             })?;
         }
         Ok(())
+    }
+}
+
+async fn fetch(store: LakeStore, table: String, path: String, size: u64) -> Result<(String, Source), LakeError> {
+    match Source::of(&store, &table, &path, size).await? {
+        Some((source, _)) => Ok((path, source)),
+        None => Err(LakeError::FileGone { table, path }),
     }
 }
 
@@ -235,53 +214,11 @@ pub(super) fn newest_start_us(add: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use deltalake::arrow::array::{AsArray, UInt8Array};
-    use deltalake::arrow::datatypes::UInt8Type;
-    use deltalake::parquet::arrow::ArrowWriter;
-    use object_store::ObjectStoreExt;
-    use object_store::memory::InMemory;
-
     use super::*;
-    use crate::lake::tests::faults::Faulty;
 
     fn files(newest: &[Option<i64>]) -> Files {
         let found = |newest_us: &Option<i64>| Found { newest_us: *newest_us, size: 1 };
         newest.iter().enumerate().map(|(index, newest)| (format!("f{index}"), found(newest))).collect()
-    }
-
-    /// For files of this size by the log: what they hold, in the order in which it was handed over, and the most files that
-    /// were asked for beyond those before it.
-    async fn handed_over(count: u8, size: u64) -> (Vec<u8>, usize) {
-        let faulty = Arc::new(Faulty::over(Arc::new(InMemory::new())));
-        let store = LakeStore::with_objects(Arc::clone(&faulty) as Arc<_>, "lake", "memory://lake");
-        let names = (0..count).map(|number| (format!("f{number}"), size));
-        for (number, (name, _)) in (0..count).zip(names.clone()) {
-            let rows = RecordBatch::try_from_iter([("n", Arc::new(UInt8Array::from(vec![number])) as _)]).unwrap();
-            let mut file = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
-            file.write(&rows).unwrap();
-            faulty.inner().put(&store.path("t", &name), file.into_inner().unwrap().into()).await.unwrap();
-        }
-        let (files, table) = (names.collect(), "t".to_owned());
-        let recent = RecentPartials { since_us: 0, left_out: None, through: 0, store, table, files };
-        let (mut seen, mut ahead) = (Vec::new(), 0);
-        let all = recent.each(|rows| {
-            ahead = ahead.max(faulty.calls() - seen.len());
-            seen.extend(rows.column(0).as_primitive::<UInt8Type>().values());
-            Ok(())
-        });
-        all.await.unwrap();
-        (seen, ahead)
-    }
-
-    #[tokio::test]
-    async fn files_are_fetched_ahead_in_their_order_as_many_as_memory_is_for() {
-        let in_order = |count| (0..count).collect::<Vec<u8>>();
-        assert_eq!(handed_over(100, 1).await, (in_order(100), READS_MAX));
-        assert_eq!(handed_over(9, READ_WHOLE_BYTES_MAX).await, (in_order(9), 2));
-        assert_eq!(handed_over(9, READ_WHOLE_BYTES_MAX / 2 + 1).await, (in_order(9), 3));
-        assert_eq!(handed_over(0, 1).await, (vec![], 0));
     }
 
     #[test]

@@ -21,13 +21,14 @@ use deltalake::parquet::arrow::ArrowSchemaConverter;
 use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStream;
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::schema::types::SchemaDescriptor;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::choose::Group;
+use super::choose::{Group, SmallFile};
 use super::input::{self, Input, Part};
 use super::small_files::BrokenFile;
+use crate::lake::ahead::{Ahead, AheadLimits};
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::{LakeError, of_the_store};
 use crate::lake::moment::MomentClock;
@@ -35,10 +36,13 @@ use crate::lake::output::{Output, OutputPlan};
 use crate::lake::reading::Source;
 use crate::lake::schema::file_schema;
 use crate::lake::store::LakeStore;
-use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX};
+use crate::limits::{COMPACT_GROUP_BYTES, COMPACT_RESTARTS_MAX, READ_WHOLE_BYTES_MAX};
 
 /// `commitInfo.operation`, as other engines call it.
 const OPERATION: &str = "OPTIMIZE";
+
+/// The next file is there when the one before it is done.
+const READ_AHEAD: AheadLimits = AheadLimits { files: 2, bytes: 2 * READ_WHOLE_BYTES_MAX };
 pub(super) const MISSING: &str = "is not there";
 
 /// What one compaction did.
@@ -139,11 +143,11 @@ impl Compactor<'_> {
     async fn merge(&self, merge: &mut Merge<'_>, group: &Group) -> Result<(Vec<Removed>, Compacted), LakeError> {
         let (mut removes, mut compacted) = (Vec::new(), Compacted::default());
         let table = merge.table;
-        let inputs = futures::stream::iter(&group.files)
-            .map(|file| async move { Ok::<_, LakeError>((file, input::fetch(self.store, table, file).await?)) });
-        let mut inputs = std::pin::pin!(inputs.buffered(2));
-        while let Some((file, fetched)) = inputs.try_next().await? {
-            let (path, size) = (file.path.clone(), file.size);
+        let files = group.files.iter().map(|file| (file.size.min(READ_WHOLE_BYTES_MAX), file.clone())).collect();
+        let (store, name) = (self.store.clone(), table.to_owned());
+        let mut files = Ahead::new(files, READ_AHEAD, move |file| input::fetch(store.clone(), name.clone(), file));
+        while let Some(fetched) = files.next().await {
+            let (SmallFile { path, size, .. }, fetched) = fetched?;
             let Some(fetched) = fetched else {
                 compacted.broken.push(BrokenFile { path, reason: MISSING.to_owned(), found: None });
                 continue;

@@ -27,12 +27,12 @@ pub(super) struct Fetched {
 
 /// Finds a file, and fetches it if it is small. `None`: there is none.
 pub(super) async fn fetch(
-    store: &LakeStore,
-    table: &str,
-    file: &SmallFile,
-) -> std::result::Result<Option<Fetched>, LakeError> {
-    let found = Source::of(store, table, &file.path, file.size).await?;
-    Ok(found.map(|(source, meta)| Fetched { meta, source }))
+    store: LakeStore,
+    table: String,
+    file: SmallFile,
+) -> std::result::Result<(SmallFile, Option<Fetched>), LakeError> {
+    let found = Source::of(&store, &table, &file.path, file.size).await?;
+    Ok((file, found.map(|(source, meta)| Fetched { meta, source })))
 }
 
 /// An opened file.

@@ -163,7 +163,7 @@ fn damages(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut pages = whole.to_vec();
     pages[4..whole.len() / 2].fill(0x5a);
     let cut = whole[..whole.len() - 9].to_vec();
-    vec![("empty", Vec::new()), ("cut", cut), ("pages", pages), ("frames", without_frames(whole))]
+    vec![("empty", Vec::new()), ("cut", cut), ("pages", pages), ("first page", without_page(whole))]
 }
 
 fn checkpoint_path(lake: &Lake, version: u64) -> object_store::path::Path {

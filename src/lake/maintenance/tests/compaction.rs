@@ -302,7 +302,7 @@ async fn files_that_cannot_be_read_are_a_failure_that_names_them_until_they_are_
         bytes[4..100].iter_mut().for_each(|byte| *byte ^= 0x5a);
         Some(bytes)
     };
-    let frames = |bytes: &[u8]| Some(without_frames(bytes));
+    let frames = |bytes: &[u8]| Some(without_page(bytes));
     type Damage<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
     let damages: [(&str, Damage<'_>); 4] = [
         ("is not there", &|_| None),
@@ -376,7 +376,7 @@ async fn a_compaction_that_wins_nothing_leaves_nothing_behind() {
     for broken in files.keys().skip(1) {
         let path = lake.store.path(ROWS, broken);
         let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
-        lake.faults.inner().put(&path, without_frames(&whole).into()).await.unwrap();
+        lake.faults.inner().put(&path, without_page(&whole).into()).await.unwrap();
     }
     let events = round(&mut maintainer(&lake, OPTIONS), false).await;
     assert!(said(&events, ROWS).0[0].contains("2 data file(s)"), "{events:#?}");
