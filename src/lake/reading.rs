@@ -8,7 +8,7 @@ use bytes::Bytes;
 use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use deltalake::parquet::arrow::async_reader::AsyncFileReader;
 use deltalake::parquet::errors::{ParquetError, Result};
-use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use futures::future::BoxFuture;
 use object_store::ObjectMeta;
 
@@ -68,11 +68,30 @@ impl AsyncFileReader for Source {
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         match self {
             Self::Whole(bytes) => {
-                let found = ParquetMetaDataReader::new().parse_and_finish(bytes).map(Arc::new);
-                Box::pin(async move { found })
+                let found = ParquetMetaDataReader::new().parse_and_finish(bytes).and_then(possible);
+                Box::pin(async move { found.map(Arc::new) })
             }
-            Self::Ranged(ranged) => ranged.get_metadata(options),
+            Self::Ranged(ranged) => {
+                let found = ranged.get_metadata(options);
+                Box::pin(async move { possible(Arc::unwrap_or_clone(found.await?)).map(Arc::new) })
+            }
         }
+    }
+}
+
+/// A footer whose numbers can be: Parquet's readers rely on that.
+fn possible(footer: ParquetMetaData) -> Result<ParquetMetaData> {
+    let can_be = |group: &RowGroupMetaData| {
+        group.num_rows() >= 0
+            && group.columns().iter().all(|column| {
+                let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
+                let size = column.compressed_size();
+                begins >= 0 && size >= 0 && column.uncompressed_size() >= 0 && column.num_values() >= 0
+            })
+    };
+    match footer.row_groups().iter().all(can_be) {
+        true => Ok(footer),
+        false => Err(ParquetError::General("a footer with a place, a size or a number below zero".to_owned())),
     }
 }
 
@@ -86,11 +105,50 @@ fn slice(bytes: &Bytes, range: &Range<u64>) -> Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use deltalake::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use deltalake::parquet::arrow::ArrowWriter;
+    use deltalake::parquet::file::metadata::ColumnChunkMetaDataBuilder;
     use object_store::PutPayload;
 
     use super::*;
     use crate::lake::error::of_the_store;
     use crate::lake::tests::Lake;
+
+    #[tokio::test]
+    async fn a_footer_with_numbers_below_zero_is_an_error_before_anything_relies_on_it() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..9));
+        let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        let bytes = Bytes::from(writer.into_inner().unwrap());
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+        assert!(possible(footer.clone()).is_ok());
+        type Change<'a> = &'a dyn Fn(ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder;
+        let changes: [Change<'_>; 5] = [
+            &|column| column.set_data_page_offset(-1),
+            &|column| column.set_dictionary_page_offset(Some(-1)),
+            &|column| column.set_total_compressed_size(-1),
+            &|column| column.set_total_uncompressed_size(-1),
+            &|column| column.set_num_values(-1),
+        ];
+        for change in changes {
+            let group = footer.row_group(0).clone();
+            let column = change(group.column(0).clone().into_builder()).build().unwrap();
+            let group = group.into_builder().set_column_metadata(vec![column]).build().unwrap();
+            let changed = footer.clone().into_builder().set_row_groups(vec![group]).build();
+            assert!(possible(changed).unwrap_err().to_string().contains("below zero"));
+        }
+        // A bit of the footer as it lies in the file, whichever it is.
+        let begins = bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap()) as usize;
+        for bit in begins * 8..(bytes.len() - 8) * 8 {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let found = Source::Whole(bytes.into()).get_metadata(None).await;
+            found.iter().flat_map(|footer| footer.row_groups()).flat_map(|group| group.columns()).for_each(|column| {
+                column.byte_range();
+            });
+        }
+    }
 
     #[tokio::test]
     async fn what_a_damaged_footer_asks_for_is_no_failure_of_the_store_and_a_file_that_is_gone_is_one() {

@@ -37,6 +37,11 @@ impl Counts {
         self.add_nulls(counts.rows, counts.nulls.iter().copied());
     }
 
+    /// Nulls of a column.
+    pub fn nulls(&self, column: usize) -> usize {
+        self.nulls.get(column).copied().unwrap_or(0)
+    }
+
     fn add_nulls(&mut self, rows: usize, nulls: impl ExactSizeIterator<Item = usize>) {
         self.rows += rows;
         self.nulls.resize(nulls.len(), 0);
@@ -57,23 +62,48 @@ pub(crate) fn stats_json(schema: &Schema, counts: &Counts, file: &ParquetMetaDat
     json!({ "numRecords": counts.rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls }).to_string()
 }
 
-/// Whether these values lie within what a footer says of them, as far as [`stats_json`] believes it.
-pub(crate) fn are_bounds(statistics: &Statistics, values: &dyn Array) -> bool {
-    match span(statistics) {
-        None => true,
-        Some(Span::Boolean(min, max)) => values
-            .as_boolean_opt()
-            .is_none_or(|values| values.iter().flatten().all(|value| (min..=max).contains(&value))),
-        Some(Span::Integer(min, max)) => integers(values)
-            .is_none_or(|(least, most)| least.is_none_or(|least| min <= least) && most.is_none_or(|most| most <= max)),
+/// How values stand to the least and the greatest that a footer tells of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// It tells none, or of a type that nobody here compares.
+    Untold,
+    /// A value is beyond them.
+    Exceeded,
+    /// None is; whether a value is one of them.
+    Kept { least: bool, greatest: bool },
+}
+
+/// Holds values against their column's statistics, as far as [`stats_json`] believes these.
+pub(crate) fn ends(statistics: &Statistics, values: &dyn Array) -> Ends {
+    let Some(span) = span(statistics) else { return Ends::Untold };
+    let kept = match span {
+        Span::Boolean(min, max) => values.as_boolean_opt().map(|values| within(values.iter().flatten(), min, max)),
+        Span::Integer(min, max) => {
+            integers(values).map(|(least, greatest)| within(least.into_iter().chain(greatest), min, max))
+        }
         // A NaN is neither more nor less.
-        Some(Span::Double(min, max)) => values
-            .as_primitive_opt::<Float64Type>()
-            .is_none_or(|values| values.iter().flatten().all(|value| value.is_nan() || (min..=max).contains(&value))),
-        Some(Span::Text(min, max)) => values.as_string_opt::<i32>().is_none_or(|texts| {
-            texts.iter().flatten().all(|text| min.as_slice() <= text.as_bytes() && text.as_bytes() <= max.as_slice())
-        }),
+        Span::Double(min, max) => {
+            let doubles = values.as_primitive_opt::<Float64Type>();
+            doubles.map(|values| within(values.iter().flatten().filter(|value| !value.is_nan()), min, max))
+        }
+        Span::Text(min, max) => {
+            let texts = values.as_string_opt::<i32>();
+            texts.map(|texts| within(texts.iter().flatten().map(str::as_bytes), min.as_slice(), max.as_slice()))
+        }
+    };
+    kept.unwrap_or(Ends::Untold)
+}
+
+fn within<T: PartialOrd>(values: impl Iterator<Item = T>, min: T, max: T) -> Ends {
+    let (mut least, mut greatest) = (false, false);
+    for value in values {
+        if value < min || value > max {
+            return Ends::Exceeded;
+        }
+        least |= value == min;
+        greatest |= value == max;
     }
+    Ends::Kept { least, greatest }
 }
 
 /// The least and the greatest of whole numbers, days or instants; `None` of other values.
@@ -185,8 +215,8 @@ mod tests {
     use std::sync::Arc;
 
     use deltalake::arrow::array::{
-        ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray,
-        TimestampMicrosecondArray,
+        ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
+        StringArray, TimestampMicrosecondArray,
     };
     use deltalake::parquet::arrow::ArrowWriter;
     use deltalake::parquet::file::properties::WriterProperties;
@@ -205,26 +235,45 @@ mod tests {
     }
 
     #[test]
-    fn values_are_within_bounds_or_not_whatever_their_type() {
+    fn values_are_within_their_ends_or_not_whatever_their_type() {
+        let kept = |least, greatest| Ends::Kept { least, greatest };
         let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(-1), None, Some(7)]));
         let instants: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![-1, 7]).with_timezone("UTC"));
         let integers: [ArrayRef; 2] =
             [Arc::new(Int32Array::from(vec![7, -1])), Arc::new(Int64Array::from(vec![-1, 7]))];
         for values in integers.iter().chain([&days, &instants]) {
-            let bounds = |min, max| {
-                [
-                    Statistics::int32(Some(min), Some(max), None, Some(0), false),
-                    Statistics::int64(Some(min.into()), Some(max.into()), None, Some(0), false),
-                ]
-            };
-            assert!(bounds(-1, 7).iter().all(|bounds| are_bounds(bounds, values)));
-            assert!(!bounds(0, 7).iter().chain(&bounds(-1, 6)).any(|bounds| are_bounds(bounds, values)), "{values:?}");
+            for (min, max, expected) in [
+                (-1, 7, kept(true, true)),
+                (-2, 7, kept(false, true)),
+                (-1, 8, kept(true, false)),
+                (0, 7, Ends::Exceeded),
+                (-1, 6, Ends::Exceeded),
+            ] {
+                let narrow = Statistics::int32(Some(min), Some(max), None, Some(0), false);
+                let wide = Statistics::int64(Some(min.into()), Some(max.into()), None, Some(0), false);
+                assert_eq!([ends(&narrow, values), ends(&wide, values)], [expected; 2], "{min} {max} {values:?}");
+            }
         }
         let truths = BooleanArray::from(vec![Some(true), None]);
-        let bounds = |min, max| Statistics::boolean(Some(min), Some(max), None, Some(1), false);
-        assert!(are_bounds(&bounds(false, true), &truths) && are_bounds(&bounds(true, true), &truths));
-        assert!(!are_bounds(&bounds(false, false), &truths));
-        assert!(are_bounds(&Statistics::int64(None, None, None, Some(2), false), &Int64Array::from(vec![None, None])));
+        let of_truths = |min, max| ends(&Statistics::boolean(Some(min), Some(max), None, Some(1), false), &truths);
+        assert_eq!(
+            [of_truths(false, true), of_truths(true, true), of_truths(false, false)],
+            [kept(false, true), kept(true, true), Ends::Exceeded]
+        );
+        let doubles = Float64Array::from(vec![Some(f64::NAN), Some(-0.0), None, Some(2.5)]);
+        let of_doubles = |min, max| ends(&Statistics::double(Some(min), Some(max), None, Some(1), false), &doubles);
+        assert_eq!([of_doubles(0.0, 2.5), of_doubles(0.5, 2.5)], [kept(true, true), Ends::Exceeded]);
+        let texts = StringArray::from(vec![Some("b"), None, Some("bc")]);
+        let of_texts = |min: &str, max: &str| {
+            ends(&Statistics::byte_array(Some(min.into()), Some(max.into()), None, Some(1), false), &texts)
+        };
+        assert_eq!([of_texts("b", "bd"), of_texts("b", "bb")], [kept(true, false), Ends::Exceeded]);
+        let nothing = Int64Array::from(vec![None, None]);
+        assert_eq!(ends(&Statistics::int64(None, None, None, Some(2), false), &nothing), Ends::Untold);
+        let half = Statistics::int64(Some(1), None, None, Some(0), false);
+        assert_eq!(ends(&half, &Int64Array::from(vec![0])), Ends::Untold);
+        let sums = Decimal128Array::from_iter_values([5]);
+        assert_eq!(ends(&Statistics::int64(Some(9), Some(9), None, Some(0), false), &sums), Ends::Untold);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! That is done with row groups that this version of Pintail has written for the very same columns, and that would gain
 //! nothing by being joined with others. Each value is decoded all the same and held against what the footer says: damage is
 //! to be found where it is and not carried on, and what the footer says becomes what the table's log says of the new file.
+//! What is told of a column that nobody here compares with its values stays behind.
 
 use std::ops::Range;
 
 use bytes::Bytes;
+use deltalake::arrow::array::RecordBatch;
 use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use deltalake::parquet::arrow::async_reader::AsyncFileReader;
 use deltalake::parquet::basic::{Compression, Type};
@@ -19,16 +21,17 @@ use deltalake::parquet::schema::types::SchemaDescriptor;
 
 use super::encode::{CREATED_BY, DATA_PAGE_BYTES};
 use super::reading::Source;
-use super::stats::{Counts, are_bounds};
+use super::stats::{Counts, Ends, ends};
 use crate::limits::{COMPACT_GROUP_BYTES, ROW_GROUP_BYTES_MAX};
 
 /// A row group that has come out of its file.
 #[derive(Debug)]
 pub(crate) struct StoredGroup {
     piece: Piece,
-    metadata: RowGroupMetaData,
     /// Of its rows, which were all looked at.
     pub counts: Counts,
+    /// What is told of its columns, as far as it was found to be so.
+    columns: Vec<ColumnChunkMetaData>,
 }
 
 /// What stands in a file from `start` on.
@@ -56,8 +59,8 @@ impl StoredGroup {
             return Err(ParquetError::EOF(format!("{} of a row group's {expected} bytes", bytes.len())));
         }
         let piece = Piece { start, bytes };
-        let counts = checked(&piece, &metadata, file, group, batch_rows)?;
-        Ok(Self { piece, metadata, counts })
+        let (counts, columns) = checked(&piece, &metadata, file, group, batch_rows)?;
+        Ok(Self { piece, counts, columns })
     }
 
     /// Bytes of its pages.
@@ -67,10 +70,10 @@ impl StoredGroup {
 
     /// Makes it a row group of another file.
     pub fn append_to<W: std::io::Write + Send>(&self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<()> {
-        self.metadata.columns().iter().try_for_each(|column| {
+        self.columns.iter().try_for_each(|column| {
             let close = ColumnCloseResult {
                 bytes_written: column.compressed_size().unsigned_abs(),
-                rows_written: self.metadata.num_rows().unsigned_abs(),
+                rows_written: self.counts.rows as u64,
                 metadata: column.clone(),
                 bloom_filter: None,
                 column_index: None,
@@ -81,29 +84,23 @@ impl StoredGroup {
     }
 }
 
-/// Decodes all of a row group, which has to be as its footer says.
+/// Decodes all of a row group, which has to be as its footer says: its rows and nulls, and its columns as far as that
+/// is so.
 fn checked(
     piece: &Piece,
     metadata: &RowGroupMetaData,
     file: &ArrowReaderMetadata,
     group: usize,
     batch_rows: usize,
-) -> Result<Counts> {
+) -> Result<(Counts, Vec<ColumnChunkMetaData>)> {
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(piece.clone(), file.clone());
     let reader = reader.with_row_groups(vec![group]).with_batch_size(batch_rows).build()?;
     let mut counts = Counts::default();
+    let mut columns: Vec<Checked<'_>> = metadata.columns().iter().map(|column| Checked::new(column, file)).collect();
     for batch in reader {
         let batch = batch?;
         counts.add(&batch);
-        for (field, values) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            let of_field =
-                metadata.columns().iter().find(|column| column.column_path().parts() == [field.name().as_str()]);
-            let statistics = of_field.and_then(ColumnChunkMetaData::statistics);
-            if !statistics.is_none_or(|statistics| are_bounds(statistics, values)) {
-                let name = field.name();
-                return Err(ParquetError::General(format!("a value of {name} is not within its footer's bounds")));
-            }
-        }
+        columns.iter_mut().try_for_each(|column| column.look_at(&batch))?;
     }
     let expected = metadata.num_rows();
     if i64::try_from(counts.rows) != Ok(expected) {
@@ -112,7 +109,67 @@ fn checked(
             "{expected} rows of a row group by the footer, and {found} are there"
         )));
     }
-    Ok(counts)
+    let columns = columns.into_iter().map(|column| column.confirmed(&counts)).collect::<Result<_>>()?;
+    Ok((counts, columns))
+}
+
+/// A leaf of a row group while its values are looked at.
+struct Checked<'a> {
+    told: &'a ColumnChunkMetaData,
+    /// Which of the columns it is, if it is all of one.
+    whole: Option<usize>,
+    /// Whether values have been compared with what it is told to end with, and were one or the other of these.
+    compared: bool,
+    least: bool,
+    greatest: bool,
+}
+
+impl<'a> Checked<'a> {
+    fn new(told: &'a ColumnChunkMetaData, file: &ArrowReaderMetadata) -> Self {
+        let path = told.column_path().parts();
+        let whole = file.schema().fields().iter().position(|field| path == [field.name().as_str()]);
+        Self { told, whole, compared: false, least: false, greatest: false }
+    }
+
+    fn look_at(&mut self, batch: &RecordBatch) -> Result<()> {
+        let Some((statistics, column)) = self.told.statistics().zip(self.whole) else { return Ok(()) };
+        match ends(statistics, batch.column(column)) {
+            Ends::Untold => Ok(()),
+            Ends::Exceeded => Err(self.wrong("a value is beyond its footer's bounds")),
+            Ends::Kept { least, greatest } => {
+                self.compared = true;
+                self.least |= least;
+                self.greatest |= greatest;
+                Ok(())
+            }
+        }
+    }
+
+    /// What is told of the leaf and was found to be so.
+    fn confirmed(self, counts: &Counts) -> Result<ColumnChunkMetaData> {
+        let usual = self.told.clone().into_builder().set_repetition_level_histogram(None);
+        let usual = usual.set_definition_level_histogram(None);
+        let Some((statistics, column)) = self.told.statistics().zip(self.whole) else {
+            return usual.clear_statistics().build();
+        };
+        let nulls = counts.nulls(column) as u64;
+        if statistics.null_count_opt().is_some_and(|told| told != nulls) {
+            return Err(self.wrong("its nulls are not as many as its footer counts"));
+        }
+        if self.told.num_values().unsigned_abs() != counts.rows as u64 {
+            return Err(self.wrong("its values are not as many as its footer counts"));
+        }
+        let is_exact = (statistics.min_is_exact(), statistics.max_is_exact());
+        if self.compared && (is_exact.0 && !self.least || is_exact.1 && !self.greatest) {
+            return Err(self.wrong("none of its values is the bound that its footer tells"));
+        }
+        let has_none = statistics.min_bytes_opt().is_none() && statistics.max_bytes_opt().is_none();
+        if self.compared || has_none { usual.build() } else { usual.clear_statistics().build() }
+    }
+
+    fn wrong(&self, what: &str) -> ParquetError {
+        ParquetError::General(format!("column {}: {what}", self.told.column_path()))
+    }
 }
 
 impl Length for Piece {
@@ -210,7 +267,7 @@ fn range_of(group: &RowGroupMetaData) -> Option<Range<u64>> {
 mod tests {
     use std::sync::Arc;
 
-    use deltalake::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+    use deltalake::arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray};
     use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
     use deltalake::parquet::file::metadata::{ColumnChunkMetaDataBuilder, ParquetMetaData, ParquetMetaDataReader};
     use deltalake::parquet::file::statistics::Statistics;
@@ -221,7 +278,7 @@ mod tests {
 
     fn file() -> (Bytes, ParquetMetaData) {
         let numbers = (0..20_000).map(|n| (n % 10 != 0).then_some(n));
-        let columns: [(&str, ArrayRef); 3] = [
+        let columns: [(&str, ArrayRef); 4] = [
             ("n", Arc::new(Int64Array::from_iter(numbers))),
             ("text", Arc::new(StringArray::from_iter_values((0..20_000).map(|n| format!("{n:01000}"))))),
             (
@@ -230,6 +287,7 @@ mod tests {
                     (0..20_000).map(|n| if n == 7 { f64::NAN } else { f64::from(n) }),
                 )),
             ),
+            ("sum", Arc::new(Decimal128Array::from_iter_values((0..20_000).map(i128::from)))),
         ];
         let batches = vec![RecordBatch::try_from_iter(columns).unwrap()];
         let bytes = encode(&Partition { day: None, batches }).unwrap().bytes;
@@ -265,30 +323,48 @@ mod tests {
         let batches = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
         batches.for_each(|batch| expected.add(&batch.unwrap()));
         assert_eq!((stored.counts.rows, &stored.counts), (20_000, &expected));
+        let told = metadata.row_group(0).columns();
+        for (column, told) in stored.columns.iter().zip(told).take(3) {
+            assert_eq!((column.statistics(), told.statistics().is_some()), (told.statistics(), true));
+        }
+        let unchecked = &stored.columns[3];
+        assert!(told[3].statistics().is_some() && unchecked.statistics().is_none(), "nobody looked at sums");
+        assert!(stored.columns.iter().all(|column| column.definition_level_histogram().is_none()));
     }
 
     #[tokio::test]
     async fn a_row_group_whose_footer_does_not_is_refused() {
         let (bytes, metadata) = file();
-        let numbers = |min, max| Statistics::int64(Some(min), Some(max), None, Some(2_000), false);
+        let numbers = |min, max, nulls| Statistics::int64(Some(min), Some(max), None, Some(nulls), false);
         let texts = Statistics::byte_array(Some(vec![b'0'].into()), Some(vec![b'0'].into()), None, Some(0), false);
+        let (beyond, none_is) = ("is beyond its footer's bounds", "none of its values is the bound");
         let lies = [
-            ("greater", 0, numbers(1, 19_998)),
-            ("less", 0, numbers(2, 19_999)),
-            ("text", 1, texts),
-            ("double", 2, Statistics::double(Some(0.0), Some(19_998.0), None, Some(0), false)),
+            (beyond, 0, numbers(1, 19_998, 2_000)),
+            (beyond, 0, numbers(2, 19_999, 2_000)),
+            (beyond, 1, texts),
+            (beyond, 2, Statistics::double(Some(0.0), Some(19_998.0), None, Some(0), false)),
+            (none_is, 0, numbers(-5, 19_999, 2_000)),
+            (none_is, 0, numbers(1, 1 << 40, 2_000)),
+            ("nulls are not as many", 0, numbers(1, 19_999, 0)),
+            ("nulls are not as many", 0, numbers(1, 19_999, 20_000)),
         ];
         for (lie, column, statistics) in lies {
             let forged = forged(&metadata, column, |entry| entry.set_statistics(statistics.clone()), 20_000);
             let told = fetch(&bytes, &forged).await.map(|_| ()).unwrap_err().to_string();
-            assert!(told.contains("not within its footer's bounds"), "{lie}: {told}");
+            assert!(told.contains(lie), "{statistics:?}: {told}");
+        }
+        for values in [19_999, 20_001] {
+            let forged = forged(&metadata, 1, |entry| entry.set_num_values(values), 20_000);
+            assert!(fetch(&bytes, &forged).await.is_err(), "{values} values by the footer");
         }
         for rows in [19_999, 20_001] {
             let told = fetch(&bytes, &forged(&metadata, 0, |entry| entry, rows)).await.map(|_| ()).unwrap_err();
             assert!(!told.to_string().is_empty(), "{rows} rows by the footer");
         }
-        let wide = forged(&metadata, 0, |entry| entry.set_statistics(numbers(-5, 1 << 40)), 20_000);
-        assert!(fetch(&bytes, &wide).await.is_ok(), "a bound may be wider than the truth");
+        let Statistics::Int64(wide) = numbers(-5, 1 << 40, 2_000) else { panic!("no numbers") };
+        let wide = Statistics::Int64(wide.with_min_is_exact(false).with_max_is_exact(false));
+        let wide = forged(&metadata, 0, |entry| entry.set_statistics(wide.clone()), 20_000);
+        assert!(fetch(&bytes, &wide).await.is_ok(), "a bound that is not exact may be wider than the truth");
     }
 
     #[test]

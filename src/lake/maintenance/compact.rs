@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use super::choose::{Group, SmallFile};
 use super::input::{self, Input, Part};
 use super::small_files::BrokenFile;
+use crate::error_chain::chain;
 use crate::lake::ahead::{Ahead, AheadLimits};
 use crate::lake::commit::{Outcome, Proposal, TableLog};
 use crate::lake::error::{LakeError, of_the_store};
@@ -109,8 +110,11 @@ impl Compactor<'_> {
         let merged = match self.merge(&mut merge, group).await {
             Ok(merged) => merged,
             Err(error) => {
-                let reading = merge.reading.take();
+                let (reading, finished) = (merge.reading.take(), std::mem::take(&mut merge.output.adds));
                 merge.output.abort().await;
+                if let Err(error) = self.discard(log.name(), &finished).await {
+                    tracing::debug!(table = log.name(), error = chain(&error), "files of no commit are left to vacuum");
+                }
                 return match (error, reading) {
                     // It will not be decoded next time either, and others of its day can be.
                     (LakeError::Encode { source, .. }, Some((path, meta))) if of_the_store(&source).is_none() => {
@@ -163,7 +167,13 @@ impl Compactor<'_> {
                 }
             };
             if !fits(&input.schema(), &merge.schema) {
-                compacted.unfit.push(path);
+                match input.is_ours() {
+                    true => {
+                        let reason = "has columns that the table does not have, or one of them twice".to_owned();
+                        compacted.broken.push(BrokenFile { path, reason, found: Some(meta) });
+                    }
+                    false => compacted.unfit.push(path),
+                }
                 continue;
             }
             merge.reading = Some((path.clone(), meta));
@@ -233,11 +243,12 @@ pub(super) struct Removed {
     pub size: u64,
 }
 
-/// Whether a file's columns are the table's, by name and type; it may lack some.
+/// Whether a file's columns are the table's, by name and type, and each is there once; it may lack some.
 fn fits(found: &Schema, wanted: &Schema) -> bool {
+    let mut names = HashSet::new();
     found.fields().iter().all(|field| {
         let column = wanted.field_with_name(field.name());
-        column.is_ok_and(|column| column.data_type().equals_datatype(field.data_type()))
+        names.insert(field.name()) && column.is_ok_and(|column| column.data_type().equals_datatype(field.data_type()))
     })
 }
 
@@ -322,5 +333,23 @@ impl<'a> Merge<'a> {
             self.output.write(&batch).await?;
         }
         Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::arrow::datatypes::{DataType, Field};
+
+    use super::*;
+
+    #[test]
+    fn a_file_fits_with_some_of_the_columns_each_once() {
+        let schema = |names: &[&str]| {
+            Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>())
+        };
+        let wanted = schema(&["a", "b", "c"]);
+        assert!(fits(&schema(&["a", "b", "c"]), &wanted) && fits(&schema(&["c", "a"]), &wanted));
+        assert!(!fits(&schema(&["a", "d"]), &wanted) && !fits(&schema(&["a", "b", "b"]), &wanted));
+        assert!(!fits(&Schema::new(vec![Field::new("a", DataType::Int32, true)]), &wanted));
     }
 }

@@ -10,6 +10,7 @@ use deltalake::parquet::schema::types::SchemaDescriptor;
 use object_store::ObjectMeta;
 
 use super::choose::SmallFile;
+use crate::lake::encode::CREATED_BY;
 use crate::lake::error::LakeError;
 use crate::lake::reading::Source;
 use crate::lake::store::LakeStore;
@@ -61,6 +62,11 @@ impl Input {
 
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(self.metadata.schema())
+    }
+
+    /// Whether this version of Pintail has written it.
+    pub fn is_ours(&self) -> bool {
+        self.metadata.metadata().file_metadata().created_by() == Some(CREATED_BY)
     }
 
     /// By its footer.

@@ -168,3 +168,24 @@ async fn large_row_groups_that_somebody_else_wrote_are_written_anew() {
         assert!(pages.into_iter().all(|page| is_ours(page.unwrap())), "pages of the first version are another's");
     }
 }
+
+#[tokio::test]
+async fn a_try_that_ends_at_a_broken_file_leaves_none_of_its_own_behind() {
+    let lake = Lake::in_memory();
+    let mut ours = lake.committer(&["a"]).await;
+    for from in (0..2_400).step_by(300) {
+        lake.clock.pass_wall(Duration::from_millis(1));
+        ours.committer.flush(micro([named(from, from + 300, noisy)])).await.unwrap();
+    }
+    let mut files: Vec<(String, Value)> = active(&lake, ROWS).await.into_iter().collect();
+    files.sort_by_key(|(_, add)| add["modificationTime"].as_i64());
+    let (newest, add) = files.last().unwrap();
+    let path = lake.store.path(ROWS, newest);
+    let (whole, _) = lake.store.read(&path).await.unwrap().unwrap();
+    lake.faults.inner().put(&path, without_page(&whole).into()).await.unwrap();
+    let options = MaintenanceOptions { target_file_bytes: add["size"].as_u64().unwrap() * 4, ..OPTIONS };
+    round(&mut maintainer(&lake, options), false).await;
+    let of_the_table = active(&lake, ROWS).await.into_keys().filter(|path| path.contains("compact-")).count();
+    assert!(of_the_table > 0, "the others are compacted");
+    assert_eq!(objects(&lake, "orders/_date=2026-11-22/compact-").await.len(), of_the_table);
+}
