@@ -10,15 +10,18 @@ use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
 use deltalake::parquet::errors::ParquetError;
+use deltalake::parquet::file::metadata::RowGroupMetaData;
 use deltalake::parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
 };
 use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use uuid::Uuid;
 
+use super::checksums::Checksums;
 use super::partition::{Partition, split};
 use super::sample::set_form;
 use super::stats::{Counts, stats_json};
+use super::stored_group::range_of;
 use crate::limits::{PARTITIONS_PER_COMMIT_MAX, ROW_GROUP_BYTES_MAX};
 
 /// Who wrote a file, in the form that the Parquet format wants (`FileMetaData.created_by`): Java readers that cannot read it take
@@ -59,13 +62,16 @@ pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
         Vec::with_capacity(partition.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 2);
     let writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties.build()))?;
     let (mut writer, columns) = writer.into_serialized_writer()?;
-    let mut counts = Counts::default();
+    let (mut counts, mut checksums) = (Counts::default(), Checksums::default());
     for (index, batches) in row_groups(&partition.batches).into_iter().enumerate() {
         let mut group = writer.next_row_group()?;
         write_group(&mut group, &batches, columns.create_column_writers(index)?)?;
-        group.close()?;
+        let group = group.close()?;
+        writer.flush()?;
+        checksums.add(written(&group, 0, writer.inner())?);
         batches.iter().for_each(|batch| counts.add(batch));
     }
+    writer.append_key_value_metadata(checksums.entry());
     let file = writer.close()?;
     let stats = stats_json(&schema, &counts, &file);
     Ok(Encoded {
@@ -75,6 +81,13 @@ pub(crate) fn encode(partition: &Partition) -> Result<Encoded, ParquetError> {
         stats,
         rows: counts.rows as u64,
     })
+}
+
+/// The bytes of a row group that was just written, in those of its file from `begin` on.
+pub(crate) fn written<'a>(group: &RowGroupMetaData, begin: u64, bytes: &'a [u8]) -> Result<&'a [u8], ParquetError> {
+    let within = |place: u64| usize::try_from(place.checked_sub(begin)?).ok();
+    let found = range_of(group).and_then(|range| bytes.get(within(range.start)?..within(range.end)?));
+    found.ok_or_else(|| ParquetError::General("a row group is not where it was written".to_owned()))
 }
 
 /// Writes the columns of a row group one after the other: what the pages of one were made in is still in the processor's

@@ -10,16 +10,17 @@ use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_writer::ArrowColumnWriter;
 use deltalake::parquet::arrow::async_writer::AsyncFileWriter;
 use deltalake::parquet::errors::Result;
-use deltalake::parquet::file::metadata::ParquetMetaData;
+use deltalake::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use deltalake::parquet::file::writer::SerializedFileWriter;
 
-use super::encode::{RowGroups, column_writers, usual_properties, write_column};
+use super::checksums::Checksums;
+use super::encode::{RowGroups, column_writers, usual_properties, write_column, written};
 use super::stats::Counts;
 use super::stored_group::StoredGroup;
 use super::upload::Upload;
 
-/// What Parquet's writer gathers before it passes it on.
-const KEPT_BACK_BYTES: usize = 8 * 1024;
+/// Every Parquet file begins with so many.
+const FIRST_BYTES: usize = 4;
 
 /// A file on its way. What is in memory is the row group that is being filled, and what waits of finished ones to become
 /// a part of the upload.
@@ -31,6 +32,9 @@ pub(crate) struct FileWriter {
     group: Option<Vec<ArrowColumnWriter>>,
     ends: RowGroups,
     counts: Counts,
+    checksums: Checksums,
+    /// Bytes that are on their way into the store.
+    sent: u64,
 }
 
 impl FileWriter {
@@ -40,8 +44,8 @@ impl FileWriter {
         let properties = usual_properties()?.set_offset_index_disabled(true).build();
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
         let (file, _) = writer.into_serialized_writer()?;
-        let (ends, counts) = (RowGroups::default(), Counts::default());
-        Ok(Self { file, schema: Arc::clone(schema), upload, group: None, ends, counts })
+        let (ends, counts, checksums) = (RowGroups::default(), Counts::default(), Checksums::default());
+        Ok(Self { file, schema: Arc::clone(schema), upload, group: None, ends, counts, checksums, sent: 0 })
     }
 
     /// Bytes of the row groups that are finished.
@@ -84,7 +88,8 @@ impl FileWriter {
         self.reserve(stored.bytes() as u64);
         let mut group = self.file.next_row_group()?;
         stored.append_to(&mut group)?;
-        group.close()?;
+        let group = group.close()?;
+        self.note(&group)?;
         self.counts.add_counts(&stored.counts);
         // Its bytes are in the file now, and would be in memory twice while they go up.
         drop(stored);
@@ -105,24 +110,33 @@ impl FileWriter {
         for chunk in chunks {
             chunk.append_to_row_group(&mut group)?;
         }
-        group.close()?;
+        let group = group.close()?;
+        self.note(&group)?;
         self.send().await
     }
 
-    /// Memory for a row group: what grows is copied again and again. There are a few bytes of the one before, which the
-    /// file's writer keeps back.
+    /// Memory for a row group: what grows is copied again and again. The file's first bytes may be before it.
     fn reserve(&mut self, bytes: u64) {
-        self.file.inner_mut().reserve(usize::try_from(bytes).unwrap_or(0) + KEPT_BACK_BYTES);
+        self.file.inner_mut().reserve(usize::try_from(bytes).unwrap_or(0) + FIRST_BYTES);
+    }
+
+    /// The row group that was written last is whole.
+    fn note(&mut self, group: &RowGroupMetaData) -> Result<()> {
+        self.file.flush()?;
+        self.checksums.add(written(group, self.sent, self.file.inner())?);
+        Ok(())
     }
 
     async fn send(&mut self) -> Result<()> {
         let finished = std::mem::take(self.file.inner_mut());
+        self.sent += finished.len() as u64;
         self.upload.write(Bytes::from(finished)).await
     }
 
     /// Completes the file in the store.
     pub async fn finish(&mut self) -> Result<ParquetMetaData> {
         self.end_group().await?;
+        self.file.append_key_value_metadata(self.checksums.entry());
         let metadata = self.file.finish()?;
         self.send().await?;
         self.upload.complete().await?;

@@ -14,6 +14,7 @@ mod ahead;
 mod alarm;
 mod backoff;
 mod checkpoint;
+mod checksums;
 mod commit;
 mod credentials;
 mod encode;

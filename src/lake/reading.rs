@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use object_store::ObjectMeta;
 
 use super::checkpoint::Ranged;
+use super::checksums::check_all;
 use super::error::LakeError;
 use super::store::LakeStore;
 use crate::limits::READ_WHOLE_BYTES_MAX;
@@ -69,7 +70,8 @@ impl AsyncFileReader for Source {
         match self {
             Self::Whole(bytes) => {
                 let found = ParquetMetaDataReader::new().parse_and_finish(bytes).and_then(possible);
-                Box::pin(async move { found.map(Arc::new) })
+                let intact = found.and_then(|footer| check_all(&footer, bytes).map(|()| Arc::new(footer)));
+                Box::pin(async move { intact })
             }
             Self::Ranged(ranged) => {
                 let found = ranged.get_metadata(options);

@@ -19,6 +19,7 @@ use deltalake::parquet::file::reader::{ChunkReader, Length};
 use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use deltalake::parquet::schema::types::SchemaDescriptor;
 
+use super::checksums::Checksums;
 use super::encode::{CREATED_BY, DATA_PAGE_BYTES};
 use super::reading::Source;
 use super::stats::{Counts, Ends, ends};
@@ -57,6 +58,9 @@ impl StoredGroup {
         let bytes = source.get_bytes(range).await?;
         if bytes.len() as u64 != expected {
             return Err(ParquetError::EOF(format!("{} of a row group's {expected} bytes", bytes.len())));
+        }
+        if let Some(checksums) = Checksums::of(file.metadata().file_metadata())? {
+            checksums.check(group, &bytes)?;
         }
         let piece = Piece { start, bytes };
         let (counts, columns) = checked(&piece, &metadata, file, group, batch_rows)?;
@@ -247,7 +251,7 @@ fn decoded_bytes(column: &ColumnChunkMetaData) -> u64 {
 }
 
 /// Where its columns are, one after the other; `None` if the footer says anything else.
-fn range_of(group: &RowGroupMetaData) -> Option<Range<u64>> {
+pub(crate) fn range_of(group: &RowGroupMetaData) -> Option<Range<u64>> {
     let mut all: Option<Range<u64>> = None;
     for column in group.columns() {
         let (dictionary, data) = (column.dictionary_page_offset(), column.data_page_offset());

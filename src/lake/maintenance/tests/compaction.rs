@@ -302,13 +302,15 @@ async fn files_that_cannot_be_read_are_a_failure_that_names_them_until_they_are_
         bytes[4..100].iter_mut().for_each(|byte| *byte ^= 0x5a);
         Some(bytes)
     };
-    let frames = |bytes: &[u8]| Some(without_page(bytes));
+    let foreign = |bytes: &[u8]| spoil(&without_checksums(bytes));
+    let page = |bytes: &[u8]| Some(without_page(bytes));
     type Damage<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
-    let damages: [(&str, Damage<'_>); 4] = [
+    let damages: [(&str, Damage<'_>); 5] = [
         ("is not there", &|_| None),
         ("and cannot be opened", &cut),
-        ("cannot be decoded", &spoil),
-        ("cannot be decoded", &frames),
+        ("its checksum is another", &spoil),
+        ("cannot be decoded", &foreign),
+        ("cannot be decoded", &page),
     ];
     for (words, damage) in damages {
         let lake = Lake::in_memory();
