@@ -13,6 +13,9 @@ use super::stored_group::range_of;
 const KEY: &str = "pintail.row_groups.crc32";
 const DIGITS: usize = 8;
 
+/// How what any version of Pintail writes of itself begins, as [`CREATED_BY`](super::encode::CREATED_BY) does.
+const OURS: &str = "pintail version ";
+
 /// Those of a file's row groups, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checksums(Vec<u32>);
@@ -29,10 +32,14 @@ impl Checksums {
         KeyValue::new(KEY.to_owned(), digits)
     }
 
-    /// Those of a footer; `None` if it has none, which others' files have not.
+    /// Those of a footer; `None` if it has none. Others' files have none, or those of a file of ours that they were made
+    /// of: some engines carry over what they do not know.
     pub fn of(footer: &FileMetaData) -> Result<Option<Self>> {
-        let entries = footer.key_value_metadata().into_iter().flatten();
-        let Some(entry) = entries.into_iter().find(|entry| entry.key == KEY) else { return Ok(None) };
+        let is_ours = footer.created_by().is_some_and(|by| by.starts_with(OURS));
+        let entries = footer.key_value_metadata().filter(|_| is_ours);
+        let Some(entry) = entries.and_then(|entries| entries.iter().find(|entry| entry.key == KEY)) else {
+            return Ok(None);
+        };
         let digits = entry.value.as_deref().unwrap_or_default().as_bytes();
         let sums = digits.chunks(DIGITS).map(|sum| match std::str::from_utf8(sum) {
             Ok(sum) if sum.len() == DIGITS => u32::from_str_radix(sum, 16).ok(),
@@ -74,7 +81,7 @@ mod tests {
     use deltalake::parquet::file::metadata::ParquetMetaDataReader;
 
     use super::*;
-    use crate::lake::encode::encode;
+    use crate::lake::encode::{CREATED_BY, encode};
     use crate::lake::partition::Partition;
 
     fn file(batches: usize) -> Bytes {
@@ -101,19 +108,21 @@ mod tests {
     fn an_entry_that_is_none_or_of_another_file_is_an_error() {
         let bytes = file(1);
         let footer = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
-        let told = |value: Option<&str>| {
+        let told_by = |by: &str, value: Option<&str>| {
             let entries = value.map(|value| vec![KeyValue::new(KEY.to_owned(), value.to_owned())]);
-            let file = footer.file_metadata();
-            let file = FileMetaData::new(2, file.num_rows(), None, entries, file.schema_descr_ptr(), None);
+            let (file, by) = (footer.file_metadata(), Some(by.to_owned()));
+            let file = FileMetaData::new(2, file.num_rows(), by, entries, file.schema_descr_ptr(), None);
             let footer = ParquetMetaData::new(file, footer.row_groups().to_vec());
             check_all(&footer, &bytes).map_err(|error| error.to_string())
         };
-        assert_eq!(told(None), Ok(()), "others' files have none");
+        let told = |value| told_by(CREATED_BY, value);
+        assert_eq!(told(None), Ok(()), "earlier files have none");
         let right = Checksums::of(footer.file_metadata()).unwrap().unwrap().entry().value.unwrap();
         assert_eq!(told(Some(&right)), Ok(()));
         for wrong in ["", "0123456", "0123456x", "012345678", "é1234567"] {
             assert!(told(Some(wrong)).is_err(), "{wrong}");
         }
         assert!(told(Some("00000000")).unwrap_err().contains("its checksum is another"));
+        assert_eq!(told_by("parquet-cpp-arrow version 23.0.0", Some("00000000")), Ok(()), "of the file that it was");
     }
 }

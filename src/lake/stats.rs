@@ -4,6 +4,8 @@
 //! wider than the truth: text is cut by the Parquet writer at a character and its maximum rounded up; timestamps
 //! have milliseconds in Delta's log, so their minimum is rounded down and their maximum up.
 
+use std::cmp::Ordering;
+
 use chrono::{DateTime, Datelike};
 use deltalake::arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch};
 use deltalake::arrow::compute::{max, min};
@@ -97,11 +99,13 @@ pub(crate) fn ends(statistics: &Statistics, values: &dyn Array) -> Ends {
 fn within<T: PartialOrd>(values: impl Iterator<Item = T>, min: T, max: T) -> Ends {
     let (mut least, mut greatest) = (false, false);
     for value in values {
-        if value < min || value > max {
-            return Ends::Exceeded;
+        match (value.partial_cmp(&min), value.partial_cmp(&max)) {
+            (Some(Ordering::Less), _) | (_, Some(Ordering::Greater)) => return Ends::Exceeded,
+            (of_min, of_max) => {
+                least |= of_min == Some(Ordering::Equal);
+                greatest |= of_max == Some(Ordering::Equal);
+            }
         }
-        least |= value == min;
-        greatest |= value == max;
     }
     Ends::Kept { least, greatest }
 }

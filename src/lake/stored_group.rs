@@ -163,8 +163,8 @@ impl<'a> Checked<'a> {
         if self.told.num_values().unsigned_abs() != counts.rows as u64 {
             return Err(self.wrong("its values are not as many as its footer counts"));
         }
-        let is_exact = (statistics.min_is_exact(), statistics.max_is_exact());
-        if self.compared && (is_exact.0 && !self.least || is_exact.1 && !self.greatest) {
+        let is_missed = statistics.min_is_exact() && !self.least || statistics.max_is_exact() && !self.greatest;
+        if self.compared && is_missed {
             return Err(self.wrong("none of its values is the bound that its footer tells"));
         }
         let has_none = statistics.min_bytes_opt().is_none() && statistics.max_bytes_opt().is_none();
