@@ -150,6 +150,7 @@ impl Cleaner {
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {
+        self.opener.begin_record();
         if let Some(refusal) = record.refused {
             return Err(refused(refusal, shard, record));
         }

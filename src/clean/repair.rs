@@ -54,7 +54,12 @@ impl Opener {
         self.batch_inflated_bytes = 0;
     }
 
-    /// Whether the last payload could not be inflated only because of what those before it had inflated to.
+    /// What comes next is another record, whether or not its payload is opened here.
+    pub fn begin_record(&mut self) {
+        self.is_crowded_out = false;
+    }
+
+    /// Whether the record's payload could not be inflated only because of what those before it had inflated to.
     pub fn is_crowded_out(&self) -> bool {
         self.is_crowded_out
     }
@@ -82,7 +87,7 @@ impl Opener {
     /// Shows `read` the nodes of the object in a payload, or says why there is none.
     pub fn open<R>(&mut self, payload: &[u8], mut read: impl FnMut(&[Node<'_>]) -> R) -> Result<R, Fault> {
         self.repairs.clear();
-        (self.record_inflated_bytes, self.is_crowded_out) = (0, false);
+        self.record_inflated_bytes = 0;
         let mut outer: Option<Fault> = None;
         let mut look = self.look(payload, &mut read);
         loop {

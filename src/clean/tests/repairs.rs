@@ -228,3 +228,17 @@ fn a_zstd_window_beyond_what_decoders_must_support_is_refused_before_it_is_alloc
     assert_eq!(zstd::decode_all(payload.as_slice()).unwrap().len(), GEO_7528.len() + 1);
     assert_eq!(geo(&payload).reject().0, RejectReason::CorruptCompression);
 }
+
+#[test]
+fn a_record_that_found_no_room_says_nothing_of_those_that_come_later() {
+    let half = zstd(&geo_of(INFLATED_BATCH_BYTES_MAX / 2 + 1));
+    let mut cleaner = Cleaner::new(shipped("geo.toml"));
+    // Two parts of one aggregate, of which the second has no room and never will have.
+    let mut read = raw(&[&half, &half]);
+    read.records[1].sequence_number = read.records[0].sequence_number;
+    assert_eq!(cleaner.clean(read).0.rejects.len(), 1);
+    // Flat records without the required `ind`: nothing of them is inflated.
+    let bad: &[u8] = br#"{"country":"A"}"#;
+    let (batch, _) = cleaner.clean(raw(&[bad, bad, bad]));
+    assert_eq!((batch.rejects.len(), batch.left), (3, LeftOver::default()));
+}
