@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::timestamp::day_of;
 use super::value::{self, Fields};
 use crate::checkpoint::{SequenceDigits, ShardId};
-use crate::contract::{Column, ColumnType, Constant, Contract, EventTime};
+use crate::contract::{Column, ColumnType, Constant, Contract, EventTime, Source};
 use crate::limits::CLEANED_ALONE_BYTES;
 use crate::record::{CleanCounts, RawRecord, RejectReason};
 
@@ -83,13 +83,15 @@ impl RowsBuilder {
             let DataColumn { builder, nulls, .. } = &mut columns[index];
             builder.append(&contract.columns[index], fields, joined, nulls).map_err(|null| missing(index, null))
         };
-        // The last of the required columns is put into its place before all others, so that nobody looks at it twice.
-        if let Some((last, before)) = required.split_last() {
-            for index in before {
-                value::usable(&contract.columns[*index], fields).map_err(|null| missing(*index, null))?;
-            }
-            put(*last)?;
+        // Required columns are looked at before anything is put in its place. The last is so by being put first, except where
+        // that counts what a reject must not count: a join's parts of a wrong type.
+        let is_looked_at = |index: &&usize| {
+            required.last() != Some(*index) || matches!(contract.columns[**index].source, Source::Join { .. })
+        };
+        for index in required.iter().filter(is_looked_at) {
+            value::usable(&contract.columns[*index], fields).map_err(|null| missing(*index, null))?;
         }
+        required.last().map_or(Ok(()), |last| put(*last))?;
         (0..contract.columns.len()).filter(|index| required.last() != Some(index)).try_for_each(put)?;
         self.place.append(shard, record);
         let event_time_us = time_of(contract.event_time, contract, fields, record);

@@ -209,6 +209,14 @@ fn every_type_can_be_required() {
         let row = |at| rows.project(&[0, 1]).unwrap().slice(at, 1);
         assert_eq!((rows.num_rows(), row(0)), (2, row(1)), "nothing of a reject is in a row");
     }
+    let joined =
+        with_x("type = \"string\"\njoin = { from = [\"a\", \"b\"], with = \" \" }\none_of = [\"x\"]\nrequired = true");
+    let cleaned = clean_one(&joined, b"{\"id\":1,\"a\":1,\"b\":\"y\"}");
+    assert_eq!(
+        (cleaned.reject().0, cleaned.nulls()),
+        (RejectReason::RequiredColumn, vec![]),
+        "nor those of a join's parts"
+    );
     let collected = with_x("type = \"array<double>\"\ncollect = [\"a\", \"b\"]\nrequired = true");
     let cleaned = clean_one(&collected, b"{\"id\":1,\"a\":1}");
     assert_eq!(cleaned.reject(), (RejectReason::RequiredColumn, "x (from \"a\", \"b\"): incomplete: 1, absent"));
