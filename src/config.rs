@@ -292,7 +292,7 @@ fn read_source(mut section: Section<'_>, problems: &Problems) -> (SourceSection,
     if let Some(At { value, place }) = &reads
         && !(0.1..=5.0).contains(value)
     {
-        problems.note(place, format_args!("`source.reads_per_second` = {value}; a shard gives 5 to all its consumers"));
+        problems.note(place, format_args!("`source.reads_per_second` = {value}; expected 0.1 to 5, which is what a shard gives all its consumers together"));
     }
     let align = section.optional::<DurationMs>("align_within");
     if let Some(At { value: DurationMs(ms), place }) = &align

@@ -118,7 +118,7 @@ pub fn clean(data: &[u8]) {
         1 => ForeignRecords::Reject,
         _ => ForeignRecords::Strict,
     };
-    let taken = disaggregate(read, Rules { foreign_records, hash_range: Some((0, u128::MAX / 2)) });
+    let taken = disaggregate(read, Rules { foreign_records, hash_range: Some((0, u128::MAX / 2)), ..Rules::default() });
     HOUSES.with_borrow_mut(|houses| houses[usize::from(choice % 3)].account_for(taken.records));
 }
 

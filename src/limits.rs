@@ -242,7 +242,7 @@ pub const FLAT_NAMES_MAX: usize = 128;
 pub const FLAT_NAME_BYTES_MAX: usize = 128;
 
 /// What stands between two values, a name and spaces, is not remembered if it is longer.
-pub const FLAT_WAY_BYTES_MAX: usize = 192;
+pub const FLAT_BETWEEN_BYTES_MAX: usize = 192;
 
 /// HTTP: connections at a time; a further client takes the place of the oldest idle one. A page, a scraper and some
 /// scripts.

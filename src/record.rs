@@ -108,31 +108,13 @@ pub struct LeftOver {
     pub kinesis_records: usize,
     /// User records in them.
     pub records: usize,
-    /// Payload bytes of these.
-    pub bytes: u64,
 }
 
 impl LeftOver {
-    /// These are left as well.
-    pub fn add(&mut self, more: Self) {
-        self.kinesis_records += more.kinesis_records;
-        self.records += more.records;
-        self.bytes += more.bytes;
-    }
-
-    /// Takes these off, as far as it has them; gives what it has not.
-    pub fn take(&mut self, records: u64, bytes: u64) -> (u64, u64) {
-        let known = (records.min(self.records as u64), bytes.min(self.bytes));
-        self.records -= known.0 as usize;
-        self.bytes -= known.1;
-        (records - known.0, bytes - known.1)
-    }
-
     /// These, in their order.
     pub fn of(records: &[RawRecord]) -> Self {
         let whole = records.chunk_by(|before, record| before.sequence_number == record.sequence_number);
-        let bytes = records.iter().map(|record| record.data.len() as u64).sum();
-        Self { kinesis_records: whole.count(), records: records.len(), bytes }
+        Self { kinesis_records: whole.count(), records: records.len() }
     }
 }
 

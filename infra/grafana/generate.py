@@ -126,7 +126,8 @@ def shards():
                   (f"sum by (stream) (pintail_budget_waiting_readers{{{OURS}}})", "{{stream}} readers"), (quantile(0.99, "pintail_budget_wait_seconds"), "{{stream}} p99"), thresholds=SOME, right="s"),
             lines("Age of the iterators", "Kinesis expires them at 300 s; Pintail renews them before.", "s", (f"pintail_iterator_age_seconds{{{ours}}}", "{{stream}} {{shard}}"),
                   thresholds=steps((None, GREEN), (300, RED))),
-            lines("Aggregates", "Aggregated (KPL) records a second, and records in them that belong to another shard.", "cps",
+            lines("Aggregates, and read again", "Aggregated (KPL) records a second, and records in them that belong to another shard. Read again: those before them inflated to all that a read may have.", "cps",
+                  (rate("pintail_records_read_again_total", "stream", here), "{{stream}} read again"),
                   (rate("pintail_aggregates_read_total", "stream", here), "{{stream}} aggregates"), (rate("pintail_foreign_records_total", "stream, action"), "{{stream}} foreign {{action}}")),
         ]),
     ])

@@ -4,6 +4,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -237,6 +238,15 @@ class Case:
         log = self.pintail.log()
         found = f"{kind}: log checkpoint" in said or re.search(rf'log checkpoint written.* table="?{kind}"? ', log)
         return [] if found else ["nobody wrote one"]
+
+    def worth_compacting(self, kind):
+        """The table at a version in which a partition has several files, which Pintail compacts sooner or later."""
+        while True:
+            table = DeltaTable(self.lake.table(kind), storage_options=self.lake.options)
+            if max(Counter(uri.rpartition("/")[0] for uri in table.file_uris()).values()) > 1:
+                return table
+            self.put(20)  # its compaction has just left one file
+            self.wait_until_complete()
 
     def refuse(self, late):
         """A compaction by another engine that began before ours was committed must be refused: both would keep the rows."""

@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from deltalake import DeltaTable
-
 import anything
 import kinesis
 import servers
@@ -105,7 +103,7 @@ def maintenance(case):
         foreign.tidy_up()
         case.wait_until_complete()
         case.figures |= foreign.figures
-        late = DeltaTable(lake.table("pin"), storage_options=lake.options)
+        late = case.worth_compacting("pin")
         came_up = foreign.came_up(late.history())
         case.judge()
         case.refuse(late)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
@@ -101,6 +101,7 @@ def seaweedfs(folder):
     (folder / "seaweedfs").mkdir(exist_ok=True)
     command = [HOME / "seaweedfs/bin/weed", "server", f"-dir={folder}/seaweedfs", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
                f"-s3.config={folder}/s3.json", "-s3.iam=false", "-master.volumeSizeLimitMB=64", "-volume.max=400",
+               "-volume.minFreeSpace=100MiB",  # else it refuses all writes when a hundredth of the disk is left, however large the disk
                *(f"-{name}.port={port}" for name, port in ports.items())]
     with running("seaweedfs", command, folder / "seaweedfs.log", lambda: _make_bucket(endpoint)):
         yield endpoint
@@ -118,7 +119,8 @@ def prometheus(folder, config):
 
 def _make_bucket(endpoint):
     s3 = _aws("s3", endpoint)
-    s3.create_bucket(Bucket=BUCKET)
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # by a try before, whose put was too early
+        s3.create_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key="probe", Body=b"x")
 
 

@@ -23,12 +23,12 @@ use crate::record::{CleanCounts, RawRecord, RejectReason};
 #[derive(Debug)]
 pub(super) struct RowsBuilder {
     columns: Vec<DataColumn>,
-    /// Which of them are.
+    /// Indexes of the required ones, ascending.
     required: Vec<usize>,
     place: PlaceBuilder,
-    /// Of the batch at hand.
+    /// Records of the batch at hand.
     rows_expected: usize,
-    /// The same; none if a record is too large to say anything of others.
+    /// Payload bytes of the batch at hand; 0 if a record in it is too large to say anything of others.
     payload_bytes: usize,
     /// UTC days since 1970-01-01.
     dates: Vec<i32>,

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::json::Json;
 use super::value::Fields;
 use crate::contract::SourceFields;
-use crate::limits::{FLAT_NAME_BYTES_MAX, FLAT_NAMES_MAX, FLAT_WAY_BYTES_MAX, JSON_VALUES_MAX, SCRATCH_KEPT_BYTES};
+use crate::limits::{FLAT_BETWEEN_BYTES_MAX, FLAT_NAME_BYTES_MAX, FLAT_NAMES_MAX, JSON_VALUES_MAX, SCRATCH_KEPT_BYTES};
 use cursor::{Cursor, Scalar};
 
 /// Reads one record after the other, in reused memory, and learns the order of their members.
@@ -48,8 +48,8 @@ struct Next {
     /// The number of the next name.
     name: usize,
     /// All that stood between the two values: `, "name": `. Nothing if that is not known.
-    way: Vec<u8>,
-    /// Where on the way the name is, without its quotes.
+    between: Vec<u8>,
+    /// Where in that the name is, without its quotes.
     text: Range<usize>,
 }
 
@@ -119,8 +119,8 @@ impl FlatReader {
         let mut name = BEFORE;
         loop {
             let begin = cursor.at();
-            let Next { name: guess, way, text } = &self.names[name].next;
-            let lead = if !way.is_empty() && cursor.take_all(way) {
+            let Next { name: guess, between, text } = &self.names[name].next;
+            let lead = if !between.is_empty() && cursor.take_all(between) {
                 let lead = self.names[*guess].leads_to;
                 if lead == Lead::Unknown {
                     self.unknown.push(begin + text.start..begin + text.end);
@@ -133,7 +133,7 @@ impl FlatReader {
                     return cursor.is_at_end().then_some(());
                 }
                 cursor.take(if name == BEFORE { b'{' } else { b',' })?;
-                self.find_way(fields, &mut cursor, &mut name, begin)?
+                self.learn_next(fields, &mut cursor, &mut name, begin)?
             };
             cursor.skip_spaces();
             let value = cursor.scalar(&mut self.unescaped)?;
@@ -143,9 +143,9 @@ impl FlatReader {
         }
     }
 
-    /// Goes on to the next value and finds out where its name leads to. The way there, which begins at `begin`, is the
+    /// Goes on to the next value and finds out where its name leads to. All that stands before it, from `begin` on, is the
     /// guess of the next time; `name` is the one before, and then this one.
-    fn find_way(
+    fn learn_next(
         &mut self,
         fields: &SourceFields,
         cursor: &mut Cursor<'_>,
@@ -161,10 +161,10 @@ impl FlatReader {
         cursor.skip_spaces();
         let (number, lead) = self.number_of(fields, quoted)?;
         let next = &mut self.names[*name].next;
-        next.way.clear();
-        let way = cursor.since(begin);
-        if number != FORGOTTEN && way.len() <= FLAT_WAY_BYTES_MAX {
-            next.way.extend_from_slice(way);
+        next.between.clear();
+        let between = cursor.since(begin);
+        if number != FORGOTTEN && between.len() <= FLAT_BETWEEN_BYTES_MAX {
+            next.between.extend_from_slice(between);
             (next.name, next.text) = (number, text.start - begin..text.end - begin);
         }
         if lead == Lead::Unknown {

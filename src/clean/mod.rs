@@ -39,8 +39,8 @@ use flat::FlatReader;
 use repair::Opener;
 use value::Fields;
 
-/// Cleans the records of one reader, one batch after the other. Holds scratch memory and no state: batches do not
-/// influence each other.
+/// Cleans records, one batch after the other, of whichever shard. It keeps memory from batch to batch and nothing else:
+/// what a record becomes depends on the record, and on how much of its own read has been inflated before it.
 #[derive(Debug)]
 pub struct Cleaner {
     contract: Arc<Contract>,
@@ -69,8 +69,8 @@ impl Cleaner {
         }
     }
 
-    /// Cleans one read: `rows + rejects` = its records, in their order; but it ends before a Kinesis record that can only
-    /// not be inflated because of those before it, and leaves that one and all after it.
+    /// Cleans one read: `rows + rejects` = its records, in their order. It stops before a Kinesis record that could be
+    /// inflated alone, but not beside those before it; that one and the rest are left, to be read again.
     pub fn clean(&mut self, raw: RawBatch) -> (CleanBatch, CleanCounts) {
         let RawBatch { mut range, records, mut seen_ms, end, grant, permit } = raw;
         let mut fitting = records.len();
@@ -96,8 +96,8 @@ impl Cleaner {
         (CleanBatch { range, rows, rejects, seen_ms, watermark_ms, end, left, grant, permit }, counts)
     }
 
-    /// As many of the records as fit, with nothing of an attempt before. They end where a Kinesis record does, since
-    /// positions know only those whole; the first is always gone through: what does not fit of it is a reject.
+    /// Begins anew, and cleans as many of the records as can be inflated side by side. It stops between two Kinesis
+    /// records, since positions know only those whole. The first is never left: what does not fit of it is a reject.
     fn clean_fitting(
         &mut self,
         shard: &ShardId,
@@ -109,7 +109,7 @@ impl Cleaner {
         self.rows.begin_batch(records);
         for (index, record) in records.iter().enumerate() {
             let Err(fault) = self.clean_record(shard, record, &mut counts) else { continue };
-            if self.opener.is_crowded_out() {
+            if fault.is_crowded_out {
                 let is_of_another = |before: &RawRecord| before.sequence_number != record.sequence_number;
                 match records[..index].iter().rposition(is_of_another) {
                     Some(last) if last + 1 == index => return Ok((index, counts, rejects)),
@@ -122,16 +122,15 @@ impl Cleaner {
         Ok((records.len(), counts, rejects))
     }
 
-    /// Cleans records of any shards, in their order, up to the first that can only not be inflated because of those
-    /// before it; they count together, as if one read had brought them. That one and all after it are left where they
-    /// are. At least one is taken.
+    /// Cleans records of any shards, in their order, as if one read had brought them. It stops before one that could be
+    /// inflated alone, but not beside those before it; that one and the rest stay where they are. At least one is taken.
     pub fn clean_some(&mut self, records: &mut VecDeque<(ShardId, RawRecord)>) -> (RecordBatch, Vec<Reject>) {
         let mut counts = CleanCounts::default();
         let mut rejects = Vec::new();
         self.opener.begin_batch();
         while let Some((shard, record)) = records.pop_front() {
             let Err(fault) = self.clean_record(&shard, &record, &mut counts) else { continue };
-            if self.opener.is_crowded_out() {
+            if fault.is_crowded_out {
                 records.push_front((shard, record));
                 break;
             }
@@ -150,7 +149,6 @@ impl Cleaner {
     }
 
     fn clean_record(&mut self, shard: &ShardId, record: &RawRecord, counts: &mut CleanCounts) -> Result<(), Fault> {
-        self.opener.begin_record();
         if let Some(refusal) = record.refused {
             return Err(refused(refusal, shard, record));
         }

@@ -35,7 +35,6 @@ pub(super) struct Opener {
     /// Of records that became objects. What a reject inflated to is gone, and must not cost its neighbours.
     batch_inflated_bytes: usize,
     record_inflated_bytes: usize,
-    is_crowded_out: bool,
 }
 
 /// What one look at some bytes led to.
@@ -52,16 +51,6 @@ impl Opener {
     /// The limit on inflated bytes is per read as well as per record.
     pub fn begin_batch(&mut self) {
         self.batch_inflated_bytes = 0;
-    }
-
-    /// What comes next is another record, whether or not its payload is opened here.
-    pub fn begin_record(&mut self) {
-        self.is_crowded_out = false;
-    }
-
-    /// Whether the record's payload could not be inflated only because of what those before it had inflated to.
-    pub fn is_crowded_out(&self) -> bool {
-        self.is_crowded_out
     }
 
     /// Repairs that the last opened payload needed, outermost first.
@@ -160,13 +149,13 @@ impl Opener {
         if result.map_err(corrupt)? {
             return Ok(());
         }
-        self.is_crowded_out = has_at_most(&mut decoder, INFLATED_BYTES_MAX - bytes_max).map_err(corrupt)?;
-        let (of, limit) = match self.is_crowded_out {
+        let fits_alone = has_at_most(&mut decoder, INFLATED_BYTES_MAX - bytes_max).map_err(corrupt)?;
+        let (of, limit) = match fits_alone {
             true => ("all compressed records of a read", INFLATED_BATCH_BYTES_MAX),
             false => ("a record", INFLATED_BYTES_MAX),
         };
         let detail = format!("{name}: {of} may inflate to {limit} bytes");
-        Err(Fault::new(RejectReason::InflatesTooLarge, detail))
+        Err(Fault { is_crowded_out: fits_alone, ..Fault::new(RejectReason::InflatesTooLarge, detail) })
     }
 }
 

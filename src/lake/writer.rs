@@ -160,9 +160,9 @@ struct Desk {
     tails: HashMap<ShardId, Tail>,
     /// Shards of the micro-batch in the air.
     in_air: BTreeSet<ShardId>,
-    /// Shards to forget that are in the air: the commit may still need their cells. Nothing of them is taken in
-    /// until it has landed.
-    condemned: BTreeSet<ShardId>,
+    /// Shards of the micro-batch in the air whose cells its commit may still need. Nothing of them is taken in until it
+    /// has landed.
+    forget_after_landing: BTreeSet<ShardId>,
     view: LedgerView,
     /// A question that is next, or waits for a flush.
     question: Option<LedgerRequest>,
@@ -186,7 +186,7 @@ impl Desk {
             pending: MicroBatch::default(),
             tails: HashMap::new(),
             in_air: BTreeSet::new(),
-            condemned: BTreeSet::new(),
+            forget_after_landing: BTreeSet::new(),
             view: committer.view.clone(),
             question: None,
             last_flush: Instant::now(),
@@ -256,7 +256,7 @@ impl Desk {
         self.view = committer.view.clone();
         self.committer = Some(committer);
         self.in_air.clear();
-        for shard in std::mem::take(&mut self.condemned) {
+        for shard in std::mem::take(&mut self.forget_after_landing) {
             self.windows.discard(&shard);
         }
         self.pending.drop_revoked();
@@ -309,7 +309,7 @@ impl Desk {
         if batch.grant.is_revoked() {
             return;
         }
-        if self.condemned.contains(&batch.range.shard) {
+        if self.forget_after_landing.contains(&batch.range.shard) {
             batch.grant.revoke();
             return;
         }
@@ -343,7 +343,7 @@ impl Desk {
         }
         self.pending.remove(shard);
         if self.in_air.contains(shard) {
-            self.condemned.insert(shard.clone());
+            self.forget_after_landing.insert(shard.clone());
         } else {
             self.windows.discard(shard);
         }

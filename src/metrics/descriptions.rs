@@ -12,6 +12,11 @@ pub(super) enum Kind {
 pub(super) const DESCRIPTIONS: &[(&str, Kind, &str)] = &[
     ("pintail_records_read_total", Kind::Counter, "Records read from Kinesis, those in aggregates one by one"),
     ("pintail_bytes_read_total", Kind::Counter, "Payload bytes read from Kinesis"),
+    (
+        "pintail_records_read_again_total",
+        Kind::Counter,
+        "Records of these read again, for want of memory to inflate all",
+    ),
     ("pintail_aggregates_read_total", Kind::Counter, "Aggregated (KPL) Kinesis records that were taken apart"),
     ("pintail_foreign_records_total", Kind::Counter, "Records in aggregates on a shard not theirs, by action"),
     ("pintail_rows_cleaned_total", Kind::Counter, "Records that became rows"),

@@ -16,6 +16,7 @@ pub struct ShardMetrics {
     records: Counter,
     bytes: Counter,
     aggregates: Counter,
+    again: Counter,
     behind: Gauge,
     record_age: Gauge,
     iterator_age: Gauge,
@@ -30,6 +31,7 @@ impl ShardMetrics {
             records: registry.counter("pintail_records_read_total", &labels),
             bytes: registry.counter("pintail_bytes_read_total", &labels),
             aggregates: registry.counter("pintail_aggregates_read_total", &labels),
+            again: registry.counter("pintail_records_read_again_total", &labels),
             behind: registry.gauge("pintail_behind_seconds", &labels),
             record_age: registry.gauge("pintail_record_age_seconds", &labels),
             iterator_age: registry.gauge("pintail_iterator_age_seconds", &labels),
@@ -64,6 +66,11 @@ impl ShardMetrics {
         self.records.increment(records);
         self.bytes.increment(bytes);
         self.aggregates.increment(aggregates);
+    }
+
+    /// User records that were read before, and left: what those before them inflate to had taken the read's memory.
+    pub fn read_again(&self, records: u64) {
+        self.again.increment(records);
     }
 
     /// `MillisBehindLatest`, in its answer.

@@ -5,7 +5,7 @@
 //! a shard is, is told by arrival times: reading always moves those, while the event times in a shard may stand still
 //! for ever.
 //!
-//! Nobody waits for nothing: the slowest never waits, a shard that is not being read does not count, and neither does
+//! No shard waits in vain: the slowest never waits, a shard that is not being read does not count, and neither does
 //! one that has not been heard of for a while. What is idle has come as far as its last answer says. And this is for
 //! catching up: a shard that is near its head goes on at the speed of its producers, also if another one stays behind
 //! for good.

@@ -121,13 +121,14 @@ impl Kinesis {
             .map_err(|error| self.failure(call, error))?
             .stream_description_summary
             .ok_or_else(|| invalid(call, "no stream in the description"))?;
-        let hours = u64::try_from(summary.retention_period_hours).unwrap_or_default();
+        let hours = summary.retention_period_hours;
+        let retention_h = u64::try_from(hours).map_err(|_| invalid(call, format!("a retention of {hours} hours")))?;
         Ok(StreamDescription {
             target: stream.clone(),
             name: summary.stream_name,
             arn: summary.stream_arn,
             created_s: summary.stream_creation_timestamp.secs(),
-            retention: Duration::from_secs(hours * 3600),
+            retention: Duration::from_secs(retention_h * 3600),
             open_shards: usize::try_from(summary.open_shard_count).unwrap_or_default(),
             status: status(&summary.stream_status),
         })

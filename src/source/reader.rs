@@ -27,7 +27,7 @@ use crate::checkpoint::{Position, PositionRange, ShardEntry, ShardId};
 use crate::clock;
 use crate::limits::READ_COST_MAX;
 use crate::metrics::ShardMetrics;
-use crate::record::{BatchSink, Delivered, Heir, LeftOver, RawBatch, RawRecord, ShardEnd, ShardGrant};
+use crate::record::{BatchSink, Delivered, Heir, RawBatch, RawRecord, ShardEnd, ShardGrant};
 
 /// See the file's head.
 pub(super) struct Reader<S> {
@@ -44,8 +44,9 @@ pub(super) struct Reader<S> {
     iterator: Option<ShardIterator>,
     /// It has asked for an iterator before.
     has_asked: bool,
-    /// Read and told of, and to be read again.
-    told: LeftOver,
+    /// Nothing was read from its beginning on, and that may have been too late: no parent is listed that would vouch
+    /// for it.
+    is_old: bool,
     /// The position was refused: read what is left, which is a loss to be reported with the first record. Until
     /// that record, every new iterator starts at the horizon.
     from_horizon: bool,
@@ -77,7 +78,7 @@ impl<S: BatchSink> Reader<S> {
             None => Pace::new(context.options.reads_per_second, now),
         };
         let coverage = Coverage::of(entry);
-        let rules = Rules { foreign_records: context.options.foreign_records, hash_range };
+        let rules = Rules { foreign_records: context.options.foreign_records, hash_range, counted_through: None };
         Self {
             metrics: context.metrics.shard(&shard),
             stop: Stop { grant: ShardGrant::new(), cancel },
@@ -87,7 +88,7 @@ impl<S: BatchSink> Reader<S> {
             lane: context.alignment.join(shard.clone(), coverage.seen_ms()),
             coverage,
             iterator: None,
-            told: LeftOver::default(),
+            is_old: false,
             has_asked: false,
             from_horizon,
             pace,
@@ -178,25 +179,23 @@ impl<S: BatchSink> Reader<S> {
 
     async fn accept(&mut self, mut reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
         self.observe(&reply);
-        self.check_loss(&reply).await?;
+        let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
+        if self.may_lack(&reply, horizon_ms) {
+            if self.position == Position::Beginning && !self.is_old {
+                // The listing may be long in coming. Nobody's memory waits for it: this is read again then.
+                drop((reply, permit));
+                return self.settle_age().await;
+            }
+            self.report_loss(&reply, horizon_ms)?;
+        }
         reply::skip_earlier(self.position, &mut reply.records);
         let passed = self.context.options.range.is_some_and(|it| range::is_passed(it, &reply, clock::now_ms()));
-        let records = std::mem::take(&mut reply.records);
-        let mut taken =
-            aggregated::on_cpu(&self.context.cores, records, self.rules).await.ok_or(ReaderExit::Stopped)?;
-        if let Some(range) = self.context.options.range {
-            taken.records.retain(|record| range.holds(record.arrived_at_us));
-        }
-        telling::taken(&self.context, &self.shard, &self.metrics, &taken, &mut self.told);
-        if taken.foreign > 0 {
-            telling::foreign(&self.context, &self.shard, self.rules, self.position, &taken);
-        }
+        let taken = self.take(std::mem::take(&mut reply.records)).await?;
         let (next, children, behind_ms) = (reply.next.clone(), std::mem::take(&mut reply.children), reply.behind_ms);
         let (took, not_taken) = (taken.kinesis_records, taken.left);
         let not_cleaned = self.deliver(reply, taken, permit).await?;
-        self.told.add(not_cleaned);
-        let left = not_taken + not_cleaned.kinesis_records;
-        self.pace.took(took - not_cleaned.kinesis_records.min(took), left);
+        let left = not_taken + not_cleaned;
+        self.pace.took(took - not_cleaned.min(took), left);
         let at_the_end = behind_ms == 0 && left == 0;
         let held_bytes_max = self.context.budget.bytes_max();
         self.context.board.shard(&self.shard, |status| {
@@ -215,6 +214,21 @@ impl<S: BatchSink> Reader<S> {
         self.patience.reset();
         self.context.troubles.clear(self.shard.as_str());
         Ok(())
+    }
+
+    /// What the read's permit pays for of these, and of that what was asked for. Told of.
+    async fn take(&mut self, records: Vec<RawRecord>) -> Result<Taken, ReaderExit> {
+        let taken = aggregated::on_cpu(&self.context.cores, records, self.rules).await;
+        let mut taken = taken.ok_or(ReaderExit::Stopped)?;
+        if let Some(range) = self.context.options.range {
+            taken.records.retain(|record| range.holds(record.arrived_at_us));
+        }
+        telling::taken(&self.context, &self.shard, &self.metrics, &taken, self.rules);
+        if taken.foreign > 0 {
+            telling::foreign(&self.context, &self.shard, self.rules, self.position, &taken);
+        }
+        self.rules.counted_through = self.rules.counted_through.max(taken.last.map(|(number, _)| number));
+        Ok(taken)
     }
 
     fn observe(&mut self, reply: &ReadReply) {
@@ -247,16 +261,12 @@ impl<S: BatchSink> Reader<S> {
 
     /// Records may be missing if and only if the shard was last known to be complete at a time that the retention
     /// no longer covers. Waits for a reply that can name the other end of the range.
-    async fn check_loss(&mut self, reply: &ReadReply) -> Result<(), ReaderExit> {
-        let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
-        let suspect = self.coverage.is_suspect(horizon_ms, self.from_horizon);
-        if !suspect || (reply.records.is_empty() && reply.behind_ms > 0) {
-            return Ok(());
-        }
-        if self.position == Position::Beginning && self.is_younger_than_the_retention().await? {
-            self.coverage.is_whole();
-            return Ok(());
-        }
+    fn may_lack(&mut self, reply: &ReadReply, horizon_ms: i64) -> bool {
+        let names_the_other_end = !reply.records.is_empty() || reply.behind_ms <= 0;
+        self.coverage.is_suspect(horizon_ms, self.from_horizon) && names_the_other_end
+    }
+
+    fn report_loss(&mut self, reply: &ReadReply, horizon_ms: i64) -> Result<(), ReaderExit> {
         let range = LostRange {
             stream: self.context.stream.name.clone(),
             shard: self.shard.clone(),
@@ -275,13 +285,18 @@ impl<S: BatchSink> Reader<S> {
 
     /// A child is only known to be complete up to its parent's last record, which may have come long before the
     /// parent was closed. But see [`tree::is_young`].
-    async fn is_younger_than_the_retention(&mut self) -> Result<bool, ReaderExit> {
+    async fn settle_age(&mut self) -> Result<(), ReaderExit> {
         let listed = self.listing().await?;
-        Ok(tree::is_young(&listed, &self.shard))
+        if tree::is_young(&listed, &self.shard) {
+            self.coverage.is_whole();
+        } else {
+            self.is_old = true;
+        }
+        Ok(())
     }
 
-    /// Hands on what was taken; says what of it was left.
-    async fn deliver(&mut self, reply: ReadReply, taken: Taken, permit: Permit) -> Result<LeftOver, ReaderExit> {
+    /// Hands on what was taken; says how many Kinesis records of it were left.
+    async fn deliver(&mut self, reply: ReadReply, taken: Taken, permit: Permit) -> Result<usize, ReaderExit> {
         // The last reply of a shard says nothing of the time since it was closed, which is its children's.
         let caught_up = taken.last.is_none() && reply.behind_ms == 0 && reply.next.is_some();
         let (through, seen_ms) = match taken.last {
@@ -295,12 +310,12 @@ impl<S: BatchSink> Reader<S> {
         // Dropped aggregates leave no record, but the position is behind them all the same.
         if through == self.position && !self.coverage.is_news(seen_ms) {
             self.coverage.read_up_to(seen_ms);
-            return Ok(LeftOver::default());
+            return Ok(0);
         }
         let delivered = self.send(through, taken.records, seen_ms, None, permit).await?;
         self.coverage.read_up_to(delivered.seen_ms);
         self.coverage.told();
-        Ok(delivered.left)
+        Ok(delivered.left.kinesis_records)
     }
 
     /// Not to be interrupted: what was read is handed on, even when the shard was taken away (the writer then

@@ -12,7 +12,7 @@ use super::tree::Plan;
 use crate::checkpoint::{LedgerView, Position, ShardId};
 use crate::clock;
 use crate::metrics::ShardMetrics;
-use crate::record::LeftOver;
+use crate::record::RawRecord;
 
 /// Who is in trouble while another process has the shards.
 const STANDBY: &str = "fenced";
@@ -42,16 +42,13 @@ pub(super) fn no_longer_read<S>(context: &Context<S>, shard: &ShardId, state: &'
     });
 }
 
-/// What is counted is what is handed on: user records, each once. Some of them were `told` of before.
-pub(super) fn taken<S>(
-    context: &Context<S>,
-    shard: &ShardId,
-    metrics: &ShardMetrics,
-    taken: &Taken,
-    told: &mut LeftOver,
-) {
-    let (records, bytes) = told.take(taken.records.len() as u64, taken.bytes);
+/// What is counted is what is handed on: user records, each once.
+pub(super) fn taken<S>(context: &Context<S>, shard: &ShardId, metrics: &ShardMetrics, taken: &Taken, rules: Rules) {
+    let is_again = |record: &RawRecord| !rules.counts(record.sequence_number);
+    let again = taken.records.partition_point(is_again) as u64;
+    let (records, bytes) = (taken.records.len() as u64 - again, taken.bytes);
     metrics.read(records, bytes, taken.aggregates);
+    metrics.read_again(again);
     if let Some((_, arrived_at_us)) = taken.last {
         metrics.record_age((clock::now_ms() * 1000 - arrived_at_us) as f64 / 1e6);
     }

@@ -65,9 +65,9 @@ impl Committed {
         self.bytes_max = bytes_max;
     }
 
-    /// Starts before `since_us` are in the lake, but not wholly in memory.
+    /// Starts before `since_us` are in the lake, but not wholly in memory, nor will they be.
     pub fn begin_at(&self, window: usize, since_us: i64) {
-        self.since_us[window].store(since_us, Ordering::Relaxed);
+        self.since_us[window].fetch_max(since_us, Ordering::Relaxed);
     }
 
     /// See [`Self::begin_at`].
@@ -85,9 +85,14 @@ impl Committed {
         self.dropped[window].are_in(starts_us)
     }
 
+    /// Whether a cell of this group is kept: what went does not come back in part.
+    pub fn is_wanted(&self, window: usize, group: &Group) -> bool {
+        self.is_whole(window, group.start_us..group.start_us.saturating_add(1))
+    }
+
     /// Adds a cell.
     pub fn add(&self, window: usize, group: &Group, cell: &Cell) {
-        if !self.is_whole(window, group.start_us..group.start_us.saturating_add(1)) {
+        if !self.is_wanted(window, group) {
             return;
         }
         let mut start = self.starts.entry((window, group.start_us)).or_default();
@@ -116,7 +121,7 @@ impl Committed {
 
     /// Of a cell that is to be added later, and that would better not be kept until then: whether its key may be folded
     /// already. If so, the start folds what is new to it from now on.
-    pub fn folds(&self, window: usize, group: &Group) -> bool {
+    pub fn fold_from_now_on(&self, window: usize, group: &Group) -> bool {
         if group.key.is_empty() {
             return false;
         }

@@ -81,6 +81,9 @@ impl StreamWindows {
         let shards = shards.ok_or_else(missing)?;
         for ((group, cell), shard) in partials::decode(plan, &rows)?.into_iter().zip(shards) {
             let shard = ShardId::new(shard.ok_or_else(missing)?);
+            if !self.committed.is_wanted(window, &group) {
+                continue;
+            }
             let windows = cells.shards.entry(shard).or_insert_with(|| vec![HashMap::new(); self.count()]);
             let group = self.fitting(window, group, &windows[window], cells.bytes);
             match windows[window].entry(group) {
@@ -97,7 +100,7 @@ impl StreamWindows {
     /// The group under which one more cell is kept beside so many bytes of cells.
     fn fitting(&self, window: usize, group: Group, cells: &HashMap<Group, Cell>, bytes: usize) -> Group {
         let fits = bytes <= LIVE_OTHERS_CELLS_BYTES_MAX || cells.contains_key(&group);
-        if fits || !self.committed.folds(window, &group) {
+        if fits || !self.committed.fold_from_now_on(window, &group) {
             return group;
         }
         self.metrics.live_folded(1);

@@ -257,6 +257,24 @@ fn a_commit_of_which_one_shard_is_told_and_the_next_is_about_to_be_is_still_awai
 }
 
 #[test]
+fn starts_that_are_no_longer_shown_are_no_part_of_a_huge_commit() {
+    let windows = windows();
+    let eighth_us = 8 * 60_000_000;
+    for window in 0..windows.count() {
+        windows.restore_from(window, eighth_us);
+    }
+    let mut full = OthersCells::default();
+    full.bytes = LIVE_OTHERS_CELLS_BYTES_MAX + 1;
+    // Of the seventh minute.
+    let theirs = staged_beside(&windows, "b", 1, 4, full);
+    assert_eq!(theirs.bytes, LIVE_OTHERS_CELLS_BYTES_MAX + 1);
+    windows.found(&commit(2, "b", 1, 4), Some(theirs));
+    assert_eq!((live(&windows).starts.len(), windows.live_since_us(0)), (0, eighth_us));
+    windows.restore_from(0, 0);
+    assert_eq!(windows.live_since_us(0), eighth_us, "what went does not come back");
+}
+
+#[test]
 fn keys_of_a_huge_commit_fold_unless_they_are_on_show_and_never_show_a_part() {
     let windows = windows();
     let rows = || {

@@ -10,6 +10,12 @@
 //!
 //! If a commit cannot be read, what was held is shown for good, and only what comes after it is added: until the next
 //! start some records may be missing from the live view, and none is in it twice.
+//!
+//! | state | on show, beside the committed layer | a commit adds to that layer |
+//! |---|---|---|
+//! | nothing held | the batches | its batches, or what was found of it |
+//! | held, of which all that is committed again could be read | what is held | nothing; in the end what was committed again |
+//! | held, of which something could not be read | what is held | nothing; in the end what was held, and nothing that begins before its end |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,7 +65,7 @@ pub struct ShardCells {
     known: Known,
     held: Option<Held>,
     /// What begins before this is shown already, as something that was held.
-    floor: Option<Mark>,
+    shown_through: Option<Mark>,
     /// When another process committed the newest of it, epoch ms; `None` if this one did.
     others_ms: Option<i64>,
 }
@@ -71,9 +77,9 @@ struct Held {
     through: Mark,
     shown: Vec<WindowCells>,
     /// What was committed of it; takes the place of `shown` in the end.
-    again: Vec<WindowCells>,
+    recommitted: Vec<WindowCells>,
     /// Some of what was committed of it could not be read.
-    torn: bool,
+    is_incomplete: bool,
 }
 
 impl Held {
@@ -115,13 +121,13 @@ impl ShardCells {
             return Vec::new();
         }
         self.known.insert(after, through);
-        let floor = self.floor;
+        let shown_through = self.shown_through;
         let (shown, counted): (Vec<Batch>, Vec<Batch>) =
-            landed.into_iter().partition(|batch| begins_before(batch.after, floor));
+            landed.into_iter().partition(|batch| begins_before(batch.after, shown_through));
         let counted: Vec<_> = counted.into_iter().map(|batch| batch.windows).collect();
         let Some(held) = self.held.as_mut().filter(|held| held.overlaps(after, through)) else { return counted };
-        held.torn |= !shown.is_empty();
-        counted.into_iter().for_each(|windows| merge_windows(&mut held.again, Arc::unwrap_or_clone(windows)));
+        held.is_incomplete |= !shown.is_empty();
+        counted.into_iter().for_each(|windows| merge_windows(&mut held.recommitted, Arc::unwrap_or_clone(windows)));
         self.settle().into_iter().map(Arc::new).collect()
     }
 
@@ -152,7 +158,7 @@ impl ShardCells {
             return None;
         }
         // Some of it is shown already, and nobody can tell which.
-        let cells = cells.filter(|_| !begins_before(after, self.floor));
+        let cells = cells.filter(|_| !begins_before(after, self.shown_through));
         if self.held.is_none() {
             self.held = self.cut_by(from, to, cells.is_none());
         }
@@ -160,8 +166,8 @@ impl ShardCells {
         self.others_ms = Some(at_ms);
         let Some(held) = self.held.as_mut().filter(|held| held.overlaps(from, to)) else { return cells };
         match cells {
-            Some(cells) => merge_windows(&mut held.again, cells),
-            None => held.torn = true,
+            Some(cells) => merge_windows(&mut held.recommitted, cells),
+            None => held.is_incomplete = true,
         }
         self.settle()
     }
@@ -177,7 +183,13 @@ impl ShardCells {
             let mut cells = Vec::new();
             shown[first..].iter().for_each(|batch| merge_windows(&mut cells, Vec::clone(&batch.windows)));
             let end = shown.last().map_or(through, |last| last.marks().1);
-            Held { after: shown[first].marks().0, through: end, shown: cells, again: Vec::new(), torn: false }
+            Held {
+                after: shown[first].marks().0,
+                through: end,
+                shown: cells,
+                recommitted: Vec::new(),
+                is_incomplete: false,
+            }
         })
     }
 
@@ -209,8 +221,8 @@ impl ShardCells {
                 after,
                 through: after,
                 shown: Vec::new(),
-                again: Vec::new(),
-                torn: false,
+                recommitted: Vec::new(),
+                is_incomplete: false,
             });
             if held.through == after {
                 held.through = through;
@@ -223,11 +235,11 @@ impl ShardCells {
     /// into the committed layer; the caller keeps lookers out until they are there.
     pub fn settle(&mut self) -> Option<Vec<WindowCells>> {
         let held = if self.is_caught_up() { self.held.take()? } else { return None };
-        if held.torn {
-            self.floor = Some(held.through);
+        if held.is_incomplete {
+            self.shown_through = Some(held.through);
             return Some(held.shown);
         }
-        Some(held.again)
+        Some(held.recommitted)
     }
 
     fn is_caught_up(&self) -> bool {
@@ -251,7 +263,7 @@ impl ShardCells {
 
     fn is_counted(&self, batch: &Batch) -> bool {
         let (after, through) = batch.marks();
-        !begins_before(batch.after, self.floor) && !self.known.overlaps(after, through)
+        !begins_before(batch.after, self.shown_through) && !self.known.overlaps(after, through)
     }
 
     /// Of two readings that overlap only the longer one, and nothing that is shown already.
@@ -267,7 +279,7 @@ impl ShardCells {
 
     /// How many cells, and their estimated bytes.
     pub fn size(&self) -> (usize, usize) {
-        let held = self.held.iter().flat_map(|held| held.shown.iter().chain(&held.again));
+        let held = self.held.iter().flat_map(|held| held.shown.iter().chain(&held.recommitted));
         let windows = self.batches.iter().flat_map(|batch| batch.windows.iter()).chain(held);
         windows.fold((0, 0), |(cells, bytes), window| (cells + window.len(), bytes + window.bytes()))
     }

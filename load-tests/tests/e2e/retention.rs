@@ -204,10 +204,11 @@ async fn children_read_a_day_late() -> anyhow::Result<(Scene, KinesisProxy, Post
     .await?;
     child.kill_9().await?;
     proxy.faults().clear();
+    // What is read first is read again once the listing has said how old the shard is.
     for number in [1, 2] {
         let shard = format!("shardId-{number:012}");
         let reads = move |call: &Request| call.operation == Operation::GetRecords && call.shard == shard;
-        proxy.faults().add(reads, Fault::Ahead(Duration::from_secs(25 * 3_600)), Some(1));
+        proxy.faults().add(reads, Fault::Ahead(Duration::from_secs(25 * 3_600)), Some(2));
     }
     Ok((scene, proxy, poster))
 }

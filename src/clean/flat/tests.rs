@@ -113,7 +113,7 @@ fn what_stands_between_values_may_change_from_record_to_record() {
         r#"{"a": 1, "b": 2, "u": 3}"#,
         &format!("{{\"{long}\": 1, \"a\": 2}}"),
         &format!("{{\"a\": 1, \"{long}\": 2, \"b\": 3}}"),
-        &format!("{{\"a\": 1{}, \"b\": 3}}", " ".repeat(FLAT_WAY_BYTES_MAX)),
+        &format!("{{\"a\": 1{}, \"b\": 3}}", " ".repeat(FLAT_BETWEEN_BYTES_MAX)),
     ] {
         assert!(checked(&contract, &mut reader, payload.as_bytes()).is_some(), "{payload}");
     }

@@ -124,6 +124,11 @@ impl Tail {
                 self.txns.insert(id.to_owned(), version);
             }
         }
+        // Only now: a compaction may name its new files before those that they replace.
+        while self.files.len() > SEAL_FILES_MAX {
+            self.files.pop_last();
+            self.is_overfull = true;
+        }
         Ok(())
     }
 
@@ -137,10 +142,6 @@ impl Tail {
         }
         if last_us >= self.floor_us {
             self.files.insert(path, (first_us, last_us, size));
-        }
-        if self.files.len() > SEAL_FILES_MAX {
-            self.files.pop_last();
-            self.is_overfull = true;
         }
         Ok(())
     }
@@ -201,5 +202,28 @@ impl Tail {
         let since_ms = ours().filter(|(id, _)| id.ends_with(SINCE)).map(|(_, ms)| *ms).min();
         let dropped_us = dropped_through_ms(&self.txns).map_or(i64::MIN, |ms| ms.saturating_mul(1000));
         Some(Clocks { identity, watermark_ms, since_ms, dropped_us })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_at_its_limit_of_files_is_compacted_in_whichever_order_the_entry_names_them() {
+        let (txns, fresh, joined) = (BTreeMap::new(), Vec::new(), None);
+        let files = (0..SEAL_FILES_MAX).map(|n| (format!("{n:06}"), (0, 0, 1))).collect();
+        let (table, version, floor_us, is_overfull) = ("by_place_partials".to_owned(), 7, i64::MIN, false);
+        let mut tail = Tail { table, version, txns, files, floor_us, fresh, is_overfull, joined };
+        let add = br#"{"add": {"path": "@", "size": 2, "dataChange": false}}"#;
+        let removes = b"{\"remove\": {\"path\": \"000000\"}}\n{\"remove\": {\"path\": \"000001\"}}\n";
+        tail.note(&[&add[..], b"\n", removes].concat()).unwrap();
+        assert!(tail.has("@") && !tail.has("000000") && tail.has("000002"));
+        tail.check_room().unwrap();
+        tail.note(&add.map(|byte| if byte == b'@' { b'+' } else { byte })).unwrap();
+        tail.check_room().unwrap();
+        tail.note(&add.map(|byte| if byte == b'@' { b'-' } else { byte })).unwrap();
+        let error = tail.check_room().unwrap_err().to_string();
+        assert!(error.contains("more than 200000 files") && error.contains("compact the table"), "{error}");
     }
 }

@@ -55,6 +55,15 @@ pub(crate) struct Rules {
     pub foreign_records: ForeignRecords,
     /// The shard's hash keys, inclusive; without them no record counts as foreign.
     pub hash_range: Option<(u128, u128)>,
+    /// Kinesis records up to this one were taken before, and left by who got them: nothing of them is counted again.
+    pub counted_through: Option<SequenceNumber>,
+}
+
+impl Rules {
+    /// Whether this Kinesis record was not counted before.
+    pub fn counts(&self, number: SequenceNumber) -> bool {
+        self.counted_through.is_none_or(|counted| number > counted)
+    }
 }
 
 /// What was taken of one read.
@@ -64,15 +73,15 @@ pub(crate) struct Taken {
     pub records: Vec<RawRecord>,
     /// Kinesis records that they came from, dropped aggregates included.
     pub kinesis_records: usize,
-    /// Their payload bytes.
+    /// Payload bytes of those that were not counted before.
     pub bytes: u64,
     /// The number and the arrival (epoch us) of the last of them.
     pub last: Option<(SequenceNumber, i64)>,
     /// Kinesis records left out, because the permit does not pay for what is in them. To be read again.
     pub left: usize,
-    /// How many were aggregates.
+    /// How many were aggregates, not counted before.
     pub aggregates: u64,
-    /// User records that the policy was about: foreign ones, or with `strict` all of their aggregates.
+    /// User records that the policy was about, not counted before: foreign ones, or with `strict` all of their aggregates.
     pub foreign: u64,
 }
 
@@ -80,7 +89,7 @@ pub(crate) struct Taken {
 /// if the runtime shuts down.
 pub(super) async fn on_cpu(cores: &Cores, records: Vec<RawRecord>, rules: Rules) -> Option<Taken> {
     if !records.iter().any(|record| is_candidate(&record.data)) {
-        return Some(Taken::all_plain(records).unwrap_or_else(|records| disaggregate(records, rules)));
+        return Some(Taken::all_plain(records, rules).unwrap_or_else(|records| disaggregate(records, rules)));
     }
     let core = cores.one().await?;
     let work = spawn_blocking(move || {
@@ -107,7 +116,8 @@ pub(crate) fn disaggregate(records: Vec<RawRecord>, rules: Rules) -> Taken {
             break;
         }
         taken.kinesis_records += 1;
-        taken.bytes += record.data.len() as u64;
+        let counts = rules.counts(record.sequence_number);
+        taken.bytes += if counts { record.data.len() as u64 } else { 0 };
         taken.last = Some((record.sequence_number, record.arrived_at_us));
         match opened {
             Opened::Plain => taken.records.push(record),
@@ -115,7 +125,7 @@ pub(crate) fn disaggregate(records: Vec<RawRecord>, rules: Rules) -> Taken {
                 taken.records.push(RawRecord { refused: Some(Refusal::AggregateTooLarge), ..record });
             }
             Opened::Aggregate(inside) => {
-                taken.aggregates += 1;
+                taken.aggregates += u64::from(counts);
                 taken.add(&record, &inside, rules);
             }
         }
@@ -157,11 +167,13 @@ impl Cost {
 }
 
 impl Taken {
-    /// All of a read without aggregates, as it is; given back if that is more than a permit pays for.
-    fn all_plain(records: Vec<RawRecord>) -> Result<Self, Vec<RawRecord>> {
+    /// All of a read without aggregates, as it is; given back if that is more than a permit pays for, or not all of it
+    /// counts.
+    fn all_plain(records: Vec<RawRecord>, rules: Rules) -> Result<Self, Vec<RawRecord>> {
         let bytes = records.iter().map(|record| record.data.len() as u64).sum();
         let cost = Cost { bytes: bytes * PAYLOAD_COPIES, records: records.len() };
-        if !cost.is_paid_for() {
+        let counts = records.first().is_none_or(|record| rules.counts(record.sequence_number));
+        if !cost.is_paid_for() || !counts {
             return Err(records);
         }
         let last = records.last().map(|record| (record.sequence_number, record.arrived_at_us));
@@ -171,12 +183,14 @@ impl Taken {
     /// Payloads stay where they are, in the aggregate's.
     fn add(&mut self, whole: &RawRecord, inside: &[SubRecord<'_>], rules: Rules) {
         let is_foreign = |hash_key: u128| rules.hash_range.is_some_and(|(from, to)| hash_key < from || hash_key > to);
-        let foreign = inside.iter().filter(|record| is_foreign(record.hash_key)).count() as u64;
-        if foreign > 0 && rules.foreign_records == ForeignRecords::Strict {
-            self.foreign += inside.len() as u64;
+        let foreign = inside.iter().filter(|record| is_foreign(record.hash_key)).count();
+        let is_dropped = foreign > 0 && rules.foreign_records == ForeignRecords::Strict;
+        if rules.counts(whole.sequence_number) {
+            self.foreign += if is_dropped { inside.len() } else { foreign } as u64;
+        }
+        if is_dropped {
             return;
         }
-        self.foreign += foreign;
         let refuses = rules.foreign_records == ForeignRecords::Reject;
         self.records.extend((0..).zip(inside).map(|(index, record)| RawRecord {
             data: whole.data.slice_ref(record.data),

@@ -58,7 +58,7 @@ fn places(taken: &Taken) -> Vec<(String, i64, Vec<u8>)> {
 }
 
 fn rules(foreign_records: ForeignRecords, hash_range: (u128, u128)) -> Rules {
-    Rules { foreign_records, hash_range: Some(hash_range) }
+    Rules { foreign_records, hash_range: Some(hash_range), counted_through: None }
 }
 
 // === The format ===
@@ -209,6 +209,14 @@ fn foreign_records_are_kept_refused_or_dropped_with_their_aggregate_and_always_c
     let refused: Vec<_> = rejected.records.iter().map(|record| record.refused).collect();
     assert_eq!((refused, rejected.foreign), (vec![None, Some(Refusal::ForeignHashKey), None, None], 1));
     assert_eq!(places(&rejected), places(&kept));
+
+    for (policy, counted, foreign) in [(ForeignRecords::Keep, kept, 0), (ForeignRecords::Strict, rejected, 3)] {
+        let again = Rules { counted_through: Some(raw(3, Vec::new()).sequence_number), ..rules(policy, around) };
+        assert_eq!(disaggregate(read(), again).foreign, counted.foreign.max(foreign), "all of it is news");
+        let again = Rules { counted_through: Some(raw(4, Vec::new()).sequence_number), ..again };
+        let taken = disaggregate(read(), again);
+        assert_eq!((taken.foreign, taken.aggregates, taken.bytes), (0, 1, bytes(ONE).len() as u64), "counted before");
+    }
 
     let strict = disaggregate(read(), rules(ForeignRecords::Strict, around));
     assert_eq!(places(&strict), [("9".to_owned(), 0, b"x".to_vec())]);

@@ -84,6 +84,23 @@ async fn what_the_permit_does_not_pay_for_is_read_again_also_at_the_end_of_a_sha
     assert_eq!(limits[1..3], [3, 3], "the next reads ask for what can be taken");
 }
 
+#[tokio::test]
+async fn aggregates_that_were_left_and_are_read_again_are_counted_once() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    let all = [record("1"), aggregated("2", &[(0, "a"), (1, "b")]), aggregated("3", &[(2, "c")]), record("4")];
+    fake.script().reads = [answer(&all, Some("next")), answer(&all[2..], Some("next"))].into();
+    let world = World::new();
+    world.change(|state| state.takes_max = Some(3));
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    world.until_records(5).await;
+    let counts = ["records_read", "aggregates_read", "records_read_again"]
+        .map(|name| run.count(&format!("pintail_{name}_total"), &[]));
+    assert_eq!(counts, [5, 2, 2]);
+    let bytes: usize = all.iter().map(|record| record["Data"].as_str().unwrap().len() / 4 * 3).sum();
+    assert!(run.count("pintail_bytes_read_total", &[]).abs_diff(bytes as u64) < 8, "paddings of base64 apart");
+    run.stop().await;
+}
+
 /// A shard that owns the hash keys 0 to 9, which gets a mixed aggregate and one that belongs to it.
 async fn mixed(foreign_records: ForeignRecords) -> (Fake, Arc<World>, Run) {
     let mut narrow = open(0, &[]);

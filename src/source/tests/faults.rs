@@ -10,7 +10,8 @@ use super::rig::{Run, STREAM, World, brisk, options, shard};
 use crate::checkpoint::{Position, SequenceNumber, ShardEntry};
 use crate::clock;
 use crate::record::Heir;
-use crate::source::{Kinesis, OnDataLoss, SourceError, SourceOptions, StartPosition, Timing, describe};
+use crate::source::error::Fault;
+use crate::source::{Kinesis, OnDataLoss, SourceError, SourceOptions, StartPosition, StreamTarget, Timing, describe};
 use crate::status::StatusBoard;
 
 fn after(number: &str) -> ShardEntry {
@@ -125,6 +126,15 @@ async fn an_answer_that_cannot_be_parsed_is_asked_for_again() {
         assert_eq!(told, 2, "{what}");
         run.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_retention_below_zero_is_no_answer() {
+    let fake = Fake::start(vec![open(0, &[])]).await;
+    fake.script().retention_h = -24;
+    let error = fake.kinesis.describe(&StreamTarget::new(STREAM)).await.unwrap_err();
+    assert_eq!(error.fault, Fault::InvalidReply);
+    assert!(format!("{error:?}").contains("a retention of -24 hours"), "{error:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fake::{Fake, closed, ok, open, read};
+use serde_json::json;
+
+use super::fake::{Fake, closed, ok, open, read, refuse};
 use super::rig::{Run, World, brisk, options, shard};
 use crate::checkpoint::{SequenceNumber, ShardEntry};
 use crate::clock;
@@ -29,13 +31,36 @@ fn going_on() -> SourceOptions {
 #[tokio::test]
 async fn a_child_whose_parents_last_record_is_older_than_the_retention_is_no_false_alarm() {
     let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
-    fake.script().reads = [read(&["9"]), read(&["10"])].into();
+    // The first one is read again: its age is asked for in between.
+    fake.script().reads = [read(&["9"]), read(&["9"]), read(&["10"])].into();
     let world = World::new();
     let last_record_ms = hours_ago(25);
     world.knows(shard(0), ShardEntry { ended: true, ..read_until(last_record_ms) });
     world.knows(shard(1), ShardEntry { seen_ms: Some(last_record_ms), ..NEW });
     let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
     world.until_records(2).await;
+    assert_eq!(run.count("pintail_data_loss_total", &[]), 0);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn the_age_of_a_shard_is_asked_for_with_no_memory_in_hand() {
+    let fake = Fake::start(vec![closed(0, &[]), open(1, &[0])]).await;
+    let world = World::new();
+    let last_record_ms = hours_ago(25);
+    world.knows(shard(0), ShardEntry { ended: true, ..read_until(last_record_ms) });
+    world.knows(shard(1), ShardEntry { seen_ms: Some(last_record_ms), ..NEW });
+    // The coordinator's listing, and then none for as long as the test likes.
+    let refused = std::iter::repeat_n(refuse("LimitExceededException"), 100_000);
+    fake.script().listings =
+        [ok(json!({"Shards": [closed(0, &[]), open(1, &[0])]}))].into_iter().chain(refused).collect();
+    let run = Run::start(&fake.kinesis, &world, options(), brisk()).await;
+    run.until_board(|board| board.shards.get(&shard(1)).is_some_and(|shard| shard.behind_ms.is_some())).await;
+    let all = tokio::time::timeout(Duration::from_secs(30), run.budget.reserve(run.budget.bytes_max())).await;
+    drop(all.expect("other shards read meanwhile"));
+    fake.script().reads = [read(&["9"])].into();
+    fake.script().listings.clear();
+    world.until_records(1).await;
     assert_eq!(run.count("pintail_data_loss_total", &[]), 0);
     run.stop().await;
 }
@@ -48,7 +73,7 @@ async fn what_descends_from_a_vanished_shard_has_an_alarm_of_its_own_with_its_ow
     world.knows(shard(0), read_until(seen_ms));
     let run = Run::start(&fake.kinesis, &world, going_on(), brisk()).await;
     world.until("both are registered", |state| state.view.shards.len() == 3).await;
-    fake.script().reads = [read(&["9"]), read(&["9"])].into();
+    fake.script().reads = std::iter::repeat_n(read(&["9"]), 4).collect();
     world.until_records(2).await;
     assert_eq!(world.state().lost, [(shard(0), vec![shard(3), shard(5)])]);
     assert_eq!(run.count("pintail_data_loss_total", &[]), 3);
@@ -178,7 +203,7 @@ fn what_is_overdue_is_known_before_anything_is_read() {
 #[tokio::test]
 async fn the_oldest_record_is_found_behind_empty_answers() {
     let fake = Fake::start(vec![open(0, &[])]).await;
-    let nothing_yet = ok(serde_json::json!({"Records": [], "NextShardIterator": "n", "MillisBehindLatest": 9}));
+    let nothing_yet = ok(json!({"Records": [], "NextShardIterator": "n", "MillisBehindLatest": 9}));
     fake.script().reads = [nothing_yet, read(&["7"])].into();
     let target = StreamTarget::new("s");
     let found = oldest_record(&fake.kinesis, &target, &shard(0)).await.unwrap();
