@@ -211,8 +211,9 @@ def arguments():
 
 
 def main():
-    for name in [name for name in os.environ if name.startswith(("AWS_", "PINTAIL__"))]:
-        del os.environ[name]  # nothing of this machine's own settings reaches a client or Pintail
+    # Nothing of this machine's own settings reaches a client or Pintail, nor how Polars wants its own memory kept.
+    for name in [name for name in os.environ if name.startswith(("AWS_", "PINTAIL__", "_RJEM_MALLOC_CONF"))]:
+        del os.environ[name]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
     given = arguments()
     passed = given.only not in (None, "tests") or unit_tests()
