@@ -2,16 +2,16 @@
 //! a custom endpoint: environment, profile, web identity, container or instance, whichever answers first.
 //!
 //! A commit that starts with credentials about to expire can fail half-way through its retries, so the cache never
-//! runs to the last second. While renewal fails, the old ones serve as long as they live.
+//! runs to the last second. While renewal fails or takes its time, the old ones serve as long as they live.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::moment::MomentClock;
 use crate::error_chain::chain;
@@ -23,23 +23,22 @@ const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
 const RECHECK_MS: i64 = 60 * 60 * 1000;
 /// After a failed renewal, ask again this late; the old ones serve meanwhile.
 const RETRY_MS: i64 = 20 * 1000;
+/// See [`ChainCredentials::patience`].
+const RENEW_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The default chain behind object_store's door.
 #[derive(Debug)]
 pub(crate) struct ChainCredentials {
     chain: SharedCredentialsProvider,
     clock: MomentClock,
-    state: Mutex<State>,
+    held: Mutex<Option<Held>>,
+    /// Whoever has it renews them, and tells of the trouble with that.
+    renewal: tokio::sync::Mutex<Tell>,
+    /// How long a request waits for new ones while the old ones live.
+    patience: Duration,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    held: Option<Held>,
-    /// Of renewing them.
-    trouble: Tell,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
     credential: Arc<AwsCredential>,
     renew_at_ms: i64,
@@ -48,7 +47,25 @@ struct Held {
 
 impl ChainCredentials {
     pub fn new(chain: SharedCredentialsProvider, clock: MomentClock) -> Self {
-        Self { chain, clock, state: Mutex::default() }
+        Self { chain, clock, held: Mutex::default(), renewal: tokio::sync::Mutex::default(), patience: RENEW_PATIENCE }
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hold(&self, credentials: Held) -> Arc<AwsCredential> {
+        let credential = Arc::clone(&credentials.credential);
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials);
+        credential
+    }
+
+    /// As [`Self::ask`], but not for long.
+    async fn ask_impatiently(&self, now_ms: i64) -> object_store::Result<Held> {
+        timeout(self.patience, self.ask(now_ms)).await.unwrap_or_else(|_elapsed| {
+            let source = format!("no answer within {:?}", self.patience).into();
+            Err(object_store::Error::Generic { store: "S3", source })
+        })
     }
 
     async fn ask(&self, now_ms: i64) -> object_store::Result<Held> {
@@ -76,37 +93,45 @@ impl CredentialProvider for ChainCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let State { held, trouble } = &mut *self.state.lock().await;
         let now_ms = self.clock.now().wall_ms;
+        let held = self.held();
         if let Some(held) = held.as_ref().filter(|held| now_ms < held.renew_at_ms) {
             return Ok(Arc::clone(&held.credential));
         }
-        match self.ask(now_ms).await {
-            Ok(fresh) => {
+        let old = held.filter(|held| held.expires_at_ms.is_none_or(|at| now_ms < at));
+        let mut trouble = match (self.renewal.try_lock(), &old) {
+            (Ok(renewal), _) => renewal,
+            (Err(_), Some(old)) => return Ok(Arc::clone(&old.credential)),
+            (Err(_), None) => self.renewal.lock().await,
+        };
+        // Somebody else may have just renewed them.
+        if let Some(held) = self.held().filter(|held| now_ms < held.renew_at_ms) {
+            return Ok(held.credential);
+        }
+        let asked = if old.is_some() { self.ask_impatiently(now_ms).await } else { self.ask(now_ms).await };
+        match (asked, old) {
+            (Ok(fresh), _) => {
                 if trouble.is_over() {
                     tracing::info!("s3 credentials are renewed again");
                 }
-                Ok(Arc::clone(&held.insert(fresh).credential))
+                Ok(self.hold(fresh))
             }
-            Err(error) => match held.as_mut().filter(|held| held.expires_at_ms.is_none_or(|at| now_ms < at)) {
-                Some(old) => {
-                    let error = chain(&error);
-                    if trouble.is_news(&error, Instant::now()) {
-                        tracing::warn!(error, "renewing s3 credentials failed, the old ones serve until they expire");
-                    }
-                    old.renew_at_ms = now_ms + RETRY_MS;
-                    Ok(Arc::clone(&old.credential))
+            (Err(error), Some(old)) => {
+                let error = chain(&error);
+                if trouble.is_news(&error, Instant::now()) {
+                    tracing::warn!(error, "renewing s3 credentials failed, the old ones serve until they expire");
                 }
-                None => Err(error),
-            },
+                Ok(self.hold(Held { renew_at_ms: now_ms + RETRY_MS, ..old }))
+            }
+            (Err(error), None) => Err(error),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+    use std::time::UNIX_EPOCH;
 
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::error::CredentialsError;
@@ -121,6 +146,7 @@ mod tests {
         calls: AtomicU64,
         failures: u64,
         now_ms: Arc<AtomicI64>,
+        hangs: Arc<AtomicBool>,
     }
 
     impl ProvideCredentials for Issuer {
@@ -128,6 +154,9 @@ mod tests {
         where
             Self: 'a,
         {
+            if self.hangs.load(Ordering::Relaxed) {
+                return future::ProvideCredentials::new(std::future::pending());
+            }
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
             if (2..2 + self.failures).contains(&call) {
                 return future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("away")));
@@ -139,7 +168,12 @@ mod tests {
     }
 
     fn provider(failures: u64, now_ms: &Arc<AtomicI64>) -> ChainCredentials {
-        let issuer = Issuer { calls: AtomicU64::new(0), failures, now_ms: Arc::clone(now_ms) };
+        provider_that_hangs(failures, now_ms, &Arc::default())
+    }
+
+    fn provider_that_hangs(failures: u64, now_ms: &Arc<AtomicI64>, hangs: &Arc<AtomicBool>) -> ChainCredentials {
+        let (now_ms_too, hangs) = (Arc::clone(now_ms), Arc::clone(hangs));
+        let issuer = Issuer { calls: AtomicU64::new(0), failures, now_ms: now_ms_too, hangs };
         let now_ms = Arc::clone(now_ms);
         let clock = MomentClock::of(move || Moment { wall_ms: now_ms.load(Ordering::Relaxed), boot_ms: 0 });
         ChainCredentials::new(SharedCredentialsProvider::new(issuer), clock)
@@ -160,6 +194,31 @@ mod tests {
         assert_eq!(key().await.unwrap(), "k1", "renewal fails, but they live");
         now_ms.fetch_add(3 * 60_000, Ordering::Relaxed);
         assert!(key().await.is_err(), "expired and not renewed");
+    }
+
+    #[tokio::test]
+    async fn a_renewal_without_an_answer_holds_up_one_request_and_not_for_long() {
+        let (now_ms, hangs) = (Arc::new(AtomicI64::new(1_000_000)), Arc::new(AtomicBool::new(false)));
+        let mut provider = provider_that_hangs(0, &now_ms, &hangs);
+        let key = async |provider: &ChainCredentials| provider.get_credential().await.unwrap().key_id.clone();
+        assert_eq!(key(&provider).await, "k0");
+        hangs.store(true, Ordering::Relaxed);
+        now_ms.fetch_add(56 * 60_000, Ordering::Relaxed);
+        provider.patience = Duration::MAX;
+        tokio::select! {
+            biased;
+            who = key(&provider) => panic!("{who} without an answer"),
+            who = key(&provider) => assert_eq!(who, "k0", "the second does not wait"),
+        }
+        provider.patience = Duration::ZERO;
+        assert_eq!(key(&provider).await, "k0", "the first has had enough");
+        provider.patience = Duration::MAX;
+        assert_eq!(key(&provider).await, "k0", "and the next one does not ask");
+        hangs.store(false, Ordering::Relaxed);
+        now_ms.fetch_add(RETRY_MS, Ordering::Relaxed);
+        assert_eq!(key(&provider).await, "k1");
+        now_ms.fetch_add(61 * 60_000, Ordering::Relaxed);
+        assert_eq!(key(&provider).await, "k2");
     }
 
     /// What is logged, as text.
