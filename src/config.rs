@@ -10,6 +10,7 @@ mod serve;
 mod values;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,6 +134,14 @@ fn name_of(id: &str) -> &str {
 }
 
 impl Config {
+    /// As [`Self::load`], with the environment of this process.
+    pub fn load_here(path: &Path) -> Result<Self, Invalid> {
+        let is_ours = |variable: &OsString| variable.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes());
+        let ours = std::env::vars_os().filter(|(variable, _)| is_ours(variable));
+        let environment: Result<Vec<_>, _> = ours.map(readable).collect();
+        Self::load(path, environment?.into_iter())
+    }
+
     /// Reads the file, its contracts, and `environment`. Fails with everything that is wrong.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let problems = Problems::default();
@@ -154,6 +163,13 @@ impl Config {
     pub fn budget_share_bytes(&self) -> u64 {
         self.budget_bytes / self.streams.len().max(1) as u64
     }
+}
+
+/// What others keep in the environment may be anything; what is ours is text.
+fn readable((variable, value): (OsString, OsString)) -> Result<(String, String), Invalid> {
+    let shown = variable.to_string_lossy().into_owned();
+    let texts = variable.into_string().and_then(|variable| Ok((variable, value.into_string()?)));
+    texts.map_err(|_| Invalid::from_text(format!("environment variable {shown}: its name or its value is not UTF-8")))
 }
 
 /// Hands the environment's overrides to the document; a variable that names no key is a problem, since a

@@ -294,6 +294,19 @@ pub const SERVE_TOKEN_LETTERS_MIN: usize = 16;
 /// HTTP: and at most so many: it has to fit a header, a cookie and an address.
 pub const SERVE_TOKEN_LETTERS_MAX: usize = 256;
 
+/// HTTP: rows of one answer of the API, over all its windows and starts. The starts of a sliding window share what they
+/// have in memory; as rows each has its own.
+pub const SERVE_ROWS_MAX: usize = 100_000;
+
+/// HTTP: a longer answer is a large one.
+pub const SERVE_LARGE_BYTES: usize = 1024 * 1024;
+
+/// HTTP: large answers on their way at a time, however slowly their clients read.
+pub const SERVE_LARGE_MAX: usize = 4;
+
+/// HTTP: a large answer is handed to its connection in pieces of this.
+pub const SERVE_PIECE_BYTES: usize = 64 * 1024;
+
 /// Rows of a window start in one answer of the API, unless the question says otherwise. How many keys there are is
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;

@@ -199,6 +199,7 @@ impl StreamMetrics {
         for name in COUNTERS_OF_A_STREAM {
             metrics.counter(name).increment(0);
         }
+        metrics.ready(false);
         metrics
     }
 

@@ -48,10 +48,13 @@ pub enum RangeEnding {
 pub struct RangeReport {
     /// How it ended.
     pub ending: RangeEnding,
-    /// Records of the range that became rows in this run.
+    /// Rows that this run committed.
     pub rows: u64,
-    /// Records of the range that became rejects in this run, by reason.
-    pub rejects: BTreeMap<&'static str, u64>,
+    /// Rejects that this run committed.
+    pub rejects: u64,
+    /// Records that became rejects in this run, by reason: more than were committed if it was cut off, or if another
+    /// process was faster.
+    pub reasons: BTreeMap<&'static str, u64>,
 }
 
 impl RangeJob {
@@ -64,8 +67,11 @@ impl RangeJob {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<RangeReport> {
         let board = StatusBoard::default().stream(self.stream.name());
         let report = |ending| {
-            let cleaned = board.snapshot().cleaned;
-            RangeReport { ending, rows: cleaned.rows, rejects: cleaned.rejects }
+            let seen = board.snapshot();
+            let committed = |table: &str| seen.tables.get(table).map_or(0, |table| table.rows);
+            let [rows, rejects] =
+                [&self.stream.contract.table, &self.stream.contract.rejects_table()].map(|it| committed(it));
+            RangeReport { ending, rows, rejects, reasons: seen.cleaned.rejects }
         };
         let described = source::describe(&self.kinesis, &self.stream.id, &board, &stop).await;
         let stream = match described {

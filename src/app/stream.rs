@@ -25,8 +25,8 @@ use crate::source::{self, Coordinator, Kinesis, SourceError, SourceOptions, Stre
 use crate::status::{ShardStatus, StreamBoard};
 use crate::window::StreamWindows;
 
-/// How often the board and the budget's gauges are brought up to date.
-const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often the gauges are brought up to date that change without an event of their own.
+const TELL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often it is asked whether the live windows have caught up with an earlier process's.
 const CATCH_UP_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
 /// How often it is tried to read what the live windows begin with, and the pause before each further time.
@@ -92,10 +92,12 @@ impl Stream {
     /// Until `reading` is cancelled and everything read is committed, or `cut_off` is.
     pub async fn run(self, reading: CancellationToken, cut_off: CancellationToken) -> anyhow::Result<()> {
         let name = self.config.name().to_owned();
+        let tell_readiness = tell_readiness(self.metrics.clone(), self.board.clone());
         tokio::select! {
             biased;
             () = cut_off.cancelled() => Ok(()),
             result = self.work(reading, cut_off.clone()) => result.with_context(|| format!("stream {name}")),
+            () = tell_readiness => Ok(()),
         }
     }
 
@@ -199,7 +201,7 @@ impl Stream {
         let (metrics, board, probe) = (self.metrics.clone(), self.board.clone(), self.probe.clone());
         let lake = lake.ringing(self.bell.clone());
         let writer = Writer::new(lake, self.flush, budget.clone(), windows, probe, metrics, board);
-        let watching = watch(budget.clone(), self.metrics.clone(), self.board.clone());
+        let telling = tell_budget(budget.clone(), self.metrics.clone());
         let looking_on = look_on(others, sealed, self.flush.flush_interval);
         let caught_up = show_when_caught_up(Arc::clone(&self.windows), self.board.clone(), open_before);
         let coordinator = self.coordinator(description, ledger, budget, batches);
@@ -216,7 +218,7 @@ impl Stream {
         };
         tokio::select! {
             (read, written) = async { tokio::join!(read, write) } => written.and(read),
-            ((), (), ()) = async { tokio::join!(watching, caught_up, looking_on) } => Ok(()),
+            ((), (), ()) = async { tokio::join!(telling, caught_up, looking_on) } => Ok(()),
         }
     }
 
@@ -298,12 +300,20 @@ fn is_known(status: &ShardStatus, open_before: &BTreeSet<ShardId>) -> bool {
     }
 }
 
-/// Shows what changes without an event of its own. Never ends.
-async fn watch(budget: Budget, metrics: StreamMetrics, board: StreamBoard) {
-    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+/// Never ends.
+async fn tell_budget(budget: Budget, metrics: StreamMetrics) {
+    let mut ticks = tokio::time::interval(TELL_INTERVAL);
     loop {
         ticks.tick().await;
         metrics.budget(budget.bytes_max(), budget.in_use_bytes(), budget.waiting());
+    }
+}
+
+/// Also while the stream and its tables are being looked for, which is when nothing else can raise an alarm. Never ends.
+async fn tell_readiness(metrics: StreamMetrics, board: StreamBoard) {
+    let mut ticks = tokio::time::interval(TELL_INTERVAL);
+    loop {
+        ticks.tick().await;
         metrics.ready(board.is_ready());
     }
 }

@@ -23,6 +23,7 @@ async fn the_numbers_of_every_table_are_there_before_kinesis_and_the_lake_are() 
     app.run(std::future::ready(())).await.unwrap();
     let text = registry.render();
     assert_eq!(tables.len(), 4, "rows, rejects, partials, sealed rows");
+    assert!(text.contains("pintail_ready{stream=\"orders\"} 0\n"), "{text}");
     assert!(text.contains("pintail_flush_interval_seconds{stream=\"orders\"} 5\n"), "{text}");
     assert!(text.contains("pintail_grafana_live_pushes_total{result=\"ok\"} 0\n"), "{text}");
     for name in Registry::counters().filter(|name| text.contains(&format!("{name}{{stream=\"orders\",table="))) {

@@ -17,7 +17,7 @@ use crate::source::{
 
 /// The configuration and the contracts; then what Kinesis and the lake say to them.
 pub async fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(path, std::env::vars())?;
+    let config = Config::load_here(path)?;
     say!("{}: the configuration and the contracts of {} stream(s) hold together", path.display(), config.streams.len());
     let (share, streams) = (config.budget_share_bytes() >> 20, config.streams.len());
     say!("pipeline {}, budget {} MiB, {share} MiB for each of {streams}", config.pipeline, config.budget_bytes >> 20);
@@ -140,18 +140,19 @@ async fn check_stream(
         // Where its shards stand is in the lake.
         Lake::Unknown => return unreadable,
     };
-    let ledger = match plan {
+    let (ledger, unusable) = match plan {
         Ok(plan) => {
             plan.tables.iter().for_each(|table| print_table(&table.name, &table.state));
-            plan.ledger
+            (Some(plan.ledger), 0)
         }
-        Err(LakeError::Drift { problems }) => return problems.iter().map(|reason| problem(reason)).sum(),
-        Err(error) => return problem(&chain(&error)),
+        Err(LakeError::Drift { problems }) => (None, problems.iter().map(|reason| problem(reason)).sum()),
+        Err(error) => return unreadable + problem(&chain(&error)),
     };
     let renamed = match lake {
         Lake::There(store) => other_pipelines(store, &identity, &stream.contract.table).await,
         Lake::New | Lake::Unknown => 0,
     };
+    let Some(ledger) = ledger else { return unreadable + unusable + renamed };
     print_shards(stream, &listed.iter().map(|shard| (shard.id.clone(), shard.closed)).collect::<Vec<_>>(), &ledger);
     unreadable + renamed + check_loss(config.source.on_data_loss, kinesis, &description, &listed, &ledger).await
 }

@@ -15,7 +15,7 @@ const ROUNDS_MAX: usize = 3;
 
 /// Everything that can be done for every table; a line for each thing that was done, a table at the end.
 pub async fn maintain(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(path, std::env::vars())?;
+    let config = Config::load_here(path)?;
     let uri = &config.lake.location.uri;
     let Some(store) = LakeStore::open_existing(&config.lake.location).await? else {
         bail!("there is no lake at {uri} yet; `pintail run` makes it");

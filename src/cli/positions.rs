@@ -14,7 +14,7 @@ use crate::say::say;
 
 /// Every shard of every stream's ledger, from the rows tables alone; Kinesis is not asked.
 pub async fn positions(path: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
-    let config = Config::load(path, std::env::vars())?;
+    let config = Config::load_here(path)?;
     let uri = &config.lake.location.uri;
     let Some(store) = LakeStore::open_existing(&config.lake.location).await? else {
         bail!("there is no lake at {uri} yet; `pintail run` makes it");

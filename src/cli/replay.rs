@@ -85,7 +85,7 @@ Exit codes: 0 finished, 1 failed or stopped before the end (run it again), 64 th
 
 /// Replays until it is done or told to stop.
 pub async fn replay(args: ReplayArgs, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&args.config.config, std::env::vars())?;
+    let config = Config::load_here(&args.config.config)?;
     let streams = chosen(&config, args.stream.as_deref())?;
     let uri = &config.lake.location.uri;
     let Some(store) = LakeStore::open_existing(&config.lake.location).await? else {
@@ -151,9 +151,9 @@ fn range_told(stream: &StreamConfig, range: TimeRange, report: &RangeReport) -> 
         RangeEnding::Finished => format!("{table} holds all of {range}"),
         RangeEnding::Stopped => format!("stopped before all of {range} was in {table}; the same command goes on"),
     };
-    let rejects = report.rejects.values().sum();
-    let by_reason = by_reason(&report.rejects);
-    let lines = [line("rows, this time", report.rows, ""), line("rejects, this time", rejects, &by_reason)];
+    let is_told_apart = report.reasons.values().sum::<u64>() == report.rejects;
+    let by_reason = if is_told_apart { by_reason(&report.reasons) } else { String::new() };
+    let lines = [line("rows, this time", report.rows, ""), line("rejects, this time", report.rejects, &by_reason)];
     format!("stream {name}: {head}\n{}", lines.concat())
 }
 

@@ -40,7 +40,23 @@ pub fn lake_uri(section: &mut Section<'_>, problems: &Problems) -> Option<String
         let expected = "expected s3://bucket/prefix, or ./ before a folder of this name";
         problems.note(&place, format_args!("`lake.uri` = {:?}; {expected}", Cut(&uri)));
     }
+    if let Some(prefix) = uri.strip_prefix("s3://").and_then(s3_prefix).filter(|prefix| !is_spelt_alike(prefix)) {
+        let expected =
+            "expected what every engine spells alike: no ? # % * ~ and the like, nothing but ASCII, no // and no ..";
+        problems.note(&place, format_args!("`lake.uri` = {:?} has the prefix {prefix:?}; {expected}", Cut(&uri)));
+    }
     Some(uri)
+}
+
+/// What stands behind the bucket.
+fn s3_prefix(bucket_and_prefix: &str) -> Option<&str> {
+    bucket_and_prefix.split_once('/').map(|(_bucket, prefix)| prefix.trim_end_matches('/'))
+}
+
+/// Object stores' keys are texts, but whoever reads them in an address decodes and encodes what is unusual, each in their
+/// own way.
+fn is_spelt_alike(prefix: &str) -> bool {
+    object_store::path::Path::from(prefix).as_ref() == prefix
 }
 
 /// Whether there may be a user or a password in an address, which would be logged with it.

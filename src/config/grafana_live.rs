@@ -34,11 +34,12 @@ pub(super) fn read(mut section: Section<'_>, folder: &Path, problems: &Problems)
     }
     // What stands in an address is logged with it.
     let usable = |url: &url::Url| {
-        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
+        let has_secret = !url.username().is_empty() || url.password().is_some();
+        matches!(url.scheme(), "http" | "https") && !has_secret && url.query().or(url.fragment()).is_none()
     };
     let parsed = url.value.parse().ok().filter(usable);
     if parsed.is_none() {
-        let expected = "expected Grafana's address, like http://127.0.0.1:3000, without a user or password";
+        let expected = "expected Grafana's address, like http://127.0.0.1:3000, without a user, a password, a ? or a #";
         problems.note(&url.place, format_args!("`grafana_live.url` is not one; {expected}"));
     }
     let interval = Duration::from_millis(interval.map_or(250, |interval| interval.value.0));

@@ -7,11 +7,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{resolve, text};
-use crate::limits::{
-    CONFIG_FILE_BYTES_MAX, SERVE_TOKEN_LETTERS_MAX, SERVE_TOKEN_LETTERS_MIN, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX,
-};
+use crate::limits::{SERVE_TOKEN_LETTERS_MAX, SERVE_TOKEN_LETTERS_MIN, WINDOW_SERIES_DEFAULT, WINDOW_SERIES_MAX};
 use crate::serve::{Access, Token};
-use crate::toml_doc::{At, Cut, Place, Problems, Section};
+use crate::toml_doc::{At, Cut, Place, Problems, Section, read_file};
 
 /// The variable that holds the token.
 pub(super) const TOKEN_VARIABLE: &str = "PINTAIL__SERVE__TOKEN";
@@ -71,11 +69,8 @@ fn window_series_max(section: &mut Section<'_>, problems: &Problems) -> usize {
 
 fn read_token(path: &Path, declared: &At<String>, problems: &Problems) -> Option<Token> {
     let shown = path.display().to_string();
-    let text = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > CONFIG_FILE_BYTES_MAX => Err("it is too long for a token".to_owned()),
-        Ok(_) => std::fs::read_to_string(path).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
+    let bytes = read_file(path).map_err(|error| error.to_string());
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()));
     match text {
         Ok(text) => usable(&text, &declared.place, problems),
         Err(error) => {

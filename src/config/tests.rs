@@ -153,6 +153,26 @@ fn an_endpoint_with_a_secret_in_it_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_prefix_that_others_would_spell_otherwise_is_refused() {
+    for prefix in ["x?y", "x#y", "x%20y", "l\u{e4}ke", "a//b", "a/../b", "a*", "a\tb"] {
+        let problems = load(SMALL, &[("PINTAIL__LAKE__URI", &format!("s3://b/{prefix}"))]).unwrap_err();
+        assert!(problems[0].contains("expected what every engine spells alike"), "{problems:?}");
+    }
+    for uri in ["s3://b", "s3://b/", "s3://b/my lake/x=1_(2)/", "s3://b/x"] {
+        assert!(load(SMALL, &[("PINTAIL__LAKE__URI", uri)]).is_ok(), "{uri}");
+    }
+}
+
+#[test]
+fn what_is_not_text_in_the_environment_is_told_by_its_name() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let told = readable((bytes(b"PINTAIL__AWS__REGION"), bytes(b"\xe9u"))).unwrap_err().to_string();
+    assert_eq!(told, "environment variable PINTAIL__AWS__REGION: its name or its value is not UTF-8");
+    assert!(readable((bytes(b"PINTAIL__\xe9"), bytes(b"x"))).is_err());
+}
+
+#[test]
 fn a_budget_that_a_stream_could_starve_in_is_refused() {
     let problems = load(SMALL, &[("PINTAIL__BUDGET__BYTES", "81MiB")]).unwrap_err();
     assert!(problems[0].contains("expected at least 82MiB"), "{problems:?}");
@@ -287,6 +307,7 @@ fn grafana_live_is_off_until_it_is_asked_for_and_whole() {
             "url = \"http://g\"\ntoken_file = \"none\"\n",
             "pintail.toml:9: `grafana_live.token_file` = \"none\" cannot be read",
         ),
+        ("url = \"http://g/?auth=secret\"\ntoken_file = \"a.toml\"\n", "pintail.toml:8: `grafana_live.url` is not one"),
         ("url = \"http://me:secret@g\"\ntoken_file = \"a.toml\"\n", "pintail.toml:8: `grafana_live.url` is not one"),
         (
             "url = \"http://g\"\ntoken_file = \"a.toml\"\ninterval = \"1ms\"\n",

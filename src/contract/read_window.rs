@@ -158,9 +158,9 @@ impl Reader<'_, '_> {
                 "`hop` = {hop_is} is longer than `every` = {every_is}: records between two windows would be in none"
             )
         } else if every % hop != 0 {
-            // Up from the given one: it divides as often or less.
-            let near = (hop..=every).find(|near| every % near == 0).unwrap_or(every);
-            let near = written(near);
+            // The next longer one: it divides one time less, or two, ...
+            let times = (1..=(every / hop).min(WINDOW_PANES_MAX)).rev().find(|times| every % times == 0).unwrap_or(1);
+            let near = written(every / times);
             format!("`hop` = {hop_is} does not divide `every` = {every_is}; the next that does is {near}")
         } else if every / hop > WINDOW_PANES_MAX {
             format!(

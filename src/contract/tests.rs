@@ -477,6 +477,10 @@ const WINDOW_MISUSE: &[(&str, &str)] = &[
         "c.toml:17: `hop` = \"7s\" does not divide `every` = \"1m\"; the next that does is \"7.5s\"",
     ),
     (
+        "every = \"366d\"\nhop = \"184d\"\nCOUNT",
+        "c.toml:17: `hop` = \"184d\" does not divide `every` = \"366d\"; the next that does is \"366d\"",
+    ),
+    (
         "every = \"1m\"\nhop = \"2m\"\nCOUNT",
         "c.toml:17: `hop` = \"2m\" is longer than `every` = \"1m\": records between two windows would be in none",
     ),

@@ -158,7 +158,10 @@ impl LakeStore {
             builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
         }
         let objects = builder.build().map_err(|error| refused(error.to_string()))?;
-        Ok(Self::with_objects(Arc::new(objects), url.path(), &config.uri))
+        // As it was written: an address would have it encoded.
+        let prefix =
+            config.uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).map_or("", |(_, prefix)| prefix);
+        Ok(Self::with_objects(Arc::new(objects), prefix, &config.uri))
     }
 
     /// A lake over any object store, with credentials of its own; `root` is the prefix in it, `uri` what people call

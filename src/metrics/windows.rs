@@ -12,6 +12,8 @@ pub struct WindowGauges {
     pub stream: String,
     /// The window's name.
     pub window: String,
+    /// From the end of one window until the next one is over and may be sealed, us: its hop and its grace.
+    pub closes_after_us: i64,
     /// The complete start, the running one, or both.
     pub starts: Vec<StartGauges>,
 }
@@ -64,14 +66,12 @@ pub struct WindowValue {
 /// All of it as Prometheus text.
 pub fn render(windows: &[WindowGauges]) -> String {
     let (mut starts, mut records, mut keys, mut values) = (String::new(), String::new(), String::new(), String::new());
+    let mut closes_after = String::new();
     for window in windows {
+        let labels = format!("stream=\"{}\",window=\"{}\"", Escaped(&window.stream), Escaped(&window.window));
+        sample(&mut closes_after, "pintail_window_closes_after_seconds", &labels, window.closes_after_us as f64 / 1e6);
         for start in &window.starts {
-            let labels = format!(
-                "stream=\"{}\",window=\"{}\",state=\"{}\"",
-                Escaped(&window.stream),
-                Escaped(&window.window),
-                start.state.as_str()
-            );
+            let labels = format!("{labels},state=\"{}\"", start.state.as_str());
             sample(&mut starts, "pintail_window_start_timestamp_seconds", &labels, start.start_us as f64 / 1e6);
             sample(&mut records, "pintail_window_records", &labels, start.records as f64);
             sample(&mut keys, "pintail_window_keys", &labels, start.keys as f64);
@@ -82,7 +82,7 @@ pub fn render(windows: &[WindowGauges]) -> String {
         }
     }
     let mut text = String::with_capacity(1024 + starts.len() + records.len() + keys.len() + values.len());
-    for ((name, help), samples) in DESCRIPTIONS.iter().zip([starts, records, keys, values]) {
+    for ((name, help), samples) in DESCRIPTIONS.iter().zip([closes_after, starts, records, keys, values]) {
         if !samples.is_empty() {
             text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{samples}\n");
         }
@@ -90,7 +90,11 @@ pub fn render(windows: &[WindowGauges]) -> String {
     text
 }
 
-const DESCRIPTIONS: [(&str, &str); 4] = [
+const DESCRIPTIONS: [(&str, &str); 5] = [
+    (
+        "pintail_window_closes_after_seconds",
+        "From a window's end until the next is over and may be sealed: hop and grace",
+    ),
     ("pintail_window_start_timestamp_seconds", "Start of the window that is running, and of the last complete one"),
     ("pintail_window_records", "Records in it, committed or not"),
     ("pintail_window_keys", "Keys in it, shown or not"),
@@ -142,13 +146,19 @@ mod tests {
         let value = WindowValue { measure: "posts".to_owned(), key: "a\"b\\c\nd\rü".to_owned(), value: f64::INFINITY };
         let start =
             StartGauges { state: StartState::Running, start_us: 60_500_000, records: 3, keys: 1, values: vec![value] };
-        let window = WindowGauges { stream: "s".to_owned(), window: "w".to_owned(), starts: vec![start] };
+        let window = WindowGauges {
+            stream: "s".to_owned(),
+            window: "w".to_owned(),
+            closes_after_us: 65_000_000,
+            starts: vec![start],
+        };
         let text = render(&[window]);
         let samples: Vec<&str> = text.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         let labels = "stream=\"s\",window=\"w\",state=\"running\"";
         assert_eq!(
             samples,
             [
+                "pintail_window_closes_after_seconds{stream=\"s\",window=\"w\"} 65".to_owned(),
                 format!("pintail_window_start_timestamp_seconds{{{labels}}} 60.5"),
                 format!("pintail_window_records{{{labels}}} 3"),
                 format!("pintail_window_keys{{{labels}}} 1"),

@@ -108,7 +108,7 @@ async fn answer<T: Serialize + 'static>(
     let question = WindowsQuestion::parse(query.as_deref().unwrap_or_default(), headers, &shared.sources, now_ms())?;
     // The semaphore is never closed.
     let _look = shared.looks.acquire().await.ok();
-    let (sources, format) = (shared.sources, question.format);
+    let (sources, format) = (shared.sources.clone(), question.format);
     let body = tokio::task::spawn_blocking(move || {
         let found = look(&question, &sources);
         match format {
@@ -120,7 +120,8 @@ async fn answer<T: Serialize + 'static>(
         Format::Json => JSON_TYPE,
         Format::Csv => CSV_TYPE,
     };
-    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, "Accept")], body.await??).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, "Accept")], shared.large.body(body.await??)?)
+        .into_response())
 }
 
 /// `/api/stream`.

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::limits::SERVE_URI_BYTES_MAX;
+use crate::limits::{SERVE_LARGE_MAX, SERVE_URI_BYTES_MAX};
 use crate::record::RejectReason;
 
 /// What can be asked for, as listed in answers to unknown paths.
@@ -108,6 +108,11 @@ pub enum RequestError {
     /// Every page that is fed holds a connection.
     #[error("too many pages are fed already; close one, or ask /api/summary and /api/windows instead")]
     TooManyPages,
+    /// Others read theirs slowly.
+    #[error(
+        "{SERVE_LARGE_MAX} large answers are on their way; ask for less (window, key.NAME, since, until, starts, rows) or later"
+    )]
+    TooManyLarge,
     /// A parameter that must be a number.
     #[error("{parameter}={value:?} is not a whole number; right would be {parameter}=10")]
     NotANumber {
@@ -159,7 +164,7 @@ impl RequestError {
             Self::Body => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::Host { .. } => StatusCode::FORBIDDEN,
-            Self::Interrupted(_) | Self::TooManyPages => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Interrupted(_) | Self::TooManyPages | Self::TooManyLarge => StatusCode::SERVICE_UNAVAILABLE,
             Self::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -181,6 +186,7 @@ impl RequestError {
             | Self::NotANumber { .. }
             | Self::TokenNeeded
             | Self::TooManyPages
+            | Self::TooManyLarge
             | Self::Method
             | Self::Body
             | Self::UriTooLong
@@ -195,7 +201,7 @@ impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status = self.status();
         // Whoever opens too many pages is told, and could fill the log.
-        if status.is_server_error() && !matches!(self, Self::TooManyPages) {
+        if status.is_server_error() && !matches!(self, Self::TooManyPages | Self::TooManyLarge) {
             tracing::warn!(error = &self as &dyn std::error::Error, "a request could not be answered");
         }
         let mut body = json!({ "error": self.to_string() });
@@ -211,7 +217,7 @@ impl IntoResponse for RequestError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pintail\""));
         }
-        if let Self::TooManyPages = self {
+        if let Self::TooManyPages | Self::TooManyLarge = self {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
         }
         response

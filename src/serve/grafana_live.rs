@@ -17,12 +17,15 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::error_chain::chain;
-use crate::limits::{GRAFANA_LIVE_REPEAT, GRAFANA_LIVE_RETRY, GRAFANA_LIVE_TIMEOUT, GRAFANA_LIVE_WORK_SHARE};
+use crate::limits::{
+    CONFIG_FILE_BYTES_MAX, GRAFANA_LIVE_REPEAT, GRAFANA_LIVE_RETRY, GRAFANA_LIVE_TIMEOUT, GRAFANA_LIVE_WORK_SHARE,
+};
 use crate::metrics::{GrafanaLiveMetrics, StartGauges, StartState, WindowGauges};
 use crate::window::StreamWindows;
 
@@ -169,8 +172,12 @@ impl GrafanaLive {
 
 /// Read anew for each push: a token that was replaced is used at once, and none lies about in memory.
 async fn token(path: &Path) -> Result<HeaderValue, PushError> {
-    let read = tokio::fs::read_to_string(path).await;
-    let text = read.map_err(|source| PushError::TokenFile { path: path.to_owned(), source })?;
+    let read = async {
+        let mut text = String::new();
+        tokio::fs::File::open(path).await?.take(CONFIG_FILE_BYTES_MAX).read_to_string(&mut text).await?;
+        Ok(text)
+    };
+    let text = read.await.map_err(|source| PushError::TokenFile { path: path.to_owned(), source })?;
     let no_token = || PushError::NoToken { path: path.to_owned() };
     let token = Some(text.trim()).filter(|token| !token.is_empty()).ok_or_else(no_token)?;
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_unprintable| no_token())?;

@@ -31,6 +31,7 @@ mod feed;
 mod grafana_live;
 mod guard;
 mod history;
+mod large;
 mod line;
 mod page;
 mod questions;
@@ -59,6 +60,7 @@ use connections::{Connections, Patience};
 use feed::Feed;
 use guard::Guard;
 use history::History;
+use large::LargeAnswers;
 use line::with_lines;
 
 /// What the server shows. Cheap to clone.
@@ -147,12 +149,14 @@ struct Shared {
     feed: Feed,
     /// Looking at the windows copies them; only so many looks at once.
     looks: Arc<Semaphore>,
+    large: LargeAnswers,
 }
 
 impl Shared {
     fn new(sources: Sources) -> Self {
         let looks = Arc::new(Semaphore::new(SERVE_LOOKS_MAX));
-        Self { sources: Arc::new(sources), history: History::default(), feed: Feed::default(), looks }
+        let (history, feed, large) = (History::default(), Feed::default(), LargeAnswers::default());
+        Self { sources: Arc::new(sources), history, feed, looks, large }
     }
 }
 

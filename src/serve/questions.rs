@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 use super::Sources;
 use super::error::RequestError;
-use crate::limits::SERVE_ROWS_DEFAULT;
+use crate::limits::{SERVE_ROWS_DEFAULT, SERVE_ROWS_MAX};
 use crate::record::RejectReason;
 use crate::window::{LiveFilter, LiveWindow, SealedWindow};
 
@@ -78,6 +78,8 @@ impl WindowsQuestion {
             }
         }
         filter.now_ms = Some(now_ms);
+        let windows: usize = sources.windows.iter().map(|windows| windows.asked_for(&filter)).sum();
+        filter.rows_in_all_max = Some(SERVE_ROWS_MAX / windows.max(1));
         let question = Self { filter, format };
         question.check(sources)?;
         Ok(question)

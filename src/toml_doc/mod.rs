@@ -105,7 +105,7 @@ fn place(file: &str, line_starts: &[usize], span: Option<Range<usize>>) -> Place
 
 /// Why a file has no text.
 #[derive(Debug, thiserror::Error)]
-enum FileError {
+pub enum FileError {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("longer than the {CONFIG_FILE_BYTES_MAX} bytes that are read at most")]
@@ -113,7 +113,7 @@ enum FileError {
 }
 
 /// Counts what it reads instead of asking for the length: a device has none, and a file may grow.
-fn read_file(path: &Path) -> Result<Vec<u8>, FileError> {
+pub fn read_file(path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     File::open(path)?.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX { Err(FileError::TooLong) } else { Ok(bytes) }

@@ -53,7 +53,12 @@ impl StreamWindows {
             keys: weighed.keys,
             values: self.values(index, plan, start_us, &shown),
         });
-        WindowGauges { stream: self.stream.clone(), window: plan.name.clone(), starts: starts.collect() }
+        WindowGauges {
+            stream: self.stream.clone(),
+            window: plan.name.clone(),
+            closes_after_us: plan.pane_us.saturating_add(plan.grace_us),
+            starts: starts.collect(),
+        }
     }
 
     fn weigh_labels(&self, window: usize, plan: &WindowPlan, start_us: i64) -> Weighed {

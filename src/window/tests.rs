@@ -522,6 +522,13 @@ fn a_sliding_window_counts_a_record_once_a_pane_and_shows_it_in_each_of_its_wind
     ];
     assert_eq!(large_lately(&windows, usize::MAX), expected);
     assert_eq!(large_lately(&windows, 2), expected[..3]);
+    for (rows_in_all_max, rows) in [(12, [2, 1, 2, 1, 1, 1]), (11, [1; 6]), (5, [0; 6])] {
+        let window = Some("large_lately".to_owned());
+        let filter = LiveFilter { window, rows_in_all_max: Some(rows_in_all_max), ..LiveFilter::default() };
+        let starts = windows.live(&filter).remove(0).starts;
+        assert_eq!(starts.iter().map(|start| start.rows.len()).collect::<Vec<_>>(), rows, "{rows_in_all_max}");
+        assert_eq!(starts[0].keys, 2, "how many there are is told");
+    }
     windows.committed(&[range("a", 0, 7)], 1);
     assert_eq!(large_lately(&windows, usize::MAX), expected);
 

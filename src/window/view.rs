@@ -34,6 +34,8 @@ pub struct LiveFilter {
     pub now_ms: Option<i64>,
     /// Only the largest so many keys of each start; how many there are is told anyway.
     pub rows_max: Option<usize>,
+    /// Only so many rows of each window: with more, all its starts have fewer.
+    pub rows_in_all_max: Option<usize>,
     /// Only starts at or after this, epoch ms.
     pub since_ms: Option<i64>,
     /// Only starts before this, epoch ms.
@@ -46,6 +48,15 @@ impl LiveFilter {
     pub(super) fn wants(&self, plan: &WindowPlan) -> bool {
         let has = |name: &str| plan.keys.iter().any(|key| key.name == name);
         self.window.as_ref().is_none_or(|name| *name == plan.name) && self.keys.iter().all(|(name, _)| has(name))
+    }
+
+    /// How many keys each of so many starts has at most, with so many cells in their panes.
+    fn rows_a_start(&self, plan: &WindowPlan, starts: usize, cells: usize) -> usize {
+        let rows_max = self.rows_max.unwrap_or(usize::MAX);
+        let Some(in_all_max) = self.rows_in_all_max else { return rows_max };
+        // A cell is in every start that has its pane.
+        let in_all = cells.saturating_mul(plan.panes().unsigned_abs() as usize).min(starts.saturating_mul(rows_max));
+        if in_all <= in_all_max { rows_max } else { rows_max.min(in_all_max / starts.max(1)) }
     }
 
     pub(super) fn wants_start(&self, start_us: i64) -> bool {
@@ -182,6 +193,11 @@ impl StreamWindows {
         windows.map(|(index, plan)| self.live_window(index, plan, filter)).collect()
     }
 
+    /// How many windows this asks for.
+    pub fn asked_for(&self, filter: &LiveFilter) -> usize {
+        self.contract.windows.iter().filter(|plan| filter.wants(plan)).count()
+    }
+
     /// Names of the declared windows, in the contract's order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.contract.windows.iter().map(|plan| plan.name.as_str())
@@ -195,11 +211,11 @@ impl StreamWindows {
 
     pub(super) fn live_window(&self, index: usize, plan: &WindowPlan, filter: &LiveFilter) -> LiveWindow {
         let catching_up = self.is_held_back();
-        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
         let (starts, weighed, panes, ahead, committed_version, as_of_ms) = {
             let _moving = self.moving.read().unwrap_or_else(PoisonError::into_inner);
             let starts = if catching_up { Vec::new() } else { self.shown_starts(index, plan, filter) };
             let weights = self.weigh(index, plan, &starts, filter);
+            let rows_max = filter.rows_a_start(plan, starts.len(), weights.values().map(ByKey::len).sum());
             let weighed =
                 slide::windows(weights, &starts, plan, |start_us, keys| Weighed::of(start_us, keys, rows_max));
             let shown: HashSet<&[KeyValue]> =
