@@ -117,8 +117,11 @@ pub const PARTITIONS_PER_COMMIT_MAX: usize = 32;
 pub const LIVE_WINDOWS_MAX: usize = 120;
 
 /// Live windows: starts of each window, ahead of the clock, that memory had no room for and that are remembered one by one.
-/// With more, the farthest are not shown before the next start.
+/// With more, the whole days of the farthest are not shown.
 pub const LIVE_DROPPED_MAX: usize = 1_000;
+
+/// Live windows: so many such days of each window. With more, nothing from the farthest on is shown before the next start.
+pub const LIVE_DROPPED_DAYS_MAX: usize = 1_000;
 
 /// Live windows: starts of each window that a restart brings back from the lake. Enough for what people watch, few
 /// enough small files to be there in seconds.

@@ -23,6 +23,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::entry::{Keep, LogEntry};
 use super::error::LakeError;
+use super::reading::possible;
 use super::store::LakeStore;
 
 /// Rows of a checkpoint turned into JSON at a time; an `add` with its statistics is one to a few KiB.
@@ -186,7 +187,7 @@ impl AsyncFileReader for Ranged {
             let size = self.size;
             let reader = ParquetMetaDataReader::new()
                 .with_metadata_options(options.map(|options| options.metadata_options().clone()));
-            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+            possible(reader.load_and_finish(self, size).await?).map(Arc::new)
         })
     }
 }

@@ -73,16 +73,13 @@ impl AsyncFileReader for Source {
                 let intact = found.and_then(|footer| check_all(&footer, bytes).map(|()| Arc::new(footer)));
                 Box::pin(async move { intact })
             }
-            Self::Ranged(ranged) => {
-                let found = ranged.get_metadata(options);
-                Box::pin(async move { possible(Arc::unwrap_or_clone(found.await?)).map(Arc::new) })
-            }
+            Self::Ranged(ranged) => ranged.get_metadata(options),
         }
     }
 }
 
 /// A footer whose numbers can be: Parquet's readers rely on that.
-fn possible(footer: ParquetMetaData) -> Result<ParquetMetaData> {
+pub(super) fn possible(footer: ParquetMetaData) -> Result<ParquetMetaData> {
     let can_be = |group: &RowGroupMetaData| {
         group.num_rows() >= 0
             && group.columns().iter().all(|column| {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use deltalake::arrow::array::RecordBatch;
+use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use futures::TryStreamExt;
 use serde_json::Value;
@@ -77,7 +78,8 @@ impl RecentPartials {
         take: &mut impl FnMut(&RecordBatch) -> Result<(), Undecodable>,
     ) -> Result<(), LakeError> {
         let failed = |source| LakeError::Encode { table: self.table.clone(), source };
-        let builder = ParquetRecordBatchStreamBuilder::new(source).await.map_err(failed)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchStreamBuilder::new_with_options(source, options).await.map_err(failed)?;
         let mut batches = builder.with_batch_size(RESTORE_BATCH_ROWS).build().map_err(failed)?;
         while let Some(rows) = batches.try_next().await.map_err(failed)? {
             take(&rows).map_err(|source| LakeError::Unmergeable {

@@ -29,6 +29,8 @@ use crate::limits::DROP_FILES_MAX;
 
 /// `commitInfo.operation` of a commit that only removes, as other engines call it.
 const DELETE: &str = "DELETE";
+/// A property of Delta tables from which no rows may be removed, which every writer of version 2 minds.
+const APPEND_ONLY_PROPERTY: &str = "delta.appendOnly";
 
 /// Looks after the age of one window's partials.
 pub(super) struct Retention<'a> {
@@ -39,6 +41,11 @@ pub(super) struct Retention<'a> {
 impl Retention<'_> {
     /// Removes what need not be kept from the table of this `log`.
     pub async fn run(&self, mut log: TableLog, tell: &mut dyn FnMut(Event)) -> Result<(), LakeError> {
+        if log.state().metadata.configuration.get(APPEND_ONLY_PROPERTY).is_some_and(|value| value == "true") {
+            let reason =
+                format!("{APPEND_ONLY_PROPERTY} is set, so that partials stay; unset one of it and `keep_partials`");
+            return Err(LakeError::Refused { table: log.name().to_owned(), reason });
+        }
         self.announce(&mut log).await?;
         let Some(through_ms) = dropped_through_ms(&log.state().txns) else { return Ok(()) };
         loop {

@@ -10,9 +10,11 @@ use deltalake::arrow::array::RecordBatch;
 use deltalake::parquet::arrow::ProjectionMask;
 use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use deltalake::parquet::file::statistics::Statistics;
+use deltalake::parquet::schema::types::ColumnDescriptor;
 use futures::TryStreamExt;
 
 use super::disorder::Passes;
@@ -131,10 +133,11 @@ impl Opened {
     }
 }
 
-/// Row groups that may have a window of these starts, by their statistics.
+/// Row groups that may have a window of these starts, by their statistics, if these are in microseconds as ours are.
 fn wanted_groups(metadata: &ParquetMetaData, starts: Starts) -> Vec<usize> {
     let columns = metadata.file_metadata().schema_descr().columns().iter();
-    let column = columns.enumerate().find(|(_, column)| column.path().parts() == [WINDOW_START]).map(|(at, _)| at);
+    let is_it = |column: &ColumnDescriptor| column.path().parts() == [WINDOW_START] && is_in_microseconds(column);
+    let column = columns.enumerate().find(|(_, column)| is_it(column)).map(|(at, _)| at);
     let may_have = |group: &RowGroupMetaData| {
         let Some(Statistics::Int64(bounds)) = column.and_then(|at| group.column(at).statistics()) else { return true };
         match (bounds.min_opt(), bounds.max_opt()) {
@@ -144,6 +147,14 @@ fn wanted_groups(metadata: &ParquetMetaData, starts: Starts) -> Vec<usize> {
     };
     let groups = metadata.row_groups().iter().enumerate();
     groups.filter(|(_, group)| group.num_rows() > 0 && may_have(group)).map(|(at, _)| at).collect()
+}
+
+fn is_in_microseconds(column: &ColumnDescriptor) -> bool {
+    match column.logical_type_ref() {
+        Some(LogicalType::Timestamp(timestamp)) => timestamp.unit == TimeUnit::MICROS,
+        Some(_) => false,
+        None => column.converted_type() == ConvertedType::TIMESTAMP_MICROS,
+    }
 }
 
 fn failed(plan: MergePlan<'_>, path: &str, source: ParquetError) -> MergeError {

@@ -143,7 +143,7 @@ impl SealedTable {
     }
 
     fn through_ms(&self, tail: &Tail) -> Option<i64> {
-        tail.latest(&self.seal_id_end())
+        tail.latest("", &self.seal_id_end())
     }
 
     fn newest_us(&self, through_ms: i64) -> i64 {

@@ -170,7 +170,7 @@ impl Sealer {
             return Ok(None);
         };
         self.sealed_disordered.retain(|path| sealed.has(path));
-        let revisions = sealed.latest(&format!("/{REVISIONS}/{}", self.plan.name)).unwrap_or(0);
+        let revisions = sealed.latest(&self.spec.txn_prefix, &format!("/{REVISIONS}/{}", self.plan.name)).unwrap_or(0);
         let since_us = clocks.since_ms.map_or(i64::MAX, |ms| ms.saturating_mul(1000));
         let sealing = Sealing { since_us, revision: revisions.saturating_add(1) };
         let made = loop {

@@ -189,9 +189,9 @@ impl Tail {
         std::mem::take(&mut self.fresh)
     }
 
-    /// The largest value of the transactions whose ids end so.
-    pub fn latest(&self, end: &str) -> Option<i64> {
-        self.txns.iter().filter(|(id, _)| id.ends_with(end)).map(|(_, value)| *value).max()
+    /// The largest value of the transactions whose ids begin and end so.
+    pub fn latest(&self, begin: &str, end: &str) -> Option<i64> {
+        self.txns.iter().filter(|(id, _)| id.starts_with(begin) && id.ends_with(end)).map(|(_, value)| *value).max()
     }
 
     /// `None` if the table follows no stream of this name (`{pipeline}/{stream}@`) yet.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use deltalake::arrow::array::{Array, AsArray};
-use deltalake::arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
+use deltalake::arrow::compute::cast;
+use deltalake::arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use object_store::ObjectStoreExt;
 use tokio::sync::oneshot;
@@ -374,6 +375,16 @@ async fn windows_of_many_days_are_sealed_a_bounded_number_of_days_at_a_time() {
 
 /// Puts the rows of the partials file of this version into another order, one row group a row. Returns where it was.
 pub async fn rewrite(lake: &Lake, version: u64, order: impl FnOnce(u32) -> Vec<u32>) -> object_store::path::Path {
+    rewrite_in(lake, version, order, TimeUnit::Microsecond).await
+}
+
+/// The same, with times in this unit.
+async fn rewrite_in(
+    lake: &Lake,
+    version: u64,
+    order: impl FnOnce(u32) -> Vec<u32>,
+    unit: TimeUnit,
+) -> object_store::path::Path {
     let entry = lake.entry(SEALED_PARTIALS, version).await;
     let mut add = entry.iter().find_map(|action| action.get("add")).unwrap().clone();
     let path = add["path"].as_str().unwrap().to_owned();
@@ -388,6 +399,7 @@ pub async fn rewrite(lake: &Lake, version: u64, order: impl FnOnce(u32) -> Vec<u
     let [batch] = &batches[..] else { panic!("{batches:?}") };
     let order = deltalake::arrow::array::UInt32Array::from(order(batch.num_rows() as u32));
     let reordered = deltalake::arrow::compute::take_record_batch(batch, &order).unwrap();
+    let reordered = with_times_in(unit, &reordered);
     let properties = deltalake::parquet::file::properties::WriterProperties::builder();
     let properties = properties.set_max_row_group_row_count(Some(1)).build();
     let writer = deltalake::parquet::arrow::ArrowWriter::try_new(Vec::new(), reordered.schema(), Some(properties));
@@ -403,6 +415,28 @@ pub async fn rewrite(lake: &Lake, version: u64, order: impl FnOnce(u32) -> Vec<u
     let remove = serde_json::json!({ "remove": { "path": path, "deletionTimestamp": 1, "dataChange": false } });
     lake.foreign(SEALED_PARTIALS, &[remove, serde_json::json!({ "add": add })]).await;
     lake.store.path(SEALED_PARTIALS, &path)
+}
+
+fn with_times_in(unit: TimeUnit, rows: &RecordBatch) -> RecordBatch {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
+        let is_time = column.as_primitive_opt::<TimestampMicrosecondType>().is_some();
+        let to = DataType::Timestamp(unit, Some("UTC".into()));
+        let column = if is_time { cast(column, &to).unwrap() } else { Arc::clone(column) };
+        (field.name().clone(), column, field.is_nullable())
+    });
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_rewrote_with_times_in_another_unit_is_the_same_file() {
+    for unit in [TimeUnit::Nanosecond, TimeUnit::Millisecond] {
+        let lake = Lake::in_memory();
+        let mut house = with_orders(&lake).await;
+        rewrite_in(&lake, 1, |rows| (0..rows).collect(), unit).await;
+        assert_eq!(house.seal().await.len(), 1, "{unit:?}");
+        assert_eq!(rows_of(&lake, SEALED).await, [row(0, "even", 1, 2, false), row(0, "odd", 2, 4, false)], "{unit:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use deltalake::arrow::array::{
     ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use deltalake::arrow::compute::filter_record_batch;
-use deltalake::arrow::datatypes::{Float64Type, Int64Type};
+use deltalake::arrow::compute::{cast, filter_record_batch};
+use deltalake::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
 use deltalake::arrow::error::ArrowError;
 
 pub use self::columns::{mean, top_json};
@@ -201,8 +201,37 @@ pub fn of_definition(plan: &WindowPlan, rows: &RecordBatch) -> Result<RecordBatc
     filter_record_batch(rows, &current).map_err(|_| wrong())
 }
 
+/// The same rows with all times in microseconds. Engines that have rewritten a file write what theirs are: Spark writes
+/// nanoseconds (INT96) unless told otherwise.
+fn in_microseconds(rows: &RecordBatch) -> Result<Cow<'_, RecordBatch>, Undecodable> {
+    let schema = rows.schema();
+    if schema.fields().iter().all(|field| of_another_unit(field).is_none()) {
+        return Ok(Cow::Borrowed(rows));
+    }
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in schema.fields().iter().zip(rows.columns()) {
+        let in_us = of_another_unit(field).map(|zone| DataType::Timestamp(TimeUnit::Microsecond, zone.cloned()));
+        let to = in_us.unwrap_or_else(|| field.data_type().clone());
+        let unusable = |_| Undecodable::Column { column: field.name().clone() };
+        columns.push(cast(column, &to).map_err(unusable)?);
+        fields.push(field.as_ref().clone().with_data_type(to));
+    }
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+    Ok(Cow::Owned(rows.map_err(|_| Undecodable::Column { column: WINDOW_START.to_owned() })?))
+}
+
+/// The zone of a column of times that are not in microseconds.
+fn of_another_unit(field: &Field) -> Option<Option<&Arc<str>>> {
+    let DataType::Timestamp(unit, zone) = field.data_type() else { return None };
+    (*unit != TimeUnit::Microsecond).then_some(zone.as_ref())
+}
+
 /// The groups of these rows, whatever their definition, one each.
 pub fn decode_groups(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<Group>, Undecodable> {
+    groups(plan, in_microseconds(rows)?.as_ref())
+}
+
+fn groups(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<Group>, Undecodable> {
     let missing = |name: &str| Undecodable::Column { column: name.to_owned() };
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(name));
     let starts = integers(ColumnType::Timestamp, column(WINDOW_START)?).ok_or_else(|| missing(WINDOW_START))?;
@@ -218,10 +247,12 @@ pub fn decode_groups(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<Group>
 
 /// The cells in these rows, each with its group.
 pub fn decode(plan: &WindowPlan, rows: &RecordBatch) -> Result<Vec<(Group, Cell)>, Undecodable> {
+    let rows = in_microseconds(rows)?;
+    let rows = rows.as_ref();
     let missing = |name: &str| Undecodable::Column { column: name.to_owned() };
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(name));
     let records = column(RECORDS)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(RECORDS))?;
-    let groups = decode_groups(plan, rows)?;
+    let groups = groups(plan, rows)?;
     let measures = plan.measures.iter().map(|measure| columns::decode(measure, rows).map(Vec::into_iter));
     let mut measures: Vec<_> = measures.collect::<Result<_, _>>()?;
     let cells = groups.into_iter().zip(records.iter()).map(|(group, records)| {

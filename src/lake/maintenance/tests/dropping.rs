@@ -93,6 +93,21 @@ async fn partials_are_kept_for_ever_unless_the_contract_says_otherwise() {
 }
 
 #[tokio::test]
+async fn of_a_table_that_is_for_appends_alone_nothing_is_dropped_and_that_is_told() {
+    let lake = Lake::in_memory();
+    let mut house = with_days(&lake, "keep_partials = \"2d\"").await;
+    house.seal().await;
+    let state = read_table(&lake.store, SEALED_PARTIALS, "").await.unwrap().unwrap();
+    let mut metadata = state.metadata.raw;
+    metadata["configuration"]["delta.appendOnly"] = "true".into();
+    lake.foreign(SEALED_PARTIALS, &[serde_json::json!({ "metaData": metadata })]).await;
+    let events = round(&mut folding(&lake, &house), true).await;
+    assert_eq!((starts(&lake).await.len(), dropped_through(&lake).await), (3, None));
+    let told = format!("{events:?}");
+    assert!(told.contains("delta.appendOnly is set, so that partials stay"), "{told}");
+}
+
+#[tokio::test]
 async fn whoever_dies_while_partials_go_leaves_the_rest_to_the_next_look() {
     for (first, then) in
         [(Fault::Fail, Fault::LoseAnswer), (Fault::LoseAnswer, Fault::Fail), (Fault::LoseAnswer, Fault::LoseAnswer)]
