@@ -167,12 +167,13 @@ impl Scene {
         Ok(std::fs::write(self.contract(kind), text.replace(from, to))?)
     }
 
-    /// Windows of so many seconds, which wait two for stragglers.
+    /// Windows of so many seconds, which wait three for stragglers: the local Kinesis gives arrivals in whole seconds, and on a
+    /// busy machine a record is seen a second after it was put.
     pub fn shorten_windows(&mut self, seconds: u64) -> anyhow::Result<()> {
         let every =
             |seconds| if seconds == 60 { "every = \"1m\"".to_owned() } else { format!("every = \"{seconds}s\"") };
         for kind in Kind::ALL {
-            self.edit_contract(kind, &every(self.settings.window_s), &format!("{}\ngrace = \"2s\"", every(seconds)))?;
+            self.edit_contract(kind, &every(self.settings.window_s), &format!("{}\ngrace = \"3s\"", every(seconds)))?;
         }
         self.settings.window_s = seconds;
         Ok(())

@@ -16,6 +16,7 @@ use crate::lake::{LakeConfig, WriterOptions};
 use crate::limits::WINDOW_SERIES_DEFAULT;
 use crate::say::say;
 use crate::serve::Access;
+use crate::serve::BindError;
 use crate::source::{ForeignRecords, Kinesis, KinesisConfig, OnDataLoss, StartPosition};
 use crate::toml_doc::Problems;
 
@@ -48,7 +49,11 @@ async fn start(setup: ProcessorSetup) -> anyhow::Result<Processor> {
         rejects: stream.contract.rejects_table(),
     });
     let tables = tables.collect();
-    let app = App::build(config, kinesis, Some(setup.probe)).await?;
+    let port = config.listen.port();
+    let app = App::build(config, kinesis, Some(setup.probe)).await.map_err(|error| {
+        let is_taken = error.chain().any(|cause| cause.is::<BindError>());
+        if is_taken { error.context(format!("port {port} cannot be had; choose another with --port")) } else { error }
+    })?;
     let (board, page) = (app.status(), format!("http://{}/", app.listening_on()));
     let repaired = board.clone();
     let stop = setup.shutdown;

@@ -15,6 +15,9 @@ use super::producer::{Counters, Pace, Plan, client, produce};
 use super::progress::{Phase, Snapshot, StreamProgress, show};
 use super::report::grouped;
 
+/// So long the last calls may take once it is told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What was posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostSummary {
@@ -66,14 +69,18 @@ async fn post_to(
     let actions = Emulation::new(Arc::new(Population::new()), args.emulation.options());
     let started = Instant::now();
     let shown = CancellationToken::new();
+    let stop = CancellationToken::new();
     let posting = async {
-        let posted = produce(&client, actions, &plan, &counters, None, shutdown).await;
+        let posted = tokio::select! {
+            posted = produce(&client, actions, &plan, &counters, None, stop.cancelled()) => posted.context("posting stopped"),
+            given_up = give_up(shutdown, &stop) => Err(given_up),
+        };
         shown.cancel();
         posted
     };
     let snapshot = || snapshot(&plan, &counters, started);
     let (posted, ()) = tokio::join!(posting, show(snapshot, shown.clone()));
-    posted.context("posting stopped")?;
+    posted?;
     Ok(PostSummary {
         acknowledged: Kind::ALL.map(|kind| (plan.streams[kind as usize].clone(), counters.acknowledged(kind))),
         bytes: counters.bytes(),
@@ -81,6 +88,15 @@ async fn post_to(
         unanswered: counters.unanswered(),
         elapsed: started.elapsed(),
     })
+}
+
+/// Says that it is to stop, and a moment later that it has to: an endpoint that does not answer is tried again for
+/// minutes.
+async fn give_up(shutdown: impl Future<Output = ()>, stop: &CancellationToken) -> anyhow::Error {
+    shutdown.await;
+    stop.cancel();
+    tokio::time::sleep(STOP_PATIENCE).await;
+    anyhow::anyhow!("told to stop, and Kinesis does not answer: what was sent last may be in the streams or not")
 }
 
 async fn sdk_config(args: &PostArgs) -> SdkConfig {
@@ -111,6 +127,7 @@ fn snapshot(plan: &Plan, counters: &Counters, started: Instant) -> Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_kinesis::config::{Credentials, SharedCredentialsProvider};
     use clap::{Command, FromArgMatches};
 
     use super::super::kinesis::EmbeddedKinesis;
@@ -124,6 +141,24 @@ mod tests {
         let args = PostArgs::from_arg_matches(&command.get_matches_from(line.split_whitespace())).unwrap();
         let summary = post_to(&kinesis.sdk_config(), args, std::future::pending()).await.unwrap();
         assert_eq!(summary.acknowledged, ["a-pin", "a-geo", "a-user"].map(|stream| (stream.to_owned(), 100)));
+    }
+
+    #[tokio::test]
+    async fn told_to_stop_it_does_also_where_nobody_answers() {
+        let command = <PostArgs as clap::Args>::augment_args(Command::new("post").no_binary_name(true));
+        // It takes calls, and says nothing.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let line = format!("--endpoint http://{} --region us-east-1", silent.local_addr().unwrap());
+        let args = PostArgs::from_arg_matches(&command.get_matches_from(line.split_whitespace())).unwrap();
+        let credentials = Credentials::new("local", "local", None, None, "local");
+        let config = sdk_config(&args).await.into_builder();
+        let config = config.credentials_provider(SharedCredentialsProvider::new(credentials)).build();
+        let is_called = async {
+            silent.accept().await.unwrap();
+        };
+        let stopped = tokio::time::timeout(Duration::from_secs(60), post_to(&config, args, is_called)).await;
+        let told = stopped.expect("it stops").unwrap_err().to_string();
+        assert!(told.contains("Kinesis does not answer"), "{told}");
     }
 
     #[test]

@@ -86,7 +86,10 @@ async fn not_followed(
 ) -> Result<Option<String>, LakeError> {
     let table = spec.name.as_str();
     if applied > as_txn(head) {
-        return Ok(Some(format!("table {table}: has followed {rows} up to version {applied}, whose head is {head}")));
+        return Ok(Some(format!(
+            "table {table}: has followed a table up to version {applied}, and the head of {rows} is {head}: {rows} was \
+             made again, or it has another name now (give the window a new name, or remove {table})"
+        )));
     }
     let Ok(applied) = u64::try_from(applied) else { return Ok(None) };
     for version in applied + 1..=head {

@@ -145,7 +145,9 @@ impl<S: BatchSink> Reader<S> {
         let limit = self.pace.limit(now);
         let token = &self.iterator.insert(iterator).token;
         let mut reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
-        self.pace.replied(Instant::now(), reply.records.len(), reply.bytes, reply.behind());
+        let replied = Instant::now();
+        reply::date_back(&mut reply, replied - now);
+        self.pace.replied(replied, reply.records.len(), reply.bytes, reply.behind());
         if self.from_horizon && reply::skip_read(self.position, &mut reply) {
             self.coverage.is_whole();
         }

@@ -1,4 +1,6 @@
-//! What of a reply is ours: in order, after our position, and not before our start.
+//! What of a reply is ours: in order, after our position, and not before our start; and as of when it is.
+
+use std::time::Duration;
 
 use super::error::{Call, Fault, ReadError};
 use super::stream::ReadReply;
@@ -42,6 +44,13 @@ pub fn skip_earlier(position: Position, records: &mut Vec<RawRecord>) {
     }
 }
 
+/// An answer is dated when it leaves, which may be long after Kinesis has looked: only what had come by the time of the
+/// question is sure to be in it. In whole seconds, as dates are: what is less is a window's grace to cover.
+pub fn date_back(reply: &mut ReadReply, took: Duration) {
+    let took_ms = i64::try_from(took.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000);
+    reply.date_ms = reply.date_ms.map(|date_ms| date_ms.saturating_sub(took_ms));
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -68,5 +77,18 @@ mod tests {
         assert_eq!(later.iter().map(|record| &*record.data).collect::<Vec<_>>(), [b"two".as_slice(), b"three"]);
         assert_eq!((&*reply.records[0].data, reply.records.len(), reply.bytes), (b"three".as_slice(), 1, 5));
         assert!(read.is_unique());
+    }
+
+    #[test]
+    fn an_answer_that_was_long_on_its_way_is_as_old_as_its_question() {
+        let (records, children) = (Vec::new(), Vec::new());
+        let mut reply = ReadReply { records, bytes: 0, next: None, behind_ms: 0, children, date_ms: None };
+        date_back(&mut reply, Duration::from_secs(9));
+        assert_eq!(reply.date_ms, None);
+        for (took, date_ms) in [(999, 60_000), (1_000, 59_000), (9_500, 51_000)] {
+            reply.date_ms = Some(60_000);
+            date_back(&mut reply, Duration::from_millis(took));
+            assert_eq!(reply.date_ms, Some(date_ms));
+        }
     }
 }

@@ -34,9 +34,11 @@ impl Additive for Cell {
     }
 }
 
-/// The starts of all windows that hold a pane, newest first. The newest ends with the newest pane.
-pub fn starts<'a>(panes: &'a BTreeSet<i64>, plan: &'a WindowPlan) -> impl Iterator<Item = i64> + 'a {
-    let newest = panes.last().map(|newest| newest.saturating_add(plan.pane_us - plan.every_us));
+/// The starts of all windows that hold a pane, newest first. The newest ends with the newest pane, or runs by the clock
+/// (`running_us`) if that is later: where nothing comes any more, windows go on as long as they hold something.
+pub fn starts<'a>(panes: &'a BTreeSet<i64>, plan: &'a WindowPlan, running_us: i64) -> impl Iterator<Item = i64> + 'a {
+    let ends_with = |pane_us: i64| pane_us.saturating_add(plan.pane_us - plan.every_us);
+    let newest = panes.last().map(|newest| ends_with(*newest).max(running_us).min(*newest));
     let held = |start_us: i64| panes.range(start_us..start_us.saturating_add(plan.every_us)).next().is_some();
     // Where a window holds none, the next one that does begins with the next pane below it.
     let at_or_below = move |start_us: i64| {

@@ -466,6 +466,19 @@ fn the_newest_starts_are_those_that_have_begun_unless_times_are_asked_for() {
     assert_eq!(shown_at(&windows, "large_lately", 8, newest(2)), (vec![6, 5], ahead(2, 2)));
 }
 
+#[test]
+fn where_nothing_comes_any_more_windows_that_overlap_go_on_as_long_as_they_hold_something() {
+    let windows = windows();
+    windows.observe(&batch(&windows, range("a", 0, 1), &[order("x", 10, 7)])).unwrap();
+    let at = |minute| shown_at(&windows, "large_lately", minute, LiveFilter::default()).0;
+    assert_eq!([7, 8, 9, 10, 99].map(at), [vec![5], vec![6, 5], vec![7, 6, 5], vec![7, 6, 5], vec![7, 6, 5]]);
+    let newest = |minute| {
+        let two = LiveFilter { starts_max: Some(2), ..LiveFilter::default() };
+        shown_at(&windows, "large_lately", minute, two).0
+    };
+    assert_eq!([7, 8, 99].map(newest), [vec![5], vec![6, 5], vec![7, 6]]);
+}
+
 /// (start minute, place, records, total, newest) of the window that slides, newest first.
 fn large_lately(windows: &StreamWindows, starts_max: usize) -> Vec<(i64, String, u64, String, String)> {
     let filter =

@@ -266,7 +266,8 @@ impl StreamWindows {
             panes.extend(cells.map(|(group, _)| group.start_us));
         }
         let since_us = self.committed.since_us(window);
-        let not_too_old = slide::starts(&panes, plan).take_while(|start_us| *start_us >= since_us);
+        let running_us = filter.now_ms.map_or(i64::MIN, |ms| slide::running_us(plan, ms.saturating_mul(1000)));
+        let not_too_old = slide::starts(&panes, plan, running_us).take_while(|start_us| *start_us >= since_us);
         let whole = not_too_old.filter(|start_us| self.committed.is_whole(window, plan.span_us(*start_us)));
         let newest_us = filter.newest_us(plan);
         let wanted = whole.filter(|start_us| *start_us <= newest_us && filter.wants_start(*start_us));
