@@ -198,9 +198,16 @@ async fn other_pipelines(store: &LakeStore, identity: &StreamIdentity, table: &s
         Ok(ledgers) => ledgers.unwrap_or_default(),
         Err(error) => return problem(&chain(&error)),
     };
-    let same_stream = ledgers.into_iter().map(|ledger| ledger.identity).filter(|other| {
-        other.stream == identity.stream && other.created_at_s == identity.created_at_s && *other != *identity
-    });
+    let of_stream = ledgers.into_iter().map(|ledger| ledger.identity).filter(|other| other.stream == identity.stream);
+    let (same_stream, earlier): (Vec<_>, Vec<_>) =
+        of_stream.partition(|other| other.created_at_s == identity.created_at_s);
+    for other in earlier.into_iter().filter(|other| other.pipeline == identity.pipeline) {
+        let created = time(other.created_at_s.saturating_mul(1000));
+        say!(
+            "  {table} also has a stream of this name that was created {created}: it was made anew, and is another one"
+        );
+    }
+    let same_stream = same_stream.into_iter().filter(|other| *other != *identity);
     let told = same_stream.map(|other| {
         problem(&format!(
             "table {table} holds positions of this stream under `pipeline` = {:?}; as {:?} every record would be read \

@@ -17,7 +17,10 @@ pub fn endpoint(section: &mut Section<'_>, problems: &Problems) -> Option<String
         problems.note(&endpoint.place, format_args!("`endpoint` has more in it than an address; {expected}"));
         return None;
     }
-    let usable = url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    // An empty port is no port to a parser, and to whoever left it empty a mistake.
+    let lacks_its_port = endpoint.value.trim_end_matches('/').ends_with(':');
+    let usable =
+        !lacks_its_port && url::Url::parse(&endpoint.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if !usable {
         let value = Cut(&endpoint.value);
         problems.note(&endpoint.place, format_args!("`endpoint` = {value:?}; expected http://host:port or https://"));
@@ -39,6 +42,10 @@ pub fn lake_uri(section: &mut Section<'_>, problems: &Problems) -> Option<String
     } else if (uri.starts_with("s3:") || uri.starts_with("s3//")) && !uri.starts_with("s3://") {
         let expected = "expected s3://bucket/prefix, or ./ before a folder of this name";
         problems.note(&place, format_args!("`lake.uri` = {:?}; {expected}", Cut(&uri)));
+    }
+    if uri.strip_prefix("s3://").is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        problems
+            .note(&place, format_args!("`lake.uri` = {:?} names no bucket; expected s3://bucket/prefix", Cut(&uri)));
     }
     if let Some(prefix) = uri.strip_prefix("s3://").and_then(s3_prefix).filter(|prefix| !is_spelt_alike(prefix)) {
         let expected =

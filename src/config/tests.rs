@@ -158,6 +158,12 @@ fn a_prefix_that_others_would_spell_otherwise_is_refused() {
         let problems = load(SMALL, &[("PINTAIL__LAKE__URI", &format!("s3://b/{prefix}"))]).unwrap_err();
         assert!(problems[0].contains("expected what every engine spells alike"), "{problems:?}");
     }
+    for uri in ["s3://", "s3:///x"] {
+        let problems = load(SMALL, &[("PINTAIL__LAKE__URI", uri)]).unwrap_err();
+        assert!(problems[0].contains("names no bucket"), "{problems:?}");
+    }
+    let problems = load(SMALL, &[("PINTAIL__AWS__ENDPOINT", "http://127.0.0.1:/")]).unwrap_err();
+    assert!(problems[0].contains("expected http://host:port"), "{problems:?}");
     for uri in ["s3://b", "s3://b/", "s3://b/my lake/x=1_(2)/", "s3://b/x"] {
         assert!(load(SMALL, &[("PINTAIL__LAKE__URI", uri)]).is_ok(), "{uri}");
     }
