@@ -307,9 +307,6 @@ pub const SERVE_LARGE_BYTES: usize = 1024 * 1024;
 /// HTTP: large answers on their way at a time, however slowly their clients read.
 pub const SERVE_LARGE_MAX: usize = 4;
 
-/// HTTP: a large answer is handed to its connection in pieces of this.
-pub const SERVE_PIECE_BYTES: usize = 64 * 1024;
-
 /// Rows of a window start in one answer of the API, unless the question says otherwise. How many keys there are is
 /// in the answer too.
 pub const SERVE_ROWS_DEFAULT: usize = 1000;

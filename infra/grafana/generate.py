@@ -169,7 +169,7 @@ def lake():
         (9, [
             lines("Watermark", "How far behind now it is, committed: the event time up to which all open shards have come. Sealing waits for it.", "s",
                   (f"stream:pintail_watermark_age_seconds{{{OURS}}}", "{{stream}}"), thresholds=SEAL_LAG),
-            lines("Sealed behind", "How long the oldest window that is over has waited to be sealed. 0 is as it should be.", "s",
+            lines("Sealed behind", "How long ago the window after the last sealed one was over. 0 is as it should be; after a gap without records it is as long as that for a moment.", "s",
                   (f"window:pintail_seal_lag_seconds{{{OURS}}}", "{{window}}"), thresholds=SEAL_LAG),
             lines("Late records", "Records that came after their window was sealed. They are in the partials, and in the next revision where there is one; too late, if the partials of their window are not kept any more. Each process that seals counts all of them: of several, this is the largest.", "none",
                   (seen("pintail_late_records_total", "stream, window"), "{{window}}"),

@@ -241,12 +241,14 @@ class Case:
 
     def worth_compacting(self, kind):
         """The table at a version in which a partition has several files, which Pintail compacts sooner or later."""
-        while True:
+        deadline = time.monotonic() + COMPLETE_WITHIN
+        while time.monotonic() < deadline:
             table = DeltaTable(self.lake.table(kind), storage_options=self.lake.options)
-            if max(Counter(uri.rpartition("/")[0] for uri in table.file_uris()).values()) > 1:
+            if max(Counter(uri.rpartition("/")[0] for uri in table.file_uris()).values(), default=0) > 1:
                 return table
             self.put(20)  # its compaction has just left one file
             self.wait_until_complete()
+        raise TimeoutError(f"within {COMPLETE_WITHIN} s no partition of {kind} has had several files")
 
     def refuse(self, late):
         """A compaction by another engine that began before ours was committed must be refused: both would keep the rows."""

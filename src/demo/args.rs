@@ -1,6 +1,6 @@
 //! The command lines of `pintail demo` and `pintail post`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -30,7 +30,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N")]
     pub port: Option<u16>,
     /// Write the reckoning to this file too, as JSON
-    #[arg(long, value_name = "FILE", value_parser = file_in_a_folder)]
+    #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub emulation: EmulationArgs,
@@ -110,17 +110,6 @@ impl EmulationArgs {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = DurationMs::from_text(text).filter(|parsed| parsed.0 > 0);
     parsed.map(|parsed| Duration::from_millis(parsed.0)).ok_or_else(|| format!("expected {}", DurationMs::EXPECTED))
-}
-
-/// Found out before the demo and not after it.
-fn file_in_a_folder(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.is_dir(), path.is_dir()) {
-        (true, false) => Ok(path),
-        (true, true) => Err("it is a folder; expected a file".to_owned()),
-        (false, _) => Err(format!("there is no folder {}", folder.display())),
-    }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

@@ -31,6 +31,8 @@ pub struct PostSummary {
     pub unanswered: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// Told to stop, it did before Kinesis had taken what was sent last.
+    pub is_cut_off: bool,
 }
 
 impl Display for PostSummary {
@@ -43,6 +45,10 @@ impl Display for PostSummary {
         }
         if self.unanswered > 0 {
             write!(f, "; {} without an answer, so perhaps twice in the stream", grouped(self.unanswered))?;
+        }
+        if self.is_cut_off {
+            let seconds = STOP_PATIENCE.as_secs();
+            write!(f, "; told to stop, and Kinesis had not taken what was sent last within {seconds} s")?;
         }
         Ok(())
     }
@@ -72,31 +78,30 @@ async fn post_to(
     let stop = CancellationToken::new();
     let posting = async {
         let posted = tokio::select! {
-            posted = produce(&client, actions, &plan, &counters, None, stop.cancelled()) => posted.context("posting stopped"),
-            given_up = give_up(shutdown, &stop) => Err(given_up),
+            posted = produce(&client, actions, &plan, &counters, None, stop.cancelled()) => posted.map(|()| false),
+            () = give_up(shutdown, &stop) => Ok(true),
         };
         shown.cancel();
         posted
     };
     let snapshot = || snapshot(&plan, &counters, started);
     let (posted, ()) = tokio::join!(posting, show(snapshot, shown.clone()));
-    posted?;
+    let is_cut_off = posted.context("posting stopped")?;
     Ok(PostSummary {
         acknowledged: Kind::ALL.map(|kind| (plan.streams[kind as usize].clone(), counters.acknowledged(kind))),
         bytes: counters.bytes(),
         sent_again: counters.sent_again(),
         unanswered: counters.unanswered(),
         elapsed: started.elapsed(),
+        is_cut_off,
     })
 }
 
-/// Says that it is to stop, and a moment later that it has to: an endpoint that does not answer is tried again for
-/// minutes.
-async fn give_up(shutdown: impl Future<Output = ()>, stop: &CancellationToken) -> anyhow::Error {
+/// Says that it is to stop, and ends a moment later: an endpoint that does not answer is tried again for minutes.
+async fn give_up(shutdown: impl Future<Output = ()>, stop: &CancellationToken) {
     shutdown.await;
     stop.cancel();
     tokio::time::sleep(STOP_PATIENCE).await;
-    anyhow::anyhow!("told to stop, and Kinesis does not answer: what was sent last may be in the streams or not")
 }
 
 async fn sdk_config(args: &PostArgs) -> SdkConfig {
@@ -157,8 +162,8 @@ mod tests {
             silent.accept().await.unwrap();
         };
         let stopped = tokio::time::timeout(Duration::from_secs(60), post_to(&config, args, is_called)).await;
-        let told = stopped.expect("it stops").unwrap_err().to_string();
-        assert!(told.contains("Kinesis does not answer"), "{told}");
+        let told = stopped.expect("it stops").unwrap().to_string();
+        assert!(told.ends_with("; told to stop, and Kinesis had not taken what was sent last within 3 s"), "{told}");
     }
 
     #[test]
@@ -169,6 +174,7 @@ mod tests {
             sent_again: 3,
             unanswered: 0,
             elapsed: Duration::from_millis(2_500),
+            is_cut_off: false,
         };
         assert_eq!(
             summary.to_string(),

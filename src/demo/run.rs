@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use aws_config::SdkConfig;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
@@ -75,6 +75,11 @@ where
     Started: Future<Output = anyhow::Result<Processor>>,
 {
     let lake = empty_lake(args.lake.as_deref())?;
+    // Before the demo, and not after it.
+    if let Some(folder) = args.report.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())
+    {
+        ensure!(folder.is_dir(), "--report: there is no folder {}", folder.display());
+    }
     let names = Kind::ALL.map(Kind::name);
     let kinesis = EmbeddedKinesis::start(&names, args.shards).await?;
     let probe = Arc::new(LatencyProbe::default());

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::moment::MomentClock;
@@ -32,8 +33,8 @@ pub(crate) struct ChainCredentials {
     chain: SharedCredentialsProvider,
     clock: MomentClock,
     held: Mutex<Option<Held>>,
-    /// Whoever has it renews them, and tells of the trouble with that.
-    renewal: tokio::sync::Mutex<Tell>,
+    /// Whoever has it waits for new ones.
+    renewal: tokio::sync::Mutex<Renewal>,
     /// How long a request waits for new ones while the old ones live.
     patience: Duration,
 }
@@ -45,9 +46,21 @@ struct Held {
     expires_at_ms: Option<i64>,
 }
 
+/// Goes on when whoever began it has had enough.
+#[derive(Debug, Default)]
+struct Renewal {
+    asked: JoinSet<object_store::Result<Held>>,
+    trouble: Tell,
+}
+
 impl ChainCredentials {
     pub fn new(chain: SharedCredentialsProvider, clock: MomentClock) -> Self {
-        Self { chain, clock, held: Mutex::default(), renewal: tokio::sync::Mutex::default(), patience: RENEW_PATIENCE }
+        let (held, renewal) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { chain, clock, held, renewal, patience: RENEW_PATIENCE }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now().wall_ms
     }
 
     fn held(&self) -> Option<Held> {
@@ -60,32 +73,41 @@ impl ChainCredentials {
         credential
     }
 
-    /// As [`Self::ask`], but not for long.
-    async fn ask_impatiently(&self, now_ms: i64) -> object_store::Result<Held> {
-        timeout(self.patience, self.ask(now_ms)).await.unwrap_or_else(|_elapsed| {
-            let source = format!("no answer within {:?}", self.patience).into();
-            Err(object_store::Error::Generic { store: "S3", source })
-        })
+    /// New ones. As long as there are old ones, not for long: what comes later is there for whoever asks next.
+    async fn renewed(&self, renewal: &mut Renewal, are_needed: bool) -> object_store::Result<Held> {
+        if renewal.asked.is_empty() {
+            renewal.asked.spawn(ask(self.chain.clone(), self.clock.clone()));
+        }
+        let answer = renewal.asked.join_next();
+        let answer = if are_needed { answer.await } else { timeout(self.patience, answer).await.unwrap_or(None) };
+        match answer {
+            Some(Ok(found)) => found,
+            Some(Err(broken)) => Err(object_store::Error::Generic { store: "S3", source: Box::new(broken) }),
+            None => {
+                let source = format!("no answer within {:?}, and still waiting", self.patience).into();
+                Err(object_store::Error::Generic { store: "S3", source })
+            }
+        }
     }
+}
 
-    async fn ask(&self, now_ms: i64) -> object_store::Result<Held> {
-        let credentials = self
-            .chain
-            .provide_credentials()
-            .await
-            .map_err(|source| object_store::Error::Generic { store: "S3", source: Box::new(source) })?;
-        let expires_at_ms = credentials.expiry().map(|at| {
-            at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0))
-        });
-        // Some providers hand out what is itself nearly spent; asking on every request would not make it younger.
-        let renew_at_ms = expires_at_ms.map_or(now_ms + RECHECK_MS, |at| (at - RENEW_BEFORE_MS).max(now_ms + RETRY_MS));
-        let credential = AwsCredential {
-            key_id: credentials.access_key_id().to_owned(),
-            secret_key: credentials.secret_access_key().to_owned(),
-            token: credentials.session_token().map(str::to_owned),
-        };
-        Ok(Held { credential: Arc::new(credential), renew_at_ms, expires_at_ms })
-    }
+async fn ask(chain: SharedCredentialsProvider, clock: MomentClock) -> object_store::Result<Held> {
+    let credentials = chain
+        .provide_credentials()
+        .await
+        .map_err(|source| object_store::Error::Generic { store: "S3", source: Box::new(source) })?;
+    let now_ms = clock.now().wall_ms;
+    let expires_at_ms = credentials.expiry().map(|at| {
+        at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0))
+    });
+    // Some providers hand out what is itself nearly spent; asking on every request would not make it younger.
+    let renew_at_ms = expires_at_ms.map_or(now_ms + RECHECK_MS, |at| (at - RENEW_BEFORE_MS).max(now_ms + RETRY_MS));
+    let credential = AwsCredential {
+        key_id: credentials.access_key_id().to_owned(),
+        secret_key: credentials.secret_access_key().to_owned(),
+        token: credentials.session_token().map(str::to_owned),
+    };
+    Ok(Held { credential: Arc::new(credential), renew_at_ms, expires_at_ms })
 }
 
 #[async_trait]
@@ -93,35 +115,36 @@ impl CredentialProvider for ChainCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let now_ms = self.clock.now().wall_ms;
-        let held = self.held();
-        if let Some(held) = held.as_ref().filter(|held| now_ms < held.renew_at_ms) {
-            return Ok(Arc::clone(&held.credential));
+        let is_fresh = |held: &Held| self.now_ms() < held.renew_at_ms;
+        let lives = |held: &Held| held.expires_at_ms.is_none_or(|at| self.now_ms() < at);
+        if let Some(held) = self.held().filter(is_fresh) {
+            return Ok(held.credential);
         }
-        let old = held.filter(|held| held.expires_at_ms.is_none_or(|at| now_ms < at));
-        let mut trouble = match (self.renewal.try_lock(), &old) {
+        let mut renewal = match (self.renewal.try_lock(), self.held().filter(lives)) {
             (Ok(renewal), _) => renewal,
-            (Err(_), Some(old)) => return Ok(Arc::clone(&old.credential)),
+            (Err(_), Some(old)) => return Ok(old.credential),
             (Err(_), None) => self.renewal.lock().await,
         };
         // Somebody else may have just renewed them.
-        if let Some(held) = self.held().filter(|held| now_ms < held.renew_at_ms) {
+        if let Some(held) = self.held().filter(is_fresh) {
             return Ok(held.credential);
         }
-        let asked = if old.is_some() { self.ask_impatiently(now_ms).await } else { self.ask(now_ms).await };
-        match (asked, old) {
+        let old = self.held().filter(lives);
+        match (self.renewed(&mut renewal, old.is_none()).await, old) {
             (Ok(fresh), _) => {
-                if trouble.is_over() {
+                if renewal.trouble.is_over() {
                     tracing::info!("s3 credentials are renewed again");
                 }
                 Ok(self.hold(fresh))
             }
             (Err(error), Some(old)) => {
                 let error = chain(&error);
-                if trouble.is_news(&error, Instant::now()) {
+                if renewal.trouble.is_news(&error, Instant::now()) {
                     tracing::warn!(error, "renewing s3 credentials failed, the old ones serve until they expire");
                 }
-                Ok(self.hold(Held { renew_at_ms: now_ms + RETRY_MS, ..old }))
+                let retry_at_ms = self.now_ms() + RETRY_MS;
+                let renew_at_ms = old.expires_at_ms.map_or(retry_at_ms, |at| retry_at_ms.min(at));
+                Ok(self.hold(Held { renew_at_ms, ..old }))
             }
             (Err(error), None) => Err(error),
         }
@@ -130,12 +153,13 @@ impl CredentialProvider for ChainCredentials {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
     use std::time::UNIX_EPOCH;
 
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::error::CredentialsError;
     use aws_credential_types::provider::future;
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::lake::moment::Moment;
@@ -146,7 +170,7 @@ mod tests {
         calls: AtomicU64,
         failures: u64,
         now_ms: Arc<AtomicI64>,
-        hangs: Arc<AtomicBool>,
+        hangs: Arc<Semaphore>,
     }
 
     impl ProvideCredentials for Issuer {
@@ -154,24 +178,26 @@ mod tests {
         where
             Self: 'a,
         {
-            if self.hangs.load(Ordering::Relaxed) {
-                return future::ProvideCredentials::new(std::future::pending());
-            }
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
             if (2..2 + self.failures).contains(&call) {
                 return future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("away")));
             }
             let expiry_ms = self.now_ms.load(Ordering::Relaxed) + 3_600_000;
             let expiry = UNIX_EPOCH + Duration::from_millis(expiry_ms.unsigned_abs());
-            future::ProvideCredentials::ready(Ok(Credentials::new(format!("k{call}"), "s", None, Some(expiry), "test")))
+            let credentials = Credentials::new(format!("k{call}"), "s", None, Some(expiry), "test");
+            future::ProvideCredentials::new(async {
+                let _one_at_a_time = self.hangs.acquire().await;
+                Ok(credentials)
+            })
         }
     }
 
     fn provider(failures: u64, now_ms: &Arc<AtomicI64>) -> ChainCredentials {
-        provider_that_hangs(failures, now_ms, &Arc::default())
+        provider_that_hangs(failures, now_ms, &Arc::new(Semaphore::new(1)))
     }
 
-    fn provider_that_hangs(failures: u64, now_ms: &Arc<AtomicI64>, hangs: &Arc<AtomicBool>) -> ChainCredentials {
+    /// It answers while it can have this.
+    fn provider_that_hangs(failures: u64, now_ms: &Arc<AtomicI64>, hangs: &Arc<Semaphore>) -> ChainCredentials {
         let (now_ms_too, hangs) = (Arc::clone(now_ms), Arc::clone(hangs));
         let issuer = Issuer { calls: AtomicU64::new(0), failures, now_ms: now_ms_too, hangs };
         let now_ms = Arc::clone(now_ms);
@@ -197,12 +223,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renewal_without_an_answer_holds_up_one_request_and_not_for_long() {
-        let (now_ms, hangs) = (Arc::new(AtomicI64::new(1_000_000)), Arc::new(AtomicBool::new(false)));
-        let mut provider = provider_that_hangs(0, &now_ms, &hangs);
+    async fn a_renewal_without_an_answer_holds_up_one_request_and_goes_on_behind_it() {
+        let (now_ms, answers) = (Arc::new(AtomicI64::new(1_000_000)), Arc::new(Semaphore::new(1)));
+        let mut provider = provider_that_hangs(0, &now_ms, &answers);
         let key = async |provider: &ChainCredentials| provider.get_credential().await.unwrap().key_id.clone();
         assert_eq!(key(&provider).await, "k0");
-        hangs.store(true, Ordering::Relaxed);
+        let hanging = answers.acquire().await.unwrap();
         now_ms.fetch_add(56 * 60_000, Ordering::Relaxed);
         provider.patience = Duration::MAX;
         tokio::select! {
@@ -214,11 +240,31 @@ mod tests {
         assert_eq!(key(&provider).await, "k0", "the first has had enough");
         provider.patience = Duration::MAX;
         assert_eq!(key(&provider).await, "k0", "and the next one does not ask");
-        hangs.store(false, Ordering::Relaxed);
+        drop(hanging);
         now_ms.fetch_add(RETRY_MS, Ordering::Relaxed);
-        assert_eq!(key(&provider).await, "k1");
+        assert_eq!(key(&provider).await, "k1", "what was asked first has been answered");
         now_ms.fetch_add(61 * 60_000, Ordering::Relaxed);
         assert_eq!(key(&provider).await, "k2");
+    }
+
+    #[tokio::test]
+    async fn credentials_that_are_about_to_expire_are_not_held_beyond_that() {
+        let (now_ms, answers) = (Arc::new(AtomicI64::new(1_000_000)), Arc::new(Semaphore::new(1)));
+        let mut provider = provider_that_hangs(0, &now_ms, &answers);
+        provider.patience = Duration::ZERO;
+        let key = async || provider.get_credential().await.unwrap().key_id.clone();
+        assert_eq!(key().await, "k0");
+        let hanging = answers.acquire().await.unwrap();
+        now_ms.fetch_add(3_600_000 - 1, Ordering::Relaxed);
+        assert_eq!(key().await, "k0", "a millisecond is left");
+        now_ms.fetch_add(1, Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            who = key() => panic!("{who} has expired"),
+            () = std::future::ready(()) => {}
+        }
+        drop(hanging);
+        assert_eq!(key().await, "k1");
     }
 
     /// What is logged, as text.

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use deltalake::parquet::arrow::ProjectionMask;
-use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use deltalake::parquet::arrow::async_reader::{
+    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
+};
 use deltalake::parquet::errors::ParquetError;
 use object_store::path::Path;
 use serde_json::Value;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use super::checkpoint::{Ranged, is_file};
 use super::error::LakeError;
 use super::log::{each_action, each_action_at};
+use super::reading::reader_of;
 use super::store::LakeStore;
 use crate::limits::REPLAY_FILES_MAX;
 
@@ -68,9 +71,8 @@ impl DataFile {
     /// not asked.
     pub async fn open(&self, store: &LakeStore, table: &str) -> Result<OpenFile, ParquetError> {
         let path = store.path(table, &self.path);
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let mut reader = Ranged::new(store, path.clone(), self.size);
-        let metadata = ArrowReaderMetadata::load_async(&mut reader, options).await?;
+        let footer = Ranged::new(store, path.clone(), self.size).get_metadata(None).await?;
+        let metadata = reader_of(footer)?;
         Ok(OpenFile { store: store.clone(), path, size: self.size, metadata })
     }
 }

@@ -87,8 +87,8 @@ async fn not_followed(
     let table = spec.name.as_str();
     if applied > as_txn(head) {
         return Ok(Some(format!(
-            "table {table}: has followed a table up to version {applied}, and the head of {rows} is {head}: {rows} was \
-             made again, or it has another name now (give the window a new name, or remove {table})"
+            "table {table}: has followed {rows}, or a table of another name, up to version {applied}, and the head of {rows} is {head} \
+             (restore {rows}, or remove {table}; a window may have a new name instead)"
         )));
     }
     let Ok(applied) = u64::try_from(applied) else { return Ok(None) };

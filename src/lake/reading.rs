@@ -5,10 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use deltalake::arrow::datatypes::{DataType, Schema, TimeUnit};
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use deltalake::parquet::arrow::async_reader::AsyncFileReader;
+use deltalake::parquet::basic::Type as PhysicalType;
 use deltalake::parquet::errors::{ParquetError, Result};
 use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use deltalake::parquet::schema::types::ColumnDescPtr;
 use futures::future::BoxFuture;
 use object_store::ObjectMeta;
 
@@ -78,6 +81,28 @@ impl AsyncFileReader for Source {
     }
 }
 
+/// How the rows of a file are read: in Parquet's own types, whatever another engine's Arrow called them when it rewrote
+/// the file, and INT96 in microseconds, since its nanoseconds end in 2262 and begin in 1677.
+pub(super) fn reader_of(footer: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let found = ArrowReaderMetadata::try_new(footer, options.clone())?;
+    let schema = found.metadata().file_metadata().schema_descr();
+    let is_int96 =
+        |column: &ColumnDescPtr| column.path().parts().len() == 1 && column.physical_type() == PhysicalType::INT96;
+    let int96: Vec<&str> =
+        schema.columns().iter().filter(|column| is_int96(column)).map(|column| column.name()).collect();
+    if int96.is_empty() {
+        return Ok(found);
+    }
+    let in_us = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let fields = found.schema().fields().iter().map(|field| match int96.contains(&field.name().as_str()) {
+        true => Arc::new(field.as_ref().clone().with_data_type(in_us.clone())),
+        false => Arc::clone(field),
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    ArrowReaderMetadata::try_new(Arc::clone(found.metadata()), options.with_schema(schema))
+}
+
 /// A footer whose numbers can be: Parquet's readers rely on that.
 pub(super) fn possible(footer: ParquetMetaData) -> Result<ParquetMetaData> {
     let can_be = |group: &RowGroupMetaData| {
@@ -112,6 +137,34 @@ mod tests {
     use super::*;
     use crate::lake::error::of_the_store;
     use crate::lake::tests::Lake;
+
+    #[test]
+    fn days_that_nanoseconds_do_not_reach_are_read_as_they_are() {
+        use deltalake::arrow::array::AsArray;
+        use deltalake::arrow::datatypes::TimestampMicrosecondType;
+        use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+        use deltalake::parquet::data_type::{Int96, Int96Type};
+        use deltalake::parquet::file::writer::SerializedFileWriter;
+        use deltalake::parquet::schema::parser::parse_message_type;
+
+        let schema = Arc::new(parse_message_type("message spark { required int96 at; }").unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        // Midnight of 1970-01-01 is in the middle of Julian day 2,440,588; 2300 and 1500 are 120,530 and -171,662 days on.
+        let of_day = |day: i64| Int96::from(vec![0, 0, u32::try_from(2_440_588 + day).unwrap()]);
+        let days = [0, 120_530, -171_662];
+        column.typed::<Int96Type>().write_batch(&days.map(of_day), None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        let bytes = Bytes::from(writer.into_inner().unwrap());
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+        let reader = reader_of(Arc::new(footer)).unwrap();
+        let mut rows = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, reader).build().unwrap();
+        let rows = rows.next().unwrap().unwrap();
+        let found = rows.column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec();
+        assert_eq!(found, days.map(|day| day * crate::clock::DAY_US));
+    }
 
     #[tokio::test]
     async fn a_footer_with_numbers_below_zero_is_an_error_before_anything_relies_on_it() {

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use deltalake::arrow::array::RecordBatch;
-use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
-use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use deltalake::parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use futures::TryStreamExt;
 use serde_json::Value;
 
@@ -19,7 +18,7 @@ use super::commit::TableLog;
 use super::error::LakeError;
 use super::follower::applied_of;
 use super::log::each_action;
-use super::reading::Source;
+use super::reading::{Source, reader_of};
 use super::staging::staged_by;
 use super::store::LakeStore;
 use super::stream::StreamLake;
@@ -78,8 +77,9 @@ impl RecentPartials {
         take: &mut impl FnMut(&RecordBatch) -> Result<(), Undecodable>,
     ) -> Result<(), LakeError> {
         let failed = |source| LakeError::Encode { table: self.table.clone(), source };
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchStreamBuilder::new_with_options(source, options).await.map_err(failed)?;
+        let mut source = source;
+        let reader = source.get_metadata(None).await.and_then(reader_of).map_err(failed)?;
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, reader);
         let mut batches = builder.with_batch_size(RESTORE_BATCH_ROWS).build().map_err(failed)?;
         while let Some(rows) = batches.try_next().await.map_err(failed)? {
             take(&rows).map_err(|source| LakeError::Unmergeable {

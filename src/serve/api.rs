@@ -83,23 +83,26 @@ pub async fn rejects(State(shared): State<Shared>, RawQuery(query): RawQuery) ->
 /// `/api/windows`.
 pub async fn windows(
     State(shared): State<Shared>,
+    ConnectInfo(line): ConnectInfo<Line>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, RequestError> {
-    answer(shared, query, &headers, WindowsQuestion::look, csv).await
+    answer(shared, line, query, &headers, WindowsQuestion::look, csv).await
 }
 
 /// `/api/sealed`.
 pub async fn sealed(
     State(shared): State<Shared>,
+    ConnectInfo(line): ConnectInfo<Line>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, RequestError> {
-    answer(shared, query, &headers, WindowsQuestion::look_back, sealed_csv).await
+    answer(shared, line, query, &headers, WindowsQuestion::look_back, sealed_csv).await
 }
 
 async fn answer<T: Serialize + 'static>(
     shared: Shared,
+    line: Line,
     query: Option<String>,
     headers: &HeaderMap,
     look: fn(&WindowsQuestion, &Sources) -> Vec<T>,
@@ -120,8 +123,9 @@ async fn answer<T: Serialize + 'static>(
         Format::Json => JSON_TYPE,
         Format::Csv => CSV_TYPE,
     };
-    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, "Accept")], shared.large.body(body.await??)?)
-        .into_response())
+    let body = body.await??;
+    shared.large.let_out(body.len(), &line)?;
+    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, "Accept")], body).into_response())
 }
 
 /// `/api/stream`.

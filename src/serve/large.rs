@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use bytes::Bytes;
-use futures::stream;
 use tokio::sync::Semaphore;
 
 use super::error::RequestError;
-use crate::limits::{SERVE_LARGE_BYTES, SERVE_LARGE_MAX, SERVE_PIECE_BYTES};
+use super::line::Line;
+use crate::limits::{SERVE_LARGE_BYTES, SERVE_LARGE_MAX};
 
 /// Who may send one.
 #[derive(Debug, Clone)]
@@ -26,42 +24,48 @@ impl Default for LargeAnswers {
 }
 
 impl LargeAnswers {
-    /// The body of an answer. A large one goes out in pieces, for a connection takes more of them only when it has sent
-    /// some; its place is free when it has the last one.
-    pub fn body(&self, answer: Vec<u8>) -> Result<Body, RequestError> {
-        if answer.len() <= SERVE_LARGE_BYTES {
-            return Ok(Body::from(answer));
+    /// Whether an answer of so many bytes may go out. A large one takes a place, which its connection gives back when the
+    /// answer is out, or with itself.
+    pub fn let_out(&self, bytes: usize, line: &Line) -> Result<(), RequestError> {
+        if bytes > SERVE_LARGE_BYTES {
+            let slot = Arc::clone(&self.slots).try_acquire_owned();
+            line.hold(slot.map_err(|_| RequestError::TooManyLarge)?);
         }
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| RequestError::TooManyLarge)?;
-        let pieces = stream::iter(pieces(Bytes::from(answer)));
-        Ok(Body::from_stream(futures::StreamExt::map(pieces, move |piece| {
-            let _until_all_are_taken = &slot;
-            Ok::<_, std::convert::Infallible>(piece)
-        })))
+        Ok(())
     }
-}
-
-fn pieces(mut answer: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || {
-        let piece = answer.split_to(answer.len().min(SERVE_PIECE_BYTES));
-        (!piece.is_empty()).then_some(piece)
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::connections::Patience;
     use super::*;
 
-    #[tokio::test]
-    async fn of_large_answers_a_few_are_on_their_way_and_small_ones_as_many_as_there_are() {
+    fn line() -> Line {
+        let hour = Duration::from_secs(3600);
+        let patience = Patience { silence_max: hour, head_max: hour, answer_max: hour };
+        Line::open(patience, CancellationToken::new(), Arc::new(Notify::new()))
+    }
+
+    #[test]
+    fn of_large_answers_a_few_are_on_their_way_and_small_ones_as_many_as_there_are() {
         let answers = LargeAnswers::default();
-        let large: Vec<u8> = (0..=SERVE_LARGE_BYTES).map(|byte| byte as u8).collect();
-        let mut under_way: Vec<Body> = (0..SERVE_LARGE_MAX).map(|_| answers.body(large.clone()).unwrap()).collect();
-        let refused = answers.body(large.clone()).unwrap_err();
+        let let_out = |line: &Line| answers.let_out(SERVE_LARGE_BYTES + 1, line);
+        let mut lines: Vec<Line> = (0..SERVE_LARGE_MAX).map(|_| line()).collect();
+        lines.iter().for_each(|line| let_out(line).unwrap());
+        let refused = let_out(&line()).unwrap_err();
         assert!(refused.to_string().contains("4 large answers are on their way; ask for less"), "{refused}");
-        assert!(answers.body(vec![0; SERVE_LARGE_BYTES]).is_ok());
-        let sent = axum::body::to_bytes(under_way.pop().unwrap(), usize::MAX).await.unwrap();
-        assert_eq!(sent, large);
-        assert!(answers.body(large).is_ok(), "the place of the one that is out");
+        assert!(answers.let_out(SERVE_LARGE_BYTES, &line()).is_ok());
+        lines[0].sending();
+        lines[0].sent();
+        let next = line();
+        assert!(let_out(&next).is_ok(), "the first one is out");
+        assert!(let_out(&lines[0]).is_err());
+        drop(lines.pop());
+        assert!(let_out(&lines[0]).is_ok(), "the last one's connection is gone");
     }
 }

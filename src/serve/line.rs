@@ -11,7 +11,7 @@ use axum::extract::connect_info::{ConnectInfo, Connected, IntoMakeServiceWithCon
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::IncomingStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,8 @@ pub struct LineState {
     patience: Patience,
     close: CancellationToken,
     went_idle: Arc<Notify>,
+    /// The place of a large answer, until it is out.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +53,7 @@ impl Line {
     pub fn open(patience: Patience, close: CancellationToken, went_idle: Arc<Notify>) -> Self {
         let since = Instant::now();
         let phase = Mutex::new(Phase::Asking { since, due: since + patience.head_max });
-        Self(Arc::new(LineState { phase, patience, close, went_idle }))
+        Self(Arc::new(LineState { phase, patience, close, went_idle, place: Mutex::default() }))
     }
 
     /// Does not keep the state alive.
@@ -77,6 +79,11 @@ impl Line {
         self.0.pass_to(Phase::Streaming);
     }
 
+    /// Keeps the place of its answer until that is out.
+    pub fn hold(&self, place: OwnedSemaphorePermit) {
+        *self.0.place() = Some(place);
+    }
+
     /// Ends the connection, whatever it is doing.
     pub fn cut(&self) {
         self.0.close.cancel();
@@ -95,6 +102,7 @@ impl Line {
         let mut phase = self.0.phase();
         if let Phase::Sending { .. } = *phase {
             *phase = Phase::Waiting { since: Instant::now() };
+            *self.0.place() = None;
             self.0.went_idle.notify_one();
         }
     }
@@ -133,6 +141,10 @@ impl LineState {
         if !matches!(*phase, Phase::Streaming | Phase::Closed) {
             *phase = next;
         }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {

@@ -8,6 +8,7 @@
 mod recovery;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -124,7 +125,7 @@ impl<S: BatchSink> Reader<S> {
         let permit = stop.or(self.while_telling(self.context.budget.reserve(READ_COST_MAX))).await?;
         self.metrics.of_stream().budget_waited(asked.elapsed());
         match stop.or(self.read()).await? {
-            Ok(reply) => self.accept(reply, permit).await,
+            Ok((reply, took)) => self.accept(reply, took, permit).await,
             Err(error) => {
                 drop(permit);
                 self.recover(error).await
@@ -132,7 +133,8 @@ impl<S: BatchSink> Reader<S> {
         }
     }
 
-    async fn read(&mut self) -> Result<ReadReply, ReadError> {
+    /// The reply, and how long it took.
+    async fn read(&mut self) -> Result<(ReadReply, Duration), ReadError> {
         let context = Arc::clone(&self.context);
         let fresh = self.iterator.take().filter(|iterator| iterator.born.elapsed() < context.timing.iterator_age_max);
         let iterator = match fresh {
@@ -146,13 +148,12 @@ impl<S: BatchSink> Reader<S> {
         let token = &self.iterator.insert(iterator).token;
         let mut reply = context.kinesis.get_records(&context.stream.target, token, limit).await?;
         let replied = Instant::now();
-        reply::date_back(&mut reply, replied - now);
         self.pace.replied(replied, reply.records.len(), reply.bytes, reply.behind());
         if self.from_horizon && reply::skip_read(self.position, &mut reply) {
             self.coverage.is_whole();
         }
         reply::check_order(self.position, &reply.records)?;
-        Ok(reply)
+        Ok((reply, replied - now))
     }
 
     async fn new_iterator(&mut self) -> Result<ShardIterator, ReadError> {
@@ -179,9 +180,11 @@ impl<S: BatchSink> Reader<S> {
 
     // === A read that worked ===
 
-    async fn accept(&mut self, mut reply: ReadReply, permit: Permit) -> Result<(), ReaderExit> {
+    async fn accept(&mut self, mut reply: ReadReply, took: Duration, permit: Permit) -> Result<(), ReaderExit> {
         self.observe(&reply);
+        // What is trimmed by the time of the answer may be missing, and what had come by the time of the question is there.
         let horizon_ms = self.context.horizon_ms(reply.date_ms.unwrap_or_else(clock::now_ms));
+        reply::date_back(&mut reply, took);
         if self.may_lack(&reply, horizon_ms) {
             if self.position == Position::Beginning && !self.is_old {
                 // The listing may be long in coming. Nobody's memory waits for it: this is read again then.

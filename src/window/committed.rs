@@ -65,8 +65,13 @@ impl Committed {
         self.bytes_max = bytes_max;
     }
 
-    /// Starts before `since_us` are in the lake, but not wholly in memory, nor will they be.
+    /// Starts before `since_us` are in the lake, but not wholly in memory.
     pub fn begin_at(&self, window: usize, since_us: i64) {
+        self.since_us[window].store(since_us, Ordering::Relaxed);
+    }
+
+    /// What went does not come back.
+    fn go_on_from(&self, window: usize, since_us: i64) {
         self.since_us[window].fetch_max(since_us, Ordering::Relaxed);
     }
 
@@ -191,7 +196,7 @@ impl Committed {
             let old = begun.saturating_sub(*starts_max);
             // A straggler must not bring back an evicted start as if that were all of it.
             if old > 0 {
-                self.begin_at(window, starts[old]);
+                self.go_on_from(window, starts[old]);
             }
             if !ahead.is_empty() && self.dropped[window].add(&ahead, self.since_us(window)) {
                 first_drops.push(window);
@@ -219,7 +224,7 @@ impl Committed {
                 break;
             }
             self.crowded[window].store(true, Ordering::Relaxed);
-            self.begin_at(window, *next_us);
+            self.go_on_from(window, *next_us);
             self.drop_start(window, *oldest_us);
             bytes -= of_oldest;
         }

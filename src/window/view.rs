@@ -116,8 +116,8 @@ pub struct LiveWindow {
     pub not_shown: Option<String>,
     /// What is later than the clock, whichever starts are asked for.
     pub ahead: Ahead,
-    /// Newest first. Of one that slides the newest ends with the newest record's pane: it is whole as soon as that
-    /// pane is, where one that has just begun would say next to nothing.
+    /// Newest first. Of one that slides the newest ends with the newest record's pane, or with the clock's if that is later:
+    /// it is whole as soon as that pane is, where one that has just begun would say next to nothing.
     pub starts: Vec<LiveStart>,
 }
 

@@ -42,8 +42,9 @@ impl Retention<'_> {
     /// Removes what need not be kept from the table of this `log`.
     pub async fn run(&self, mut log: TableLog, tell: &mut dyn FnMut(Event)) -> Result<(), LakeError> {
         if log.state().metadata.configuration.get(APPEND_ONLY_PROPERTY).is_some_and(|value| value == "true") {
-            let reason =
-                format!("{APPEND_ONLY_PROPERTY} is set, so that partials stay; unset one of it and `keep_partials`");
+            let reason = format!(
+                "{APPEND_ONLY_PROPERTY} is set, so that partials stay; unset it, or take `keep_partials` out of the contract"
+            );
             return Err(LakeError::Refused { table: log.name().to_owned(), reason });
         }
         self.announce(&mut log).await?;

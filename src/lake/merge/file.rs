@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use deltalake::arrow::array::RecordBatch;
 use deltalake::parquet::arrow::ProjectionMask;
-use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use deltalake::parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use deltalake::parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use deltalake::parquet::arrow::async_reader::{
+    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
+};
 use deltalake::parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
@@ -22,7 +24,7 @@ use super::{Input, MergeError, MergePlan, Mergeable, Starts};
 use crate::contract::WindowPlan;
 use crate::contract::window::WINDOW_START;
 use crate::lake::error::{LakeError, is_gone};
-use crate::lake::reading::Source;
+use crate::lake::reading::{Source, reader_of};
 use crate::limits::{COLUMN_READER_BYTES, PAGE_BYTES, READ_WHOLE_BYTES_MAX};
 use crate::window::merging::{Group, Undecodable, decoded_row_bytes};
 
@@ -52,9 +54,8 @@ impl Opened {
         let Input { path, size } = input.clone();
         let found = Source::of(plan.store, plan.table, &path, size).await?;
         let (mut source, _) = found.ok_or_else(|| MergeError::Gone(path.clone()))?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load_async(&mut source, options).await;
-        let metadata = metadata.map_err(|source| failed(plan, &path, source))?;
+        let footer = source.get_metadata(None).await;
+        let metadata = footer.and_then(reader_of).map_err(|source| failed(plan, &path, source))?;
         let groups = wanted_groups(metadata.metadata(), plan.starts);
         Ok(Self { path, size, source, metadata, groups })
     }
